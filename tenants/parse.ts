@@ -1,0 +1,168 @@
+import { readFileSync } from "node:fs";
+import { dirname, relative, resolve } from "node:path";
+import { findProblems } from "./check";
+import { initProblem } from "./init-scripts";
+import { memoryBytes } from "./memory";
+import { type Position, type Problem, TenantsFileError } from "./problems";
+import { builtInDefaults, type TenantsFileContent, tenantsFileSchema } from "./schema";
+import { readYaml, type YamlData } from "./yaml-data";
+
+/** A tenant as tenants.yaml describes it, checked, with every default applied. */
+export interface Tenant {
+  /** The key in tenants.yaml: a lower-case DNS label of at most 48 characters. Also the database's name. */
+  readonly id: string;
+  /** The first label of the name that clients connect to. Default: the id. */
+  readonly hostname: string;
+  /** PostgreSQL major version. Default: 18. */
+  readonly version: number;
+  /** Hard memory limit in bytes. Default: 512 MiB. */
+  readonly memory: number;
+  /** Hard limit of processor time in CPUs, at most two decimals. Default: 1. */
+  readonly cpus: number;
+  /** Whether clients can connect. Default: true. */
+  readonly access: boolean;
+  /** Whether the server runs. Default: running. */
+  readonly state: "running" | "stopped";
+  /** SQL scripts for a new database, as the file names them: relative to its folder. Default: none. */
+  readonly init: readonly string[];
+  /** The same scripts as absolute paths. */
+  readonly initFiles: readonly string[];
+  /** PostgreSQL settings, those of `defaults` included; true is "on", false "off". Default: none. */
+  readonly settings: Readonly<Record<string, string>>;
+  /** Raised by one for each rotation of the password. Default: 1. */
+  readonly passwordVersion: number;
+  /** What removing the entry does to the data. Default: retain. */
+  readonly onRemove: "retain" | "delete";
+  /**
+   * Where the file says what, as `tenants.yaml:LINE:COLUMN`: the tenant itself under "", a field under its
+   * name, a setting under `settings.NAME`. What comes from `defaults` is found there, what is built in is
+   * not found. Read it with {@link positionOf}. It changes when lines move: never make it part of a resource.
+   */
+  readonly positions: Readonly<Record<string, string>>;
+}
+
+export interface ParseOptions {
+  /** The file's name in messages. Default: `tenants.yaml`. */
+  file?: string;
+  /** The folder that init scripts are relative to. Default: the folder of `file`. */
+  folder?: string;
+  /** The PostgreSQL major versions that have an image. Default: 18 only. */
+  versions?: readonly number[];
+}
+
+/**
+ * Reads tenants.yaml from disk.
+ * @param path absolute, or relative to the working directory
+ * @returns the tenants, in the order of the file
+ * @throws TenantsFileError when the file cannot be read, or naming everything that is wrong with it
+ */
+export function readTenants(path: string, options: Pick<ParseOptions, "versions"> = {}): Tenant[] {
+  const fromHere = relative("", path);
+  const file = fromHere === "" || fromHere.startsWith("..") ? path : fromHere;
+  return parseTenants(readText(path, file), { ...options, file, folder: dirname(resolve(path)) });
+}
+
+/**
+ * Checks the text of a tenants.yaml. Of the disk it looks only at the init scripts.
+ * @returns the tenants, in the order of the text
+ * @throws TenantsFileError naming everything that is wrong
+ */
+export function parseTenants(text: string, options: ParseOptions = {}): Tenant[] {
+  const { file = "tenants.yaml", versions = [builtInDefaults.version] } = options;
+  const folder = resolve(options.folder ?? dirname(file));
+  const schema = tenantsFileSchema({ versions, initProblem: (path) => initProblem(folder, path) });
+
+  const yaml = readYaml(text);
+  if (yaml.data === undefined && yaml.problems.length > 0) throw new TenantsFileError(file, yaml.problems);
+  if (yaml.data === undefined || yaml.data === null) throw new TenantsFileError(file, [emptyFile]);
+
+  const problems = [...yaml.problems, ...findProblems(yaml, schema, versions)];
+  if (problems.length > 0) throw new TenantsFileError(file, problems);
+
+  const content = yaml.data as TenantsFileContent;
+  return Object.keys(content.tenants).map((id) => ({
+    ...toTenant(id, content, folder),
+    positions: positionsOf(id, content, yaml, file),
+  }));
+}
+
+/**
+ * Where the file says a field of a tenant, for later messages about it: `tenants.yaml:12:7`.
+ * @param field a field's name, or `settings.NAME`; where the file does not say it, the tenant itself is given
+ */
+export function positionOf(tenant: Pick<Tenant, "positions">, field = ""): string {
+  const { positions } = tenant;
+  return (Object.hasOwn(positions, field) ? positions[field] : positions[""]) ?? "";
+}
+
+const emptyFile: Problem = {
+  line: 1,
+  column: 1,
+  path: "",
+  message: "the file is empty; write `tenants: { acme: {} }` for one tenant, or `tenants: {}` for none",
+};
+
+function readText(path: string, file: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    const reason =
+      code === "ENOENT"
+        ? `there is no such file (looked for ${resolve(path)}); create it, or name another with \`pulumi config set pgs:tenantsFile PATH\``
+        : code === "EISDIR"
+          ? "this is a folder; expected the file that lists the tenants"
+          : `the file cannot be read: ${message}`;
+    throw new TenantsFileError(file, [{ line: 1, column: 1, path: "", message: reason }]);
+  }
+}
+
+function toTenant(id: string, content: TenantsFileContent, folder: string): Omit<Tenant, "positions"> {
+  const own = content.tenants[id] ?? {};
+  const fields = { ...builtInDefaults, ...content.defaults, ...own };
+  const init = own.init ?? [];
+  return {
+    id,
+    hostname: own.hostname ?? id,
+    version: fields.version,
+    memory: memoryBytes(fields.memory),
+    cpus: fields.cpus,
+    access: fields.access,
+    state: fields.state,
+    init,
+    initFiles: init.map((path) => resolve(folder, path)),
+    settings: mapValues({ ...content.defaults?.settings, ...own.settings }, settingText),
+    passwordVersion: fields.passwordVersion,
+    onRemove: fields.onRemove,
+  };
+}
+
+function settingText(value: string | number | boolean): string {
+  if (typeof value === "boolean") return value ? "on" : "off";
+  return String(value);
+}
+
+function positionsOf(id: string, content: TenantsFileContent, yaml: YamlData, file: string) {
+  const format = ({ line, column }: Position) => `${file}:${line}:${column}`;
+  const sources = [
+    { path: ["defaults"], fields: content.defaults ?? {} },
+    { path: ["tenants", id], fields: content.tenants[id] ?? {} },
+  ];
+  const positions: Record<string, string> = { "": format(yaml.keyPosition(["tenants", id])) };
+  for (const { path, fields } of sources) {
+    for (const field of Object.keys(fields)) {
+      positions[field] = format(yaml.valuePosition([...path, field]));
+    }
+    for (const name of Object.keys(fields.settings ?? {})) {
+      positions[`settings.${name}`] = format(yaml.valuePosition([...path, "settings", name]));
+    }
+  }
+  return positions;
+}
+
+function mapValues<From, To>(
+  map: Readonly<Record<string, From>>,
+  change: (value: From) => To,
+): Record<string, To> {
+  return Object.fromEntries(Object.entries(map).map(([key, value]) => [key, change(value)]));
+}

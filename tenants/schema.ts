@@ -1,0 +1,251 @@
+import { z } from "zod";
+import { memoryBytes, memoryMeant, memoryPattern } from "./memory";
+import { show } from "./problems";
+
+/** What a field is when neither the tenant nor `defaults` says it. */
+export const builtInDefaults = {
+  version: 18,
+  memory: "512Mi",
+  cpus: 1,
+  access: true,
+  state: "running",
+  passwordVersion: 1,
+  onRemove: "retain",
+} as const;
+
+/** What the schema cannot know by itself. */
+export interface SchemaRules {
+  /** The PostgreSQL major versions that may be used. Default: every one. */
+  versions?: readonly number[];
+  /** Says what is wrong with an init script's path, or undefined when it can be used. Default: not looked at. */
+  initProblem?: (path: string) => string | undefined;
+}
+
+/**
+ * The schema of tenants.yaml: it checks the file, and tenants.schema.json is generated from it. It only
+ * checks; defaults are applied afterwards, as a tenant's come from `defaults` in the same file.
+ */
+export function tenantsFileSchema(rules: SchemaRules = {}) {
+  const { hostname, init, ...shared } = tenantFields(rules);
+  const tenant = strictMap(
+    { ...shared, hostname, init },
+    "a map of the tenant's fields, or {} for the defaults",
+  );
+  const defaults = strictMap(shared, "a map of fields that hold for every tenant");
+  const file = {
+    defaults: defaults
+      .nullable()
+      .optional()
+      .meta({
+        description: "Fields for every tenant that does not set them itself; all but init and hostname.",
+      }),
+    tenants: z
+      .record(
+        tenantId,
+        tenant.nullable(),
+        expected("a map from tenant id to fields; write {} for no tenants"),
+      )
+      .meta({ description: "The tenants: one PostgreSQL server with a database, volume and hostname each." }),
+  };
+  return z.strictObject(file, expected("a map with the keys defaults and tenants"));
+}
+
+export type TenantsFileContent = z.infer<ReturnType<typeof tenantsFileSchema>>;
+
+/** The fields that a tenant may set: a field that is not here is an error in the file. */
+function tenantFields({ versions, initProblem }: SchemaRules) {
+  return {
+    version: versionSchema(versions),
+    memory: memorySchema,
+    cpus: cpusSchema,
+    access: z.boolean(expected("a boolean: true or false")).meta({
+      description:
+        "Whether clients can connect. false takes the route away and ends the open sessions; the server runs on. Changed live.",
+      default: builtInDefaults.access,
+    }),
+    state: z.enum(["running", "stopped"], expected("running or stopped")).meta({
+      description:
+        "stopped shuts the server down cleanly and takes its container and route away; volume, password and network stay.",
+      default: builtInDefaults.state,
+    }),
+    hostname: hostnameSchema,
+    init: initSchema(initProblem),
+    settings: settingsSchema,
+    passwordVersion: z
+      .int(expected("a whole number of at least 1"))
+      .min(1, expected("a whole number of at least 1"))
+      .meta({
+        description:
+          "Raise it by one to give the tenant a new random password. Changed live; open sessions go on.",
+        default: builtInDefaults.passwordVersion,
+      }),
+    onRemove: z.enum(["retain", "delete"], expected("retain or delete")).meta({
+      description:
+        "What removing the entry does to the data: retain keeps the volume, delete deletes it for good. delete has to be applied while the tenant still exists.",
+      default: builtInDefaults.onRemove,
+    }),
+  };
+}
+
+const reservedIds: Readonly<Record<string, string>> = {
+  postgres: "every PostgreSQL server already has a database of this name",
+  template0: "every PostgreSQL server already has a database of this name",
+  template1: "every PostgreSQL server already has a database of this name",
+  proxy: "the proxy's own container has this name",
+};
+
+const tenantIdPattern = /^[a-z]([a-z0-9-]{0,46}[a-z0-9])?$/;
+
+const tenantId = z
+  .string()
+  .regex(tenantIdPattern, {
+    error: ({ input }) =>
+      `a tenant id has lower-case letters, digits and hyphens, at most 48, starts with a letter and does not end with a hyphen${asLabel(input, tenantIdPattern)}`,
+  })
+  .refine((id) => !Object.hasOwn(reservedIds, id), {
+    error: ({ input }) => `${input} cannot be a tenant id: ${reservedIds[String(input)]}; choose another`,
+  })
+  .meta({ not: { enum: Object.keys(reservedIds) } });
+
+const hostnamePattern = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
+
+const hostnameSchema = z
+  .string(expected("a DNS label such as acme"))
+  .regex(hostnamePattern, {
+    error: ({ input }) =>
+      `expected one DNS label: lower-case letters, digits and inner hyphens, at most 63 characters and no dots, got ${show(input)}${asLabel(input, hostnamePattern)}`,
+  })
+  .meta({
+    description:
+      "The first label of the name that clients connect to: HOSTNAME.DOMAIN. Default: the tenant id. Unique in the file. Changed live.",
+  });
+
+function versionSchema(versions: readonly number[] | undefined) {
+  const error = expected(
+    versions
+      ? `a PostgreSQL major version of ${versions.join(", ")}`
+      : "a PostgreSQL major version such as 18",
+  );
+  return z
+    .int(error)
+    .min(1, error)
+    .refine((version) => versions?.includes(version) ?? true, error)
+    .meta({
+      description:
+        "PostgreSQL major version, a whole number. Set when the data is first made: an existing tenant's data is never taken to another major version by an edit.",
+      default: builtInDefaults.version,
+    });
+}
+
+const memoryRange = { min: "128Mi", max: "4096Gi" };
+
+const memorySchema = z
+  .string({ error: memoryError })
+  .regex(memoryPattern, { error: memoryError })
+  .refine((text) => !memoryPattern.test(text) || memoryBytes(text) >= memoryBytes(memoryRange.min), {
+    error: ({ input }) =>
+      `PostgreSQL needs at least ${memoryRange.min} to start and to answer some clients, got ${show(input)}`,
+  })
+  .refine((text) => !memoryPattern.test(text) || memoryBytes(text) <= memoryBytes(memoryRange.max), {
+    error: ({ input }) => `expected at most ${memoryRange.max}, got ${show(input)}`,
+  })
+  .meta({
+    description: `The server's memory: a hard limit, without swap. A whole number with the unit Ki, Mi or Gi (powers of 1024), from ${memoryRange.min} to ${memoryRange.max}. Changed live.`,
+    default: builtInDefaults.memory,
+    examples: ["256Mi", "1Gi"],
+  });
+
+function memoryError({ input }: { input?: unknown }): string {
+  const meant = memoryMeant(input);
+  return `expected a whole number with the unit Ki, Mi or Gi, such as 512Mi, got ${show(input)}${meant ? `; write ${meant}` : ""}`;
+}
+
+const cpusError = expected("a number of CPUs from 0.05 to 512 with at most two decimals, such as 2 or 0.5");
+
+const cpusSchema = z
+  .number(cpusError)
+  .min(0.05, cpusError)
+  .max(512, cpusError)
+  .refine((cpus) => Number(cpus.toFixed(2)) === cpus, cpusError)
+  .meta({
+    description:
+      "The server's share of processor time, in CPUs: a hard limit, at most two decimals. Changed live.",
+    default: builtInDefaults.cpus,
+  });
+
+function initSchema(initProblem: SchemaRules["initProblem"]) {
+  const path = z.string(expected("the path of an SQL script")).superRefine((script, context) => {
+    const message = initProblem?.(script);
+    if (message) context.addIssue({ code: "custom", message });
+  });
+  return z.array(path, expected("a list of paths of SQL scripts, such as [init/acme.sql]")).meta({
+    description:
+      "SQL scripts that run once, in this order, when the tenant's database is first made; each in one transaction. Paths relative to the folder of tenants.yaml. Default: none.",
+    examples: [["init/acme.sql"]],
+  });
+}
+
+/** Settings by which a tenant would leave the place that the platform gives it. */
+const refusedSetting =
+  /^(data_directory|hba_file|ident_file|config_file|external_pid_file|listen_addresses|port|unix_socket_(directories|group|permissions)|ssl|ssl_.*|allow_alter_system)$/;
+
+const settingNamePattern = /^[a-z_][a-z0-9_.]{0,126}$/;
+
+const settingName = z
+  .string()
+  .regex(settingNamePattern, {
+    error: ({ input }) =>
+      `a setting's name has lower-case letters, digits, underscores and dots${lowerCased(input, settingNamePattern)}`,
+  })
+  .refine((name) => !refusedSetting.test(name), {
+    error: ({ input }) =>
+      `${input} cannot be set: files, addresses, port and TLS of a server belong to the platform; leave it out`,
+  })
+  .meta({ not: { pattern: refusedSetting.source } });
+
+export const settingValue = z.union(
+  [
+    z
+      .string()
+      .max(1000, {
+        error: ({ input }) => `a setting's value has at most 1000 characters, got ${String(input).length}`,
+      })
+      .regex(/^[^\0\r\n\ud800-\udfff]*$/u, {
+        error: ({ input }) => `a setting's value is one line of text, got ${show(input)}`,
+      }),
+    z.number(),
+    z.boolean(),
+  ],
+  expected("text, a number, true or false"),
+);
+
+const settingsSchema = z
+  .record(settingName, settingValue, expected("a map from setting to value, such as {work_mem: 16MB}"))
+  .meta({
+    description:
+      "PostgreSQL settings by name, over those of defaults; units as PostgreSQL writes them (16MB, 5min). Reloadable ones change live, others restart the server once.",
+    examples: [{ work_mem: "16MB", max_connections: 200 }],
+  });
+
+function strictMap<Fields extends z.ZodRawShape>(fields: Fields, what: string) {
+  return z.strictObject(fields, expected(what)).partial();
+}
+
+/** An error that tells the operator what is allowed here and what the file has instead. */
+function expected(what: string) {
+  return { error: ({ input }: { input?: unknown }) => `expected ${what}, got ${show(input)}` };
+}
+
+/** The hint `; write acme-inc` when changing case and punctuation is all that `Acme_Inc` needs. */
+function asLabel(input: unknown, pattern: RegExp): string {
+  const label = String(input)
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, "-")
+    .replace(/^-|-$/g, "");
+  return pattern.test(label) ? `; write ${label}` : "";
+}
+
+function lowerCased(input: unknown, pattern: RegExp): string {
+  const name = String(input).toLowerCase();
+  return pattern.test(name) ? `; write ${name}` : "";
+}
