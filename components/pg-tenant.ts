@@ -1,0 +1,221 @@
+import * as docker from "@pulumi/docker";
+import * as pulumi from "@pulumi/pulumi";
+import * as random from "@pulumi/random";
+import { stringify } from "yaml";
+import { PostgresServer, TenantNetwork, TraefikFile } from "../provider/resources";
+import type { Tenant } from "../tenants/parse";
+import type { PostgresImages } from "./postgres-images";
+import { dynamicFolder, entryPoint, type PostgresProxy } from "./proxy";
+
+export interface PgTenantArgs {
+  tenant: Tenant;
+  /** Names of the container, volume and network start with it. */
+  prefix: string;
+  /** The tenant is reached at HOSTNAME.domain, on `port`. */
+  domain: string;
+  port: number;
+  images: PostgresImages;
+  /** The operator's own passwords by tenant id; a tenant without one gets a random one. */
+  passwords: pulumi.Output<Record<string, string>>;
+  proxy: PostgresProxy;
+  /** IPv4 range from which the tenant's network is taken. */
+  tenantSubnets: string;
+  /** The Docker host, when it is not the default one. */
+  dockerHost?: string;
+}
+
+/** The role that a tenant logs in as: its server's superuser. */
+const role = "postgres";
+
+/** A PostgreSQL server for one tenant, and the route to it. */
+export class PgTenant extends pulumi.ComponentResource {
+  readonly id: string;
+  /** A secret. */
+  readonly connectionString: pulumi.Output<string>;
+  /** What the stack's output says of the tenant. */
+  readonly summary: Record<string, string | number | boolean>;
+
+  constructor(name: string, args: PgTenantArgs, opts?: pulumi.ComponentResourceOptions) {
+    super("pgs:index:PgTenant", name, {}, opts);
+    const { tenant } = args;
+    const host = `${tenant.hostname}.${args.domain}`;
+
+    const password = this.createPassword(name, args);
+    const volume = this.createVolume(name, args);
+    const network = this.createNetwork(name, args);
+    const route = this.createRoute(name, args, host);
+    if (tenant.state === "running") {
+      const container = this.createContainer(name, args, volume, network);
+      this.createServer(name, args, container, route, password);
+    }
+
+    this.id = tenant.id;
+    this.connectionString = pulumi.secret(
+      pulumi.interpolate`postgresql://${role}:${password.apply(encodeURIComponent)}@${host}:${args.port}/${tenant.id}?sslmode=require`,
+    );
+    this.summary = {
+      host,
+      port: args.port,
+      database: tenant.id,
+      user: role,
+      access: tenant.access,
+      state: tenant.state,
+      version: tenant.version,
+      memory: tenant.memory,
+      cpus: tenant.cpus,
+    };
+    this.registerOutputs();
+  }
+
+  /** Letters and digits alone, unless the operator chose it: safe in a URL, and in a shell. */
+  private createPassword(name: string, { tenant, passwords }: PgTenantArgs): pulumi.Output<string> {
+    const password = new random.RandomPassword(
+      name,
+      { length: 32, special: false, keepers: { version: String(tenant.passwordVersion) } },
+      { parent: this },
+    );
+    return pulumi
+      .all([passwords, password.result])
+      .apply(([chosen, generated]) => chosen[tenant.id] ?? generated);
+  }
+
+  /**
+   * The data. No edit replaces it: what could is ignored, and what removing the entry does to it counts as
+   * it was applied last.
+   */
+  private createVolume(name: string, { tenant, prefix }: PgTenantArgs): docker.Volume {
+    return new docker.Volume(
+      name,
+      { name: `${prefix}-${tenant.id}` },
+      {
+        parent: this,
+        ignoreChanges: ["name", "driver", "driverOpts", "labels"],
+        retainOnDelete: tenant.onRemove === "retain",
+      },
+    );
+  }
+
+  private createNetwork(name: string, args: PgTenantArgs): TenantNetwork {
+    return new TenantNetwork(
+      name,
+      {
+        host: args.dockerHost,
+        name: `${args.prefix}-${args.tenant.id}`,
+        pool: args.tenantSubnets,
+        proxy: args.proxy.containerId,
+      },
+      { parent: this },
+    );
+  }
+
+  /** A closed route is a file without a router, so that it is closed before the sessions are ended. */
+  private createRoute(name: string, args: PgTenantArgs, host: string): TraefikFile {
+    const { tenant } = args;
+    const open = tenant.access && tenant.state === "running";
+    return new TraefikFile(
+      name,
+      {
+        host: args.dockerHost,
+        container: args.proxy.containerName,
+        path: `${dynamicFolder}/tenant-${tenant.id}.yml`,
+        content: open ? routeFile(args, host) : `# ${tenant.id} is not reachable\n`,
+      },
+      { parent: this, dependsOn: args.proxy.ready },
+    );
+  }
+
+  private createContainer(
+    name: string,
+    args: PgTenantArgs,
+    volume: docker.Volume,
+    network: TenantNetwork,
+  ): docker.Container {
+    return new docker.Container(
+      name,
+      {
+        name: containerName(args),
+        image: args.images.idOf(args.tenant.version),
+        networksAdvanced: [{ name: network.name }],
+        volumes: [{ volumeName: volume.name, containerPath: "/var/lib/postgresql" }],
+        // The image insists on a password for a new data directory: one that nobody can know. The real one
+        // is set on the running server, so that no secret is part of a container.
+        envs: ["POSTGRES_PASSWORD_FILE=/proc/sys/kernel/random/uuid"],
+        restart: "unless-stopped",
+        // PostgreSQL's fast shutdown, and time to write what is in memory before the engine kills it.
+        stopSignal: "SIGINT",
+        destroyGraceSeconds: 120,
+        // Rare on purpose: with 50 tenants, a check every second alone kept two cores busy.
+        healthcheck: {
+          tests: ["CMD", "pg_isready", "-q", "-U", role],
+          interval: "30s",
+          timeout: "5s",
+          startPeriod: "60s",
+        },
+        user: "999:999",
+        readOnly: true,
+        tmpfs: { "/tmp": "", "/var/run/postgresql": "mode=1777" },
+        capabilities: { drops: ["ALL"] },
+        securityOpts: ["no-new-privileges:true"],
+        // Parallel queries share memory here; the tenant's memory limit counts it.
+        shmSize: 16384,
+        logDriver: "json-file",
+        logOpts: { "max-size": "10m", "max-file": "3" },
+      },
+      {
+        parent: this,
+        // The server resource sets these live; here a change of some would replace the container.
+        ignoreChanges: ["memory", "memorySwap", "memoryReservation", "cpuShares", "cpuSet"],
+        // The Docker provider says that it updated these, and changes nothing.
+        replaceOnChanges: ["healthcheck", "tmpfs"],
+      },
+    );
+  }
+
+  private createServer(
+    name: string,
+    args: PgTenantArgs,
+    container: docker.Container,
+    route: TraefikFile,
+    password: pulumi.Output<string>,
+  ): PostgresServer {
+    const { tenant } = args;
+    return new PostgresServer(
+      name,
+      {
+        host: args.dockerHost,
+        container: container.name,
+        containerId: container.id,
+        database: tenant.id,
+        password,
+        init: [...tenant.initFiles],
+        memory: tenant.memory,
+        cpus: tenant.cpus,
+        settings: { ...tenant.settings },
+        access: tenant.access,
+      },
+      { parent: this, dependsOn: [route] },
+    );
+  }
+}
+
+function containerName({ prefix, tenant }: PgTenantArgs): string {
+  return `${prefix}-${tenant.id}`;
+}
+
+/** Other tenants could reach this one through the proxy's address in their own network: they may not. */
+function routeFile(args: PgTenantArgs, host: string): string {
+  const { id } = args.tenant;
+  return stringify({
+    tcp: {
+      routers: {
+        [id]: {
+          entryPoints: [entryPoint],
+          rule: `HostSNI(\`${host}\`) && !ClientIP(\`${args.tenantSubnets}\`)`,
+          service: id,
+          tls: {},
+        },
+      },
+      services: { [id]: { loadBalancer: { servers: [{ address: `${containerName(args)}:5432` }] } } },
+    },
+  });
+}

@@ -1,0 +1,116 @@
+import * as docker from "@pulumi/docker";
+import * as pulumi from "@pulumi/pulumi";
+import { stringify } from "yaml";
+import { TraefikFile } from "../provider/resources";
+import type { WildcardCertificate } from "./wildcard-certificate";
+
+export interface PostgresProxyArgs {
+  /** Names of the container, volume and network start with it. */
+  prefix: string;
+  /** Traefik, at least 3.7.13: earlier ones have known holes. */
+  proxyImage: string;
+  /** Published on all addresses of the Docker host. */
+  port: number;
+  certificate: WildcardCertificate;
+  /** The Docker host, when it is not the default one. */
+  dockerHost?: string;
+}
+
+/** Where the proxy watches for routes and the certificate. Recreating the folder would blind the watch. */
+export const dynamicFolder = "/etc/traefik/dynamic";
+
+/** The name of the proxy's entry point, which routes refer to. */
+export const entryPoint = "postgres";
+
+/**
+ * Traefik: the one container with a published port. It terminates TLS and routes by the hostname in the TLS
+ * SNI. Its static set-up is its arguments; what changes while it runs are files in a watched volume.
+ */
+export class PostgresProxy extends pulumi.ComponentResource {
+  readonly containerName: string;
+  readonly containerId: pulumi.Output<string>;
+  /** The proxy's container, with the certificate in place. */
+  readonly ready: pulumi.Resource[];
+
+  constructor(name: string, args: PostgresProxyArgs, opts?: pulumi.ComponentResourceOptions) {
+    super("pgs:index:PostgresProxy", name, {}, opts);
+    const child = { parent: this };
+    const containerName = `${args.prefix}-proxy`;
+
+    const image = new docker.RemoteImage("proxy", { name: args.proxyImage, keepLocally: true }, child);
+    const network = new docker.Network("proxy", { name: containerName }, child);
+    const volume = new docker.Volume("proxy", { name: containerName }, child);
+    const container = new docker.Container(
+      "proxy",
+      {
+        name: containerName,
+        image: image.imageId,
+        command: staticConfiguration(),
+        ports: [{ internal: 5432, external: args.port }],
+        networksAdvanced: [{ name: network.name }],
+        volumes: [{ volumeName: volume.name, containerPath: dynamicFolder }],
+        restart: "unless-stopped",
+        // Traefik lets connections that are open finish for ten seconds.
+        destroyGraceSeconds: 15,
+        readOnly: true,
+        capabilities: { drops: ["ALL"] },
+        securityOpts: ["no-new-privileges:true"],
+        healthcheck: { tests: ["CMD", "traefik", "healthcheck", "--ping"], interval: "30s", timeout: "5s" },
+        logDriver: "json-file",
+        logOpts: { "max-size": "10m", "max-file": "3" },
+      },
+      child,
+    );
+    const certificate = new TraefikFile(
+      "certificate",
+      {
+        host: args.dockerHost,
+        container: container.name,
+        path: `${dynamicFolder}/certificate.yml`,
+        content: certificateFile(args.certificate),
+      },
+      child,
+    );
+
+    this.containerName = containerName;
+    this.containerId = container.id;
+    this.ready = [container, certificate];
+    this.registerOutputs();
+  }
+}
+
+/** https://doc.traefik.io/traefik/reference/install-configuration/configuration-options/ */
+function staticConfiguration(): string[] {
+  return [
+    `--entryPoints.${entryPoint}.address=:5432/tcp`,
+    // Clients without TLS, or that never say a word, are let go after this; open sessions are not affected.
+    `--entryPoints.${entryPoint}.transport.respondingTimeouts.readTimeout=5s`,
+    `--providers.file.directory=${dynamicFolder}`,
+    "--providers.file.watch=true",
+    // A changed route counts after this time; the default is two seconds.
+    "--providers.providersThrottleDuration=100ms",
+    "--ping=true",
+    "--log.level=WARN",
+    "--global.checkNewVersion=false",
+    "--global.sendAnonymousUsage=false",
+  ];
+}
+
+/**
+ * libpq from version 17 on offers the ALPN protocol `postgresql`, with direct TLS and with STARTTLS; a server
+ * that does not know it would be refused. https://www.postgresql.org/docs/18/protocol-flow.html
+ */
+function certificateFile(certificate: WildcardCertificate): pulumi.Output<string> {
+  return pulumi.secret(
+    pulumi.all([certificate.chain, certificate.key]).apply(([chain, key]) =>
+      stringify({
+        tls: {
+          certificates: [{ certFile: chain, keyFile: key }],
+          options: {
+            default: { minVersion: "VersionTLS12", sniStrict: true, alpnProtocols: ["postgresql"] },
+          },
+        },
+      }),
+    ),
+  );
+}

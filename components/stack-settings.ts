@@ -1,0 +1,108 @@
+import * as pulumi from "@pulumi/pulumi";
+import { readTenants, type Tenant } from "../tenants/parse";
+import { TenantsFileError } from "../tenants/problems";
+
+/** The stack's configuration; Pulumi.yaml says what each key is, with its default. */
+export interface StackSettings {
+  domain: string;
+  port: number;
+  tenantsFile: string;
+  prefix: string;
+  tenantSubnets: string;
+  proxyImage: string;
+  /** By PostgreSQL major version. */
+  postgresImages: Map<number, string>;
+  /** Paths of the operator's own full chain and key. */
+  certificate?: { chain: string; key: string };
+  /** The operator's own passwords by tenant id: a secret. */
+  passwords: pulumi.Output<Record<string, string>>;
+  /** The Docker provider's own key; undefined means its default. */
+  dockerHost?: string;
+}
+
+/** @throws pulumi.RunError that lists every key that is wrong, and what is allowed */
+export function readSettings(): StackSettings {
+  const config = new pulumi.Config("pgs");
+  const problems: string[] = [];
+  const expect = (holds: boolean, key: string, allowed: string) => {
+    if (!holds) problems.push(`pgs:${key}: ${allowed} (pulumi config set --path 'pgs:${key}' …)`);
+  };
+
+  const domain = config.require("domain");
+  expect(isDomain(domain), "domain", `expected a domain name such as pgs.example.com, got ${domain}`);
+  const port = config.requireNumber("port");
+  expect(isPort(port), "port", `expected a port from 1 to 65535, got ${port}`);
+  const prefix = config.require("prefix");
+  expect(
+    /^[a-z][a-z0-9-]{0,15}$/.test(prefix),
+    "prefix",
+    `expected up to 16 lower-case letters, digits and hyphens, a letter first, got ${prefix}`,
+  );
+  const images = config.requireObject<Record<string, string>>("images");
+  for (const [key, image] of Object.entries(images)) {
+    expect(
+      /^(proxy|[1-9][0-9])$/.test(key),
+      `images.${key}`,
+      "expected `proxy` or a PostgreSQL major version",
+    );
+    expect(
+      isPinned(image),
+      `images.${key}`,
+      `expected a tag with a minor version, such as 18.6-bookworm, got ${image}`,
+    );
+  }
+  expect(images.proxy !== undefined, "images.proxy", "expected Traefik's image");
+  const certificate = config.getObject<{ chain: string; key: string }>("certificate");
+  expect(
+    certificate === undefined ||
+      (typeof certificate.chain === "string" && typeof certificate.key === "string"),
+    "certificate",
+    "expected `chain` and `key`, the paths of a full chain and its private key",
+  );
+  if (problems.length > 0) throw new pulumi.RunError(problems.join("\n"));
+
+  return {
+    domain,
+    port,
+    prefix,
+    certificate,
+    tenantsFile: config.require("tenantsFile"),
+    tenantSubnets: config.require("tenantSubnets"),
+    proxyImage: images.proxy ?? "",
+    postgresImages: new Map(
+      Object.entries(images)
+        .filter(([key]) => key !== "proxy")
+        .map(([key, image]) => [Number(key), image]),
+    ),
+    passwords:
+      config.getSecretObject<Record<string, string>>("passwords") ??
+      pulumi.secret<Record<string, string>>({}),
+    dockerHost: new pulumi.Config("docker").get("host"),
+  };
+}
+
+/** The tenants of the stack. @throws pulumi.RunError that lists all that is wrong in the file */
+export function readTenantEntries(settings: StackSettings): Tenant[] {
+  try {
+    return readTenants(settings.tenantsFile, { versions: [...settings.postgresImages.keys()] });
+  } catch (error) {
+    if (error instanceof TenantsFileError) throw new pulumi.RunError(error.message);
+    throw error;
+  }
+}
+
+function isDomain(text: string): boolean {
+  return (
+    text.length <= 180 &&
+    /^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$/.test(text)
+  );
+}
+
+function isPort(port: number): boolean {
+  return Number.isInteger(port) && port >= 1 && port <= 65535;
+}
+
+/** A tag without a minor version moves, and with it the collations of the system under it. */
+function isPinned(image: string): boolean {
+  return /@sha256:[0-9a-f]{64}$/.test(image) || /:v?\d+\.\d+[^/]*$/.test(image);
+}

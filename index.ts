@@ -1,0 +1,28 @@
+import * as pulumi from "@pulumi/pulumi";
+import { PgTenant } from "./components/pg-tenant";
+import { PostgresImages } from "./components/postgres-images";
+import { PostgresProxy } from "./components/proxy";
+import { readSettings, readTenantEntries } from "./components/stack-settings";
+import { WildcardCertificate } from "./components/wildcard-certificate";
+import { PgsProvider } from "./provider/resources";
+
+const settings = readSettings();
+const entries = readTenantEntries(settings);
+
+const providers = [new PgsProvider("pgs")];
+const certificate = new WildcardCertificate("certificate", settings);
+const proxy = new PostgresProxy("proxy", { ...settings, certificate }, { providers });
+const images = new PostgresImages("images", settings);
+
+const servers = entries.map(
+  (tenant) => new PgTenant(tenant.id, { ...settings, tenant, proxy, images }, { providers }),
+);
+
+/** By tenant id: postgresql://… with the password. */
+export const connectionStrings = pulumi.secret(
+  pulumi.all(Object.fromEntries(servers.map((server) => [server.id, server.connectionString]))),
+);
+/** By tenant id: where it is reached, and how it is set. */
+export const tenants = Object.fromEntries(servers.map((server) => [server.id, server.summary]));
+/** What clients verify the proxy with, PEM; absent with a certificate of the operator's own. */
+export const caCertificate = certificate.caCertificate;

@@ -1,0 +1,103 @@
+import { PassThrough } from "node:stream";
+import { buffer } from "node:stream/consumers";
+import Docker from "dockerode";
+import * as tar from "tar-stream";
+
+const engines = new Map<string, Docker>();
+
+/**
+ * The Docker engine at `host` (unix://, tcp:// or ssh://, as in DOCKER_HOST). Without one: DOCKER_HOST, or
+ * the local socket. DOCKER_TLS_VERIFY and DOCKER_CERT_PATH count as they do for the docker command.
+ */
+export function engine(host: string | undefined): Docker {
+  const key = host ?? "";
+  let found = engines.get(key);
+  if (!found) {
+    // dockerode knows these addresses from its environment only.
+    if (host) process.env.DOCKER_HOST = host;
+    found = new Docker();
+    engines.set(key, found);
+  }
+  return found;
+}
+
+/** Whether the engine answered that there is no such thing. */
+export function isMissing(error: unknown): boolean {
+  return (error as { statusCode?: number }).statusCode === 404;
+}
+
+/** Waits for `answer`; undefined when the engine says that there is no such thing. */
+export async function ifPresent<T>(answer: Promise<T>): Promise<T | undefined> {
+  try {
+    return await answer;
+  } catch (error) {
+    if (isMissing(error)) return undefined;
+    throw error;
+  }
+}
+
+export interface ExecResult {
+  code: number;
+  stdout: string;
+  stderr: string;
+}
+
+/**
+ * Runs `command` in a running container, feeding it `stdin`. Whatever is secret belongs there: arguments and
+ * environment can be read by `docker inspect`.
+ */
+export async function exec(
+  container: Docker.Container,
+  command: string[],
+  options: { stdin?: string; env?: string[]; user?: string } = {},
+): Promise<ExecResult> {
+  const process = await container.exec({
+    Cmd: command,
+    Env: options.env,
+    User: options.user,
+    AttachStdin: options.stdin !== undefined,
+    AttachStdout: true,
+    AttachStderr: true,
+  });
+  const stream = await process.start({ hijack: true, stdin: options.stdin !== undefined });
+  const stdout = new PassThrough();
+  const stderr = new PassThrough();
+  container.modem.demuxStream(stream, stdout, stderr);
+  const ended = new Promise<void>((resolve, reject) => {
+    stream.on("end", resolve);
+    stream.on("close", resolve);
+    stream.on("error", reject);
+  });
+  const output = Promise.all([buffer(stdout), buffer(stderr)]);
+  // A command that ends before it has read all its input closes the stream: its exit code tells more.
+  if (options.stdin !== undefined) stream.end(options.stdin);
+  await ended;
+  stdout.end();
+  stderr.end();
+  const [out, err] = await output;
+  const { ExitCode } = await process.inspect();
+  return { code: ExitCode ?? -1, stdout: out.toString("utf8"), stderr: err.toString("utf8") };
+}
+
+/** Puts one file into a folder of a container, running or not. Its owner is root and nobody else reads it. */
+export async function putFile(
+  container: Docker.Container,
+  folder: string,
+  name: string,
+  content: string,
+): Promise<void> {
+  const archive = tar.pack();
+  archive.entry({ name, mode: 0o600 }, content);
+  archive.finalize();
+  await container.putArchive(await buffer(archive), { path: folder });
+}
+
+/** One file of a container, running or not; undefined when it or the container is not there. */
+export async function getFile(container: Docker.Container, path: string): Promise<string | undefined> {
+  const archive = await ifPresent(container.getArchive({ path }));
+  if (!archive) return undefined;
+  const extract = tar.extract();
+  archive.pipe(extract);
+  for await (const entry of extract) return (await buffer(entry)).toString("utf8");
+  return undefined;
+}

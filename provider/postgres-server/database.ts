@@ -1,0 +1,75 @@
+import { readFile } from "node:fs/promises";
+import { basename } from "node:path";
+import type Docker from "dockerode";
+import { identifier, literal, psql } from "./psql";
+
+/**
+ * Makes the tenant's database and runs its init scripts, once, so that a run cut off anywhere is taken up
+ * where it stopped: before the database is made, `pgs.creating` is set on the database postgres, and each
+ * script records itself in `pgs.init` in its own transaction. A database that exists without `pgs.creating`
+ * is complete, or came with an adopted volume, and is left alone.
+ */
+export async function createDatabase(
+  container: Docker.Container,
+  database: string,
+  scripts: string[],
+  observed: { databases: string[]; creating: boolean },
+): Promise<void> {
+  const exists = observed.databases.includes(database);
+  if (exists && !observed.creating) return;
+  if (!exists) {
+    await psql(
+      container,
+      `ALTER DATABASE postgres SET pgs.creating = ${literal(database)};
+       CREATE DATABASE ${identifier(database)};`,
+    );
+  }
+  await runScripts(container, database, scripts);
+  await psql(
+    container,
+    `ALTER DATABASE ${identifier(database)} RESET pgs.init;
+     ALTER DATABASE postgres RESET pgs.creating;`,
+  );
+}
+
+async function runScripts(container: Docker.Container, database: string, scripts: string[]): Promise<void> {
+  if (scripts.length === 0) return;
+  const done = await psql(container, "SELECT current_setting('pgs.init', true)", { database });
+  const names: string[] = done ? JSON.parse(done) : [];
+  for (const script of scripts) {
+    if (names.includes(script)) continue;
+    names.push(script);
+    await runScript(container, database, script, names);
+  }
+}
+
+/** One transaction holds the script and the record that it ran. */
+async function runScript(
+  container: Docker.Container,
+  database: string,
+  script: string,
+  done: string[],
+): Promise<void> {
+  const sql = await readFile(script, "utf8");
+  const record = `ALTER DATABASE ${identifier(database)} SET pgs.init = ${literal(JSON.stringify(done))}`;
+  try {
+    await psql(container, sql, {
+      database,
+      arguments: ["--single-transaction", "--file", "-", "--command", record],
+    });
+  } catch (error) {
+    throw new Error(
+      `init script ${basename(script)} failed: ${messageOf(error)}. Nothing of it was kept and the database ` +
+        `${database} is not complete: correct the script, then run \`pulumi up\` again`,
+    );
+  }
+}
+
+/** psql names its standard input; the operator knows the script by its own name, given before. */
+function messageOf(error: unknown): string {
+  return (error as Error).message
+    .split("\n")
+    .filter((line) => /ERROR|FATAL|error/.test(line))
+    .map((line) => line.replace(/^psql:<stdin>:(\d+): /, "line $1: "))
+    .join("; ");
+}

@@ -1,0 +1,78 @@
+import { isDeepStrictEqual } from "node:util";
+import type * as pulumi from "@pulumi/pulumi/provider";
+import { PostgresServer } from "./postgres-server";
+import { IncompleteError, type ResourceType } from "./resource-type";
+import { TenantNetwork } from "./tenant-network";
+import { TraefikFile } from "./traefik-file";
+import { isUnknown, secretsIn, unwrap, wrap } from "./wire";
+
+/** A resource's fields as they come over the wire: the type's own module knows which they are. */
+type Fields = Record<string, unknown>;
+
+const types: Record<string, ResourceType<Fields>> = {
+  "pgs:index:PostgresServer": PostgresServer as unknown as ResourceType<Fields>,
+  "pgs:index:TenantNetwork": TenantNetwork as unknown as ResourceType<Fields>,
+  "pgs:index:TraefikFile": TraefikFile as unknown as ResourceType<Fields>,
+};
+
+/** Translates between Pulumi's protocol and the resource types. */
+export class Provider implements pulumi.Provider {
+  readonly version = "0.1.0";
+
+  async check(urn: string, _olds: unknown, news: unknown): Promise<pulumi.CheckResult> {
+    const known = Object.entries(unwrap(news) as Fields).filter(([, value]) => !isUnknown(value));
+    return { failures: typeOf(urn).check?.(Object.fromEntries(known)) ?? [] };
+  }
+
+  async diff(_id: string, urn: string, olds: unknown, news: unknown): Promise<pulumi.DiffResult> {
+    const type = typeOf(urn);
+    const before = unwrap(olds) as Fields;
+    const after = unwrap(news) as Fields;
+    const differs = (key: string) => !isDeepStrictEqual(before[key], after[key]);
+    const replaces = type.replacing.filter(differs);
+    return {
+      changes: replaces.length > 0 || type.updatable.some(differs),
+      replaces,
+      deleteBeforeReplace: true,
+    };
+  }
+
+  async create(urn: string, inputs: unknown): Promise<pulumi.CreateResult> {
+    const { id, state } = await hidingSecrets(inputs, () => typeOf(urn).create(unwrap(inputs) as Fields));
+    return { id, outs: wrap(state, secretsIn(inputs)) };
+  }
+
+  async read(id: string, urn: string, props: unknown): Promise<pulumi.ReadResult> {
+    const state = await typeOf(urn).read(id, unwrap(props) as Fields);
+    return state ? { id, props: wrap(state, secretsIn(props)) } : { id: "", props: {} };
+  }
+
+  async update(id: string, urn: string, olds: unknown, news: unknown): Promise<pulumi.UpdateResult> {
+    const state = await hidingSecrets(news, () =>
+      typeOf(urn).update(id, unwrap(olds) as Fields, unwrap(news) as Fields),
+    );
+    return { outs: wrap(state, secretsIn(news)) };
+  }
+
+  async delete(id: string, urn: string, props: unknown): Promise<void> {
+    await typeOf(urn).delete(id, unwrap(props) as Fields);
+  }
+}
+
+function typeOf(urn: string): ResourceType<Fields> {
+  // urn:pulumi:STACK::PROJECT::PARENT$TYPE::NAME
+  const name = urn.split("::")[2]?.split("$").at(-1) ?? "";
+  const type = types[name];
+  if (!type) throw new Error(`the pgs provider has no resource type ${name}`);
+  return type;
+}
+
+/** What was secret among the inputs stays so in the state, also in that of a half-made resource. */
+async function hidingSecrets<T>(inputs: unknown, run: () => Promise<T>): Promise<T> {
+  try {
+    return await run();
+  } catch (error) {
+    if (!(error instanceof IncompleteError)) throw error;
+    throw new IncompleteError(error.id, wrap(error.properties, secretsIn(inputs)), error);
+  }
+}

@@ -1,0 +1,42 @@
+/**
+ * What a kind of resource must be able to do. `Inputs` is what the program asked for; what is kept in the
+ * state (`State`) are the inputs as they were last brought about, and what was learnt on the way.
+ */
+export interface ResourceType<Inputs extends object, State extends Inputs = Inputs> {
+  /** Inputs whose change is brought about by `update`. */
+  readonly updatable: readonly (keyof Inputs & string)[];
+
+  /** Inputs whose change needs a new resource. Any input in neither list counts only when it is made. */
+  readonly replacing: readonly (keyof Inputs & string)[];
+
+  /** What is wrong with the inputs, before anything is planned. Unknown values are left out. */
+  check?(inputs: Partial<Inputs>): { property: keyof Inputs & string; reason: string }[];
+
+  /** Makes the resource, or takes up what an interrupted run left of it. */
+  create(inputs: Inputs): Promise<{ id: string; state: State }>;
+
+  /** The resource as it is now; undefined when it is gone. Parts changed by hand differ from `state`. */
+  read(id: string, state: State): Promise<State | undefined>;
+
+  update(id: string, state: State, inputs: Inputs): Promise<State>;
+
+  /** Removes the resource; one that is gone already is no error. */
+  delete(id: string, state: State): Promise<void>;
+}
+
+/**
+ * The resource exists but is not yet what it should be. Pulumi keeps it in the state with what is known of
+ * it, and the next `up` tries again by `update`.
+ */
+export class IncompleteError extends Error {
+  readonly reasons: string[];
+
+  constructor(
+    readonly id: string,
+    readonly properties: object,
+    cause: Error,
+  ) {
+    super(cause.message);
+    this.reasons = [cause.message];
+  }
+}

@@ -1,0 +1,40 @@
+import * as pulumi from "@pulumi/pulumi";
+import type { PostgresServerInputs } from "./postgres-server";
+import type { TenantNetworkInputs } from "./tenant-network";
+import type { TraefikFileInputs } from "./traefik-file";
+
+/** The `pgs` provider itself. Explicit, so that the stack's configuration is not copied into its state. */
+export class PgsProvider extends pulumi.ProviderResource {
+  constructor(name: string, opts?: pulumi.ResourceOptions) {
+    super("pgs", name, {}, opts);
+  }
+}
+
+type Args<Inputs> = { [Key in keyof Inputs]: pulumi.Input<Inputs[Key]> };
+
+/** One file of Traefik's dynamic configuration, replaced in one step. */
+export class TraefikFile extends pulumi.CustomResource {
+  constructor(name: string, args: Args<TraefikFileInputs>, opts?: pulumi.CustomResourceOptions) {
+    super("pgs:index:TraefikFile", name, args, opts);
+  }
+}
+
+/** An internal network for one tenant, with the proxy attached to it. */
+export class TenantNetwork extends pulumi.CustomResource {
+  /** The network's name, for containers to join. */
+  declare readonly name: pulumi.Output<string>;
+
+  constructor(name: string, args: Args<TenantNetworkInputs>, opts?: pulumi.CustomResourceOptions) {
+    super("pgs:index:TenantNetwork", name, args, opts);
+  }
+}
+
+/** One running server: readiness, password, database, init scripts, settings, limits. */
+export class PostgresServer extends pulumi.CustomResource {
+  constructor(name: string, args: Args<PostgresServerInputs>, opts?: pulumi.CustomResourceOptions) {
+    super("pgs:index:PostgresServer", name, args, {
+      ...opts,
+      additionalSecretOutputs: ["password"],
+    });
+  }
+}

@@ -1,0 +1,68 @@
+import { posix } from "node:path";
+import { engine, exec, getFile, ifPresent, putFile } from "./engine";
+import type { ResourceType } from "./resource-type";
+
+/** One file of Traefik's dynamic configuration, in the folder that the proxy watches. */
+export interface TraefikFileInputs {
+  /** The Docker host; without one, the provider's default. */
+  host?: string;
+  /** Name of the proxy's container. The file itself is in its volume and outlives the container. */
+  container: string;
+  /** Absolute path in the container, ending in .yml. */
+  path: string;
+  content: string;
+}
+
+export const TraefikFile: ResourceType<TraefikFileInputs> = {
+  updatable: ["content"],
+  replacing: ["host", "container", "path"],
+
+  async create(inputs) {
+    await write(inputs);
+    return { id: `${inputs.container}:${inputs.path}`, state: inputs };
+  },
+
+  async read(_id, state) {
+    const content = await getFile(containerOf(state), state.path);
+    return content === undefined ? undefined : { ...state, content };
+  },
+
+  async update(_id, _state, inputs) {
+    await write(inputs);
+    return inputs;
+  },
+
+  async delete(_id, state) {
+    const container = containerOf(state);
+    // Without its container nobody reads the file, and a proxy that comes back on this volume finds in it
+    // at worst a route to a server that is gone.
+    const info = await ifPresent(container.inspect());
+    if (!info) return;
+    if (!info.State.Running) throw notRunning(state);
+    const removed = await exec(container, ["rm", "-f", state.path]);
+    if (removed.code !== 0) throw new Error(`cannot remove ${state.path}: ${removed.stderr.trim()}`);
+  },
+};
+
+/** Traefik must never see half a file: it is written under a name that Traefik ignores, then renamed. */
+async function write(inputs: TraefikFileInputs): Promise<void> {
+  const container = containerOf(inputs);
+  const info = await ifPresent(container.inspect());
+  if (!info?.State.Running) throw notRunning(inputs);
+  const folder = posix.dirname(inputs.path);
+  const temporary = `.${posix.basename(inputs.path)}.new`;
+  await putFile(container, folder, temporary, inputs.content);
+  const renamed = await exec(container, ["mv", "-f", posix.join(folder, temporary), inputs.path]);
+  if (renamed.code !== 0) throw new Error(`cannot write ${inputs.path}: ${renamed.stderr.trim()}`);
+}
+
+function containerOf(inputs: TraefikFileInputs) {
+  return engine(inputs.host).getContainer(inputs.container);
+}
+
+function notRunning(inputs: TraefikFileInputs): Error {
+  return new Error(
+    `the proxy's container ${inputs.container} is not running: run \`pulumi up --refresh\`, which makes it anew ` +
+      `or starts it; if it stops again, \`docker logs ${inputs.container}\` says why`,
+  );
+}
