@@ -149,7 +149,7 @@ export class PgTenant extends pulumi.ComponentResource {
           tests: ["CMD", "pg_isready", "-q", "-U", role],
           interval: "30s",
           timeout: "5s",
-          startPeriod: "60s",
+          startPeriod: "1m0s",
         },
         user: "999:999",
         readOnly: true,
