@@ -17,6 +17,7 @@ export function formatMemory(bytes: number): string {
 
 /** What somebody who wrote `512MB`, `512m`, `1.5Gi` or `512` probably meant, as tenants.yaml wants it. */
 export function memoryMeant(input: unknown): string | undefined {
+  if (typeof input !== "string" && typeof input !== "number") return undefined;
   const match = /^\s*(\d{1,15}(?:\.\d{1,3})?)\s*([kmgt]?)i?b?\s*$/i.exec(String(input));
   if (!match) return undefined;
   const number = Number(match[1]);

@@ -76,7 +76,10 @@ export function parseTenants(text: string, options: ParseOptions = {}): Tenant[]
   if (yaml.data === undefined && yaml.problems.length > 0) throw new TenantsFileError(file, yaml.problems);
   if (yaml.data === undefined || yaml.data === null) throw new TenantsFileError(file, [emptyFile]);
 
-  const problems = [...yaml.problems, ...findProblems(yaml, schema, versions)];
+  const problems = [
+    ...yaml.problems,
+    ...findProblems(yaml, schema, versions).filter(isElsewhere(yaml.problems)),
+  ];
   if (problems.length > 0) throw new TenantsFileError(file, problems);
 
   const content = yaml.data as TenantsFileContent;
@@ -93,6 +96,12 @@ export function parseTenants(text: string, options: ParseOptions = {}): Tenant[]
 export function positionOf(tenant: Pick<Tenant, "positions">, field = ""): string {
   const { positions } = tenant;
   return (Object.hasOwn(positions, field) ? positions[field] : positions[""]) ?? "";
+}
+
+/** What cannot be read is no proper value either; one message about a place is enough. */
+function isElsewhere(others: readonly Problem[]) {
+  return (problem: Problem) =>
+    !others.some((other) => other.line === problem.line && other.column === problem.column);
 }
 
 const emptyFile: Problem = {

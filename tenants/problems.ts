@@ -29,7 +29,9 @@ export class TenantsFileError extends Error {
 }
 
 function formatProblem(file: string, { line, column, path, message }: Problem): string {
-  return [`${file}:${line}:${column}`, path, message].filter((part) => part !== "").join(": ");
+  const text = [`${file}:${line}:${column}`, path, message].filter((part) => part !== "").join(": ");
+  // Nothing out of the file may break the line or command the terminal.
+  return text.replace(/[\p{Cc}\u2028\u2029]/gu, "\ufffd");
 }
 
 function byPosition(a: Problem, b: Problem): number {

@@ -33,12 +33,9 @@ export function tenantsFileSchema(rules: SchemaRules = {}) {
   );
   const defaults = strictMap(shared, "a map of fields that hold for every tenant");
   const file = {
-    defaults: defaults
-      .nullable()
-      .optional()
-      .meta({
-        description: "Fields for every tenant that does not set them itself; all but init and hostname.",
-      }),
+    defaults: defaults.nullable().optional().meta({
+      description: "Fields for every tenant that does not set them itself; all but init and hostname.",
+    }),
     tenants: z
       .record(
         tenantId,
@@ -123,7 +120,7 @@ const hostnameSchema = z
 function versionSchema(versions: readonly number[] | undefined) {
   const error = expected(
     versions
-      ? `a PostgreSQL major version of ${versions.join(", ")}`
+      ? `a PostgreSQL major version that has an image (${versions.join(", ")})`
       : "a PostgreSQL major version such as 18",
   );
   return z
@@ -141,12 +138,12 @@ const memoryRange = { min: "128Mi", max: "4096Gi" };
 
 const memorySchema = z
   .string({ error: memoryError })
-  .regex(memoryPattern, { error: memoryError })
-  .refine((text) => !memoryPattern.test(text) || memoryBytes(text) >= memoryBytes(memoryRange.min), {
+  .regex(memoryPattern, { error: memoryError, abort: true })
+  .refine((text) => memoryBytes(text) >= memoryBytes(memoryRange.min), {
     error: ({ input }) =>
       `PostgreSQL needs at least ${memoryRange.min} to start and to answer some clients, got ${show(input)}`,
   })
-  .refine((text) => !memoryPattern.test(text) || memoryBytes(text) <= memoryBytes(memoryRange.max), {
+  .refine((text) => memoryBytes(text) <= memoryBytes(memoryRange.max), {
     error: ({ input }) => `expected at most ${memoryRange.max}, got ${show(input)}`,
   })
   .meta({
@@ -223,7 +220,7 @@ const settingsSchema = z
   .record(settingName, settingValue, expected("a map from setting to value, such as {work_mem: 16MB}"))
   .meta({
     description:
-      "PostgreSQL settings by name, over those of defaults; units as PostgreSQL writes them (16MB, 5min). Reloadable ones change live, others restart the server once.",
+      "PostgreSQL settings by name, over those of defaults; units as PostgreSQL writes them (16MB, 5min). Reloadable ones change live, others restart the server once. Default: none.",
     examples: [{ work_mem: "16MB", max_connections: 200 }],
   });
 

@@ -6,7 +6,6 @@ import {
   isNode,
   isScalar,
   isSeq,
-  LineCounter,
   type Pair,
   parseDocument,
   type Scalar,
@@ -39,17 +38,13 @@ const maxNodes = 200_000;
  * document that also builds the data, as the same value can be reached by several paths.
  */
 export function readYaml(text: string): YamlData {
-  const lines = new LineCounter();
-  const document = parseDocument(text.replace(/^\ufeff/, ""), {
-    lineCounter: lines,
+  const yaml = text.replace(/^\ufeff/, "");
+  const document = parseDocument(yaml, {
     merge: true,
     prettyErrors: false,
     uniqueKeys: false,
   });
-  const positionAt = (offset: number): Position => {
-    const { line, col } = lines.linePos(offset);
-    return { line, column: col };
-  };
+  const positionAt = positionsIn(yaml);
 
   const syntaxProblems = syntaxProblemsOf(document, positionAt);
   if (syntaxProblems.length > 0) {
@@ -75,6 +70,21 @@ export function readYaml(text: string): YamlData {
     })),
     keyPosition: (path) => find(path, "key"),
     valuePosition: (path) => find(path, "value"),
+  };
+}
+
+/** Line and column by offset. The YAML library's own counter misses lines of broken text. */
+function positionsIn(text: string): (offset: number) => Position {
+  const starts = [0, ...[...text.matchAll(/\n/g)].map(({ index }) => index + 1)];
+  return (offset) => {
+    const within = Math.min(offset, text.length);
+    let [low, high] = [0, starts.length];
+    while (high - low > 1) {
+      const middle = (low + high) >> 1;
+      if ((starts[middle] ?? 0) <= within) low = middle;
+      else high = middle;
+    }
+    return { line: low + 1, column: within - (starts[low] ?? 0) + 1 };
   };
 }
 

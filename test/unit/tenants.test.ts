@@ -1,0 +1,557 @@
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { type ParseOptions, parseTenants, positionOf, readTenants, TenantsFileError } from "../../tenants";
+import { tenantsJsonSchema } from "../../tenants/json-schema";
+
+const project = join(__dirname, "../..");
+let folder: string;
+
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), "tenants-"));
+  mkdirSync(join(folder, "init"));
+  writeFileSync(join(folder, "init/a.sql"), "SELECT 1;");
+  writeFileSync(join(folder, "init/b.sql"), "SELECT 2;");
+});
+
+afterAll(() => rmSync(folder, { recursive: true }));
+
+/** The tenants of a text. */
+function parse(text: string, options: ParseOptions = {}) {
+  return parseTenants(text, { folder, ...options });
+}
+
+/** The first tenant of a file in which it has these fields, written in YAML's one-line form. */
+function tenant(fields: string) {
+  const [first] = parse(`tenants: { acme: { ${fields} } }`);
+  if (!first) throw new Error("no tenant");
+  return first;
+}
+
+/** The lines of the error that a text gives; none when it is accepted. */
+function errorsOf(text: string, options: ParseOptions = {}): string[] {
+  try {
+    parse(text, options);
+    return [];
+  } catch (error) {
+    if (!(error instanceof TenantsFileError)) throw error;
+    expect(error.problems).toHaveLength(error.message.split("\n").length);
+    return error.message.split("\n");
+  }
+}
+
+/** What is said about one tenant's field, without the position. */
+function errorOf(fields: string): string {
+  const lines = errorsOf(`tenants: { acme: { ${fields} } }`);
+  expect(lines.length).toBeLessThanOrEqual(1);
+  return (lines[0] ?? "accepted").replace(/^tenants\.yaml:1:\d+: (tenants\.acme\.)?/, "");
+}
+
+describe("a file that is right", () => {
+  it("gives a tenant without fields every default", () => {
+    const expected = {
+      hostname: "acme",
+      version: 18,
+      memory: 512 * 2 ** 20,
+      cpus: 1,
+      access: true,
+      state: "running",
+      init: [],
+      initFiles: [],
+      settings: {},
+      passwordVersion: 1,
+      onRemove: "retain",
+    };
+    expect(parse("tenants:\n  acme:\n  globex: {}\n")).toEqual([
+      { ...expected, id: "acme", positions: { "": "tenants.yaml:2:3" } },
+      { ...expected, id: "globex", hostname: "globex", positions: { "": "tenants.yaml:3:3" } },
+    ]);
+  });
+
+  it("keeps the order of the file", () => {
+    expect(parse("tenants: { zeta: {}, alpha: {}, mid: {} }").map(({ id }) => id)).toEqual([
+      "zeta",
+      "alpha",
+      "mid",
+    ]);
+  });
+
+  it("may have no tenants when it says so", () => {
+    expect(parse("tenants: {}")).toEqual([]);
+  });
+
+  it("may leave defaults empty", () => {
+    expect(parse("defaults:\ntenants: { acme: }")).toHaveLength(1);
+  });
+
+  it("applies defaults where the tenant says nothing", () => {
+    const [acme, globex] = parse(
+      [
+        "defaults: { version: 17, memory: 1Gi, cpus: 2, access: false, state: stopped, passwordVersion: 3, onRemove: delete }",
+        "tenants:",
+        "  acme: {}",
+        "  globex: { version: 18, memory: 256Mi, cpus: 0.5, access: true, state: running, passwordVersion: 1, onRemove: retain }",
+      ].join("\n"),
+      { versions: [17, 18] },
+    );
+    expect(acme).toMatchObject({
+      version: 17,
+      memory: 2 ** 30,
+      cpus: 2,
+      access: false,
+      state: "stopped",
+      passwordVersion: 3,
+      onRemove: "delete",
+    });
+    expect(globex).toMatchObject({
+      version: 18,
+      memory: 2 ** 28,
+      cpus: 0.5,
+      access: true,
+      state: "running",
+      passwordVersion: 1,
+      onRemove: "retain",
+    });
+  });
+
+  it("merges settings over those of defaults, name by name", () => {
+    const [acme] = parse(
+      "defaults: { settings: { work_mem: 4MB, jit: true } }\ntenants: { acme: { settings: { work_mem: 8MB, max_connections: 50 } } }",
+    );
+    expect(acme?.settings).toEqual({ work_mem: "8MB", jit: "on", max_connections: "50" });
+  });
+
+  it("writes setting values as PostgreSQL reads them", () => {
+    const { settings } = tenant("settings: { a: true, b: false, c: 1.5, d: 16MB, e: off, f: '' }");
+    expect(settings).toEqual({ a: "on", b: "off", c: "1.5", d: "16MB", e: "off", f: "" });
+  });
+
+  it("gives init scripts as written and as absolute paths", () => {
+    const { init, initFiles } = tenant("init: [init/a.sql, ./init/b.sql]");
+    expect(init).toEqual(["init/a.sql", "./init/b.sql"]);
+    expect(initFiles).toEqual([join(folder, "init/a.sql"), join(folder, "init/b.sql")]);
+  });
+
+  it("may use anchors, aliases and merge keys", () => {
+    const [acme, globex, initech] = parse(
+      [
+        "tenants:",
+        "  acme: &small { memory: 256Mi, settings: &fast { jit: off } }",
+        "  globex: { <<: *small, memory: 1Gi }",
+        "  initech: { settings: *fast }",
+      ].join("\n"),
+    );
+    expect(acme?.memory).toBe(2 ** 28);
+    expect(globex).toMatchObject({ memory: 2 ** 30, settings: { jit: "off" } });
+    expect(initech?.settings).toEqual({ jit: "off" });
+  });
+
+  it("may use one alias for more than a hundred tenants", () => {
+    const many = Array.from({ length: 300 }, (_, index) => `  t${index}: *base`);
+    expect(parse(["tenants:", "  base: &base { memory: 1Gi }", ...many].join("\n"))).toHaveLength(301);
+  });
+
+  it("may have Windows line ends and a byte order mark", () => {
+    expect(parse("\ufefftenants:\r\n  acme:\r\n    cpus: 2\r\n")).toMatchObject([{ id: "acme", cpus: 2 }]);
+  });
+
+  it("says where a field is for later messages: in the tenant, in defaults, else the tenant itself", () => {
+    const [acme] = parse(
+      "defaults:\n  cpus: 2\n  settings: { jit: off }\ntenants:\n  acme:\n    memory: 1Gi\n    settings:\n      work_mem: 1MB\n",
+    );
+    if (!acme) throw new Error("no tenant");
+    const fields = ["memory", "settings.work_mem", "settings.jit", "cpus", "access", "constructor"];
+    expect(fields.map((field) => positionOf(acme, field))).toEqual([
+      "tenants.yaml:6:13",
+      "tenants.yaml:8:17",
+      "tenants.yaml:3:20",
+      "tenants.yaml:2:9",
+      "tenants.yaml:5:3",
+      "tenants.yaml:5:3",
+    ]);
+  });
+});
+
+describe("the file as a whole", () => {
+  it.each(["", "\n", "# only a comment\n", "---\n", "null"])("has to say something (%j)", (text) => {
+    expect(errorsOf(text)).toEqual([
+      "tenants.yaml:1:1: the file is empty; write `tenants: { acme: {} }` for one tenant, or `tenants: {}` for none",
+    ]);
+  });
+
+  it("has to name tenants, even when there are none", () => {
+    const message = "tenants: expected a map from tenant id to fields; write {} for no tenants, got nothing";
+    expect(errorsOf("defaults: {}")).toEqual([`tenants.yaml:1:1: ${message}`]);
+    expect(errorsOf("defaults: {}\ntenants:")).toEqual([`tenants.yaml:2:1: ${message}`]);
+  });
+
+  it("is a map", () => {
+    expect(errorsOf("- acme")).toEqual([
+      "tenants.yaml:1:1: expected a map with the keys defaults and tenants, got a list",
+    ]);
+  });
+
+  it("reports every problem at once, in the order of the file, each with its place", () => {
+    const text = [
+      "defaults:", // 1
+      "  memroy: 1Gi", // 2
+      "  memory: 512MB", // 3
+      "tenants:", // 4
+      "  acme:", // 5
+      "    access: yes", // 6
+      "    password_version: 2", // 7
+      "  Acme_Inc: { cpus: '2' }", // 8
+      "  globex: { hostname: acme, init: [init/none.sql, init/a.sql, ./init/a.sql] }", // 9
+      "  globex: {}", // 10
+      "  1: {}", // 11
+      "  initech: { settings: { port: 5, work_mem: [1] } }", // 12
+    ].join("\n");
+    const shared = "version, memory, cpus, access, state, settings, passwordVersion, onRemove";
+    expect(errorsOf(text)).toEqual([
+      `tenants.yaml:2:3: defaults.memroy: there is no field memroy; did you mean memory? (allowed: ${shared})`,
+      'tenants.yaml:3:11: defaults.memory: expected a whole number with the unit Ki, Mi or Gi, such as 512Mi, got "512MB"; write 512Mi',
+      'tenants.yaml:6:13: tenants.acme.access: expected a boolean: true or false, got "yes"',
+      `tenants.yaml:7:5: tenants.acme.password_version: there is no field password_version; did you mean passwordVersion? (allowed: ${shared}, hostname, init)`,
+      "tenants.yaml:8:3: tenants.Acme_Inc: a tenant id has lower-case letters, digits and hyphens, at most 48, starts with a letter and does not end with a hyphen; write acme-inc",
+      'tenants.yaml:8:21: tenants.Acme_Inc.cpus: expected a number of CPUs from 0.05 to 512 with at most two decimals, such as 2 or 0.5, got "2"',
+      "tenants.yaml:9:23: tenants.globex.hostname: the hostname acme is that of tenants.acme (line 5) already; each tenant needs its own",
+      `tenants.yaml:9:36: tenants.globex.init[0]: "init/none.sql" does not exist (looked for ${folder}/init/none.sql)`,
+      "tenants.yaml:9:63: tenants.globex.init[2]: this script is in the list already; each runs once",
+      "tenants.yaml:10:3: tenants.globex: this key is there twice, first in line 9; remove one",
+      'tenants.yaml:11:3: tenants: a key has to be text, got 1; in quotes, "1", it is text',
+      "tenants.yaml:12:26: tenants.initech.settings.port: port cannot be set: files, addresses, port and TLS of a server belong to the platform; leave it out",
+      "tenants.yaml:12:45: tenants.initech.settings.work_mem: expected text, a number, true or false, got a list",
+    ]);
+  });
+
+  it("has its problems as data, too", () => {
+    expect(() => parse("tenants: { acme: { cpus: 0 } }")).toThrow(
+      expect.objectContaining({
+        name: "TenantsFileError",
+        problems: [
+          expect.objectContaining({
+            line: 1,
+            column: 26,
+            path: "tenants.acme.cpus",
+            message: expect.any(String),
+          }),
+        ],
+      }),
+    );
+  });
+
+  it("shows a problem of defaults once, however many tenants take it over", () => {
+    expect(errorsOf("defaults: { cpus: 0 }\ntenants: { a: {}, b: {}, c: {} }")).toHaveLength(1);
+  });
+
+  it("takes fields of one tenant in defaults for what they are", () => {
+    expect(errorsOf("defaults: { hostname: a, init: [] }\ntenants: {}")).toEqual([
+      expect.stringMatching(/^tenants\.yaml:1:13: defaults\.hostname: hostname belongs to one tenant/),
+      expect.stringMatching(/^tenants\.yaml:1:26: defaults\.init: init belongs to one tenant/),
+    ]);
+  });
+});
+
+describe("YAML", () => {
+  it.each([
+    ["tenants: {", "1:11: this is not valid YAML: "],
+    ["tenants:\n\tacme: {}", "2:1: this line is indented with a tab; YAML wants spaces"],
+    [
+      "tenants: {}\n---\ntenants: {}",
+      "2:1: the file has to be one YAML document; take this --- and what it separates out",
+    ],
+    ["tenants:\n  acme: !!js/function 'x'", "2:9: tags (!…) are not known here; write the plain value"],
+    ["tenants: { acme: *none }", "1:18: tenants.acme: there is no anchor &none before this alias"],
+    ["tenants: { acme: { <<: 5 } }", '1:24: tenants.acme."<<": expected a map to merge, got 5'],
+    ["tenants: {}\ntenants: {}", "2:1: tenants: this key is there twice, first in line 1; remove one"],
+    [
+      "tenants: { acme: { settings: { log_file_mode: 0640 } } }",
+      '1:47: tenants.acme.settings.log_file_mode: a number cannot start with 0; write 640, or "0640" in quotes',
+    ],
+    ["tenants: { true: {} }", '1:12: tenants: a key has to be text, got true; in quotes, "true", it is text'],
+    ["tenants: { ? [a] : {} }", "1:14: tenants: a key has to be text, got nothing"],
+    ["tenants: { __proto__: {} }", "1:12: tenants.__proto__: this key is not allowed"],
+    ["tenants: &t { acme: *t }", "1:15: tenants.acme.acme: there is no field acme"],
+  ])("that is wrong is an error with its place: %j", (text, message) => {
+    const [first] = errorsOf(text);
+    expect(first?.slice(0, "tenants.yaml:".length + message.length)).toBe(`tenants.yaml:${message}`);
+  });
+
+  it("that expands to billions of values is refused in no time", () => {
+    const lines = Array.from({ length: 12 }, (_, n) => `a${n + 1}: &a${n + 1} [${`*a${n},`.repeat(9)}]`);
+    const start = performance.now();
+    expect(errorsOf(["a0: &a0 [x]", ...lines].join("\n")).join("\n")).toContain("repeats aliases too often");
+    expect(performance.now() - start).toBeLessThan(5000);
+  });
+
+  it.each([
+    "[".repeat(50_000),
+    "{a: ".repeat(50_000),
+    `a:\n${Array.from({ length: 500 }, (_, n) => `${" ".repeat(n + 1)}a:`).join("\n")}`,
+  ])("that is nested without end is refused", (text) => {
+    expect(errorsOf(text).join("\n")).toContain("nested too deeply");
+  });
+
+  it("shows nothing from the file that could command a terminal", () => {
+    const [line] = errorsOf('tenants: { "a\\e[2J\\x9b2J\\n": {} }');
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is looked for
+    expect(line).not.toMatch(/[\u0000-\u001f\u007f-\u009f]/);
+  });
+});
+
+describe("a tenant id", () => {
+  it.each(["a", "acme", "acme-2", "a".repeat(48)])("can be %s", (id) => {
+    expect(errorsOf(`tenants: { ${id}: {} }`)).toEqual([]);
+  });
+
+  it.each(["Acme", "2acme", "-a", "a-", "a_b", "a.b", "ä", "a".repeat(49), "'a b'", "''"])(
+    "cannot be %s",
+    (id) => {
+      expect(errorsOf(`tenants: { ${id}: {} }`)).toEqual([
+        expect.stringContaining("a tenant id has lower-case letters"),
+      ]);
+    },
+  );
+
+  it.each([
+    ["postgres", "already has a database of this name"],
+    ["template0", "already has a database of this name"],
+    ["template1", "already has a database of this name"],
+    ["proxy", "the proxy's own container has this name"],
+  ])("cannot be %s, and the message says why", (id, why) => {
+    expect(errorsOf(`tenants: { ${id}: {} }`)).toEqual([expect.stringContaining(why)]);
+  });
+});
+
+describe("hostname", () => {
+  it.each(["acme", "2acme", "a".repeat(63)])("can be %s", (name) => {
+    expect(tenant(`hostname: ${name}`).hostname).toBe(name);
+  });
+
+  it.each(["Acme", "a.b", "-a", "a-", "a".repeat(64), "'*'", "''"])("cannot be %s", (name) => {
+    expect(errorOf(`hostname: ${name}`)).toContain("expected one DNS label");
+  });
+
+  it.each([
+    [
+      "tenants:\n  a: { hostname: x }\n  b: { hostname: x }",
+      "3:18: tenants.b.hostname: the hostname x is that of tenants.a (line 2)",
+    ],
+    [
+      "tenants:\n  a: { hostname: b }\n  b: {}",
+      "3:3: tenants.b.hostname: the hostname b is that of tenants.a (line 2)",
+    ],
+  ])("is that of one tenant only: %j", (text, message) => {
+    expect(errorsOf(text)).toEqual([expect.stringContaining(message)]);
+  });
+});
+
+describe("version", () => {
+  it("is one of those the caller has images for", () => {
+    const text = "tenants: { acme: { version: 17 } }";
+    expect(errorsOf(text, { versions: [17, 18] })).toEqual([]);
+    expect(errorsOf(text)).toEqual([
+      "tenants.yaml:1:29: tenants.acme.version: expected a PostgreSQL major version that has an image (18), got 17",
+    ]);
+  });
+
+  it.each(["'18'", "18.1", "latest", "-1"])("cannot be %s", (version) => {
+    expect(errorOf(`version: ${version}`)).toContain("expected a PostgreSQL major version");
+  });
+
+  it("has to be written when the default has no image", () => {
+    expect(errorsOf("tenants:\n  a: {}\n  b: { version: 17 }", { versions: [17] })).toEqual([
+      "tenants.yaml:2:3: tenants.a.version: PostgreSQL 18, the default, has no image here; write one of 17",
+    ]);
+    expect(errorsOf("defaults: { version: 17 }\ntenants: { a: {} }", { versions: [17] })).toEqual([]);
+  });
+});
+
+describe("memory", () => {
+  it.each([
+    ["131072Ki", 2 ** 27],
+    ["128Mi", 2 ** 27],
+    ["2Gi", 2 ** 31],
+    ["4096Gi", 2 ** 42],
+  ])("%s is %d bytes", (text, bytes) => {
+    expect(tenant(`memory: ${text}`).memory).toBe(bytes);
+  });
+
+  it.each([
+    ["512MB", "512Mi"],
+    ["512m", "512Mi"],
+    ["512", "512Mi"],
+    ["536870912", "512Mi"],
+    ["'1 gb'", "1Gi"],
+    ["1.5Gi", "1536Mi"],
+    ["1Ti", "1024Gi"],
+  ])("%s is refused with the hint to write %s", (text, meant) => {
+    expect(errorOf(`memory: ${text}`)).toMatch(
+      new RegExp(`^memory: expected a whole number .*; write ${meant}$`),
+    );
+  });
+
+  it.each(["lots", "0Mi", "-1Gi", "[]", "''", "9e99Gi"])("%s is refused", (text) => {
+    expect(errorOf(`memory: ${text}`)).toContain("expected a whole number with the unit Ki, Mi or Gi");
+  });
+
+  it("is enough for PostgreSQL to start", () => {
+    expect(errorOf("memory: 127Mi")).toBe(
+      'memory: PostgreSQL needs at least 128Mi to start and to answer some clients, got "127Mi"',
+    );
+  });
+
+  it("is at most 4096Gi", () => {
+    expect(errorOf("memory: 4097Gi")).toBe('memory: expected at most 4096Gi, got "4097Gi"');
+  });
+});
+
+describe("cpus", () => {
+  it.each([0.05, 0.29, 1, 1.15, 2.5, 512])("can be %d", (cpus) => {
+    expect(tenant(`cpus: ${cpus}`).cpus).toBe(cpus);
+  });
+
+  it.each(["0", "0.04", "-1", "1.005", "512.01", "'2'", ".inf", ".nan"])("cannot be %s", (cpus) => {
+    expect(errorOf(`cpus: ${cpus}`)).toContain("expected a number of CPUs from 0.05 to 512");
+  });
+});
+
+describe("access, state, passwordVersion and onRemove", () => {
+  it.each([
+    ["access: yes", 'access: expected a boolean: true or false, got "yes"'],
+    ["access: 1", "access: expected a boolean: true or false, got 1"],
+    ["access: ", "access: expected a boolean: true or false, got nothing"],
+    ["state: Stopped", 'state: expected running or stopped, got "Stopped"'],
+    ["passwordVersion: 0", "passwordVersion: expected a whole number of at least 1, got 0"],
+    ["passwordVersion: 1.5", "passwordVersion: expected a whole number of at least 1, got 1.5"],
+    ["onRemove: keep", 'onRemove: expected retain or delete, got "keep"'],
+  ])("refuse %s", (fields, message) => {
+    expect(errorOf(fields)).toBe(message);
+  });
+});
+
+describe("settings", () => {
+  it.each([
+    "work_mem",
+    "pg_stat_statements.max",
+    "shared_preload_libraries",
+    "password_encryption",
+    "archive_command",
+  ])("may have %s", (name) => {
+    expect(tenant(`settings: { ${name}: x }`).settings).toEqual({ [name]: "x" });
+  });
+
+  it.each([
+    "data_directory",
+    "hba_file",
+    "ident_file",
+    "config_file",
+    "external_pid_file",
+    "listen_addresses",
+    "port",
+    "unix_socket_directories",
+    "unix_socket_group",
+    "unix_socket_permissions",
+    "ssl",
+    "ssl_cert_file",
+    "allow_alter_system",
+  ])("may not have %s", (name) => {
+    expect(errorOf(`settings: { ${name}: x }`)).toContain(`settings.${name}: ${name} cannot be set`);
+  });
+
+  it("have names in lower case", () => {
+    expect(errorOf("settings: { TimeZone: UTC }")).toMatch(/^settings\.TimeZone: .*; write timezone$/);
+    expect(errorOf("settings: { 'a;b': 1 }")).toContain("a setting's name has lower-case letters");
+  });
+
+  it("have values of one line", () => {
+    const message = "settings.x: a setting's value is one line of text";
+    expect(errorOf('settings: { x: "a\\nb" }')).toContain(message);
+    expect(errorOf('settings: { x: "a\\0b" }')).toContain(message);
+    expect(errorOf('settings: { x: "\\ud800" }')).toContain(message);
+    expect(errorOf(`settings: { x: ${"a".repeat(1001)} }`)).toContain("at most 1000 characters, got 1001");
+    expect(errorOf(`settings: { x: ${"a".repeat(1000)} }`)).toBe("accepted");
+  });
+
+  it.each(["[1]", "{}", "", ".inf"])("cannot have the value %j", (value) => {
+    expect(errorOf(`settings: { x: ${value} }`)).toContain(
+      "settings.x: expected text, a number, true or false",
+    );
+  });
+});
+
+describe("init", () => {
+  it.each([
+    ["init/none.sql", '"init/none.sql" does not exist'],
+    ["init", '"init" is no file'],
+    ["init/a.sql/b", '"init/a.sql/b" cannot be read (ENOTDIR)'],
+    ["../a.sql", "is outside the folder of the file"],
+    ["init/../../a.sql", "is outside the folder of the file"],
+    ["..", "is outside the folder of the file"],
+    ["/etc/hostname", "is outside the folder of the file"],
+    ["''", "expected the path of an SQL script"],
+    ['"a\\0b"', "expected the path of an SQL script"],
+    ["5", "expected the path of an SQL script"],
+  ])("refuses %s", (path, message) => {
+    expect(errorOf(`init: [${path}]`)).toContain(message);
+  });
+
+  it("has each script once", () => {
+    expect(errorOf("init: [init/a.sql, init/../init/a.sql]")).toBe(
+      "init[1]: this script is in the list already; each runs once",
+    );
+  });
+
+  it("is a list", () => {
+    expect(errorOf("init: init/a.sql")).toContain("expected a list of paths of SQL scripts");
+  });
+});
+
+describe("reading the file", () => {
+  it("finds init scripts beside it, and names it from the working directory", () => {
+    const path = join(folder, "hosts.yaml");
+    writeFileSync(path, "tenants: { acme: { init: [init/a.sql] } }");
+    expect(readTenants(path)).toMatchObject([{ initFiles: [join(folder, "init/a.sql")] }]);
+    expect(readTenants(path)[0]?.positions[""]).toBe(`${path}:1:12`);
+  });
+
+  it("says where it looked when there is none", () => {
+    const path = join(folder, "none.yaml");
+    expect(() => readTenants(path)).toThrow(TenantsFileError);
+    expect(() => readTenants(path)).toThrow(`there is no such file (looked for ${path}); create it`);
+  });
+
+  it("says so when it is a folder", () => {
+    expect(() => readTenants(folder)).toThrow("this is a folder");
+  });
+});
+
+describe("the project's own files", () => {
+  it("the sample tenants.yaml is right", () => {
+    expect(
+      readTenants(join(project, "tenants.yaml")).map(({ id, access, init }) => [id, access, init]),
+    ).toEqual([
+      ["acme", true, []],
+      ["globex", true, ["init/globex.sql"]],
+      ["initech", false, []],
+    ]);
+  });
+
+  it("tenants.schema.json is what the schema generates", () => {
+    expect(readFileSync(join(project, "tenants.schema.json"), "utf8")).toBe(tenantsJsonSchema());
+  });
+
+  it("tenants.schema.json refuses unknown fields and describes each with its default", () => {
+    const schema = JSON.parse(tenantsJsonSchema());
+    const tenantSchema = schema.properties.tenants.additionalProperties.anyOf[0];
+    expect(schema.additionalProperties).toBe(false);
+    expect(tenantSchema.additionalProperties).toBe(false);
+    for (const [field, { description, default: byDefault }] of Object.entries<Record<string, unknown>>(
+      tenantSchema.properties,
+    )) {
+      expect(description, field).toMatch(/\.$/);
+      expect(byDefault !== undefined || /Default: /.test(String(description)), field).toBe(true);
+    }
+  });
+});
