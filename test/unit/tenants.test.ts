@@ -538,6 +538,19 @@ describe("the project's own files", () => {
     ]);
   });
 
+  it("the page on tenants.yaml shows files that are right, and the errors of the one that is wrong", () => {
+    const page = readFileSync(join(project, "docs/tenants.md"), "utf8");
+    const blocks = [...page.matchAll(/^```(\w*)\n(.*?)^```$/gms)].map(([, kind, text]) => ({
+      kind,
+      text: text ?? "",
+    }));
+    const files = blocks.filter(({ kind }) => kind === "yaml").map(({ text }) => text);
+    const errors = files.flatMap((text) => errorsOf(text, { folder: project }));
+    const shown = blocks.find(({ kind }) => kind === "")?.text.replace("/srv/pgs", project);
+    expect(files).toHaveLength(3);
+    expect(`${errors.join("\n")}\n`).toBe(shown);
+  });
+
   it("tenants.schema.json is what the schema generates", () => {
     expect(readFileSync(join(project, "tenants.schema.json"), "utf8")).toBe(tenantsJsonSchema());
   });
