@@ -92,10 +92,10 @@ docker_process_sql() {
 }
 
 make_database() {
-  local found
-  found=$(POSTGRES_DB='' docker_process_sql --dbname postgres -At --set db="$POSTGRES_DB" <<<"SELECT 1 FROM pg_database WHERE datname = :'db'")
+  local found db=$POSTGRES_DB
+  found=$(POSTGRES_DB='' docker_process_sql --dbname postgres -At --set db="$db" <<<"SELECT 1 FROM pg_database WHERE datname = :'db'")
   if [[ -z $found ]]; then
-    POSTGRES_DB='' docker_process_sql --dbname postgres --set db="$POSTGRES_DB" <<<'CREATE DATABASE :"db"'
+    POSTGRES_DB='' docker_process_sql --dbname postgres --set db="$db" <<<'CREATE DATABASE :"db"'
   fi
 }
 

