@@ -22,6 +22,41 @@ die() {
 
 has() { command -v "$1" >/dev/null 2>&1; }
 
+# --- the system ---
+
+may_install() {
+  [[ $EUID -eq 0 ]] && has apt-get && [[ -r /etc/os-release ]] &&
+    grep -qE '^ID(_LIKE)?=.*(debian|ubuntu)' /etc/os-release
+}
+
+apt_install() {
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update
+  apt-get install -y --no-install-recommends "$@"
+}
+
+# logged COMMAND…: runs it with its output in the log; how it ended is in logged_status.
+# Not for use as `if logged …`: bash would ignore `set -e` in everything below it.
+logged() {
+  set +e
+  (
+    set -e
+    "$@"
+  ) >>"$cache/logs/setup.log" 2>&1 </dev/null
+  logged_status=$?
+  set -e
+}
+
+# One set-up at a time: they share the cache. Descriptor 9 holds the lock.
+take_lock() {
+  has flock || return 0
+  exec 9>"$cache/lock"
+  if ! flock -n 9; then
+    say "Another set-up is running on this machine; waiting for it."
+    flock 9
+  fi
+}
+
 # --- versions, each from the one file that pins it ---
 
 package_json=$(<"$root/package.json")
