@@ -1,0 +1,57 @@
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { Checkout } from "./support/checkout";
+
+const tenants = (...scripts: string[]) => `tenants: { acme: { init: [${scripts.join(", ")}] }, globex: {} }`;
+
+let checkout: Checkout;
+beforeAll(async () => {
+  checkout = await Checkout.create(tenants("init/one.sql", "init/two.sql"));
+  checkout.write("init/one.sql", "CREATE ROLE app; CREATE TABLE one AS SELECT current_database() AS name;");
+});
+afterAll(() => checkout?.remove());
+
+test("a failing script fails the up, names itself and its line, and keeps nothing of itself", async () => {
+  checkout.write("init/two.sql", "CREATE TABLE two (id int);\nINSERT INTO two VALUES ('not a number');\n");
+  const result = await checkout.tryUp();
+  expect(result.code).not.toBe(0);
+  expect(result.output).toMatch(
+    /init script two\.sql failed: line 2: ERROR: {2}invalid input syntax for type integer/,
+  );
+  expect(
+    await checkout
+      .query("acme", "SELECT to_regclass('one') IS NOT NULL AS one, to_regclass('two') AS two")
+      .catch((error: Error) => error.message),
+  ).toMatch(/password authentication failed/);
+});
+
+test("another tenant of the same up is not held up by it", async () => {
+  await checkout.query("globex", "SELECT 1");
+});
+
+test("the next up fails again as long as the script does", async () => {
+  const result = await checkout.tryUp();
+  expect(result.code).not.toBe(0);
+  expect(result.output).toMatch(/init script two\.sql failed/);
+});
+
+test("once it is corrected, the next up runs it, and not again what had run", async () => {
+  checkout.write(
+    "init/two.sql",
+    "CREATE TABLE two AS SELECT * FROM one; GRANT CREATE ON DATABASE acme TO app;",
+  );
+  await checkout.up();
+  expect(await checkout.query("acme", "SELECT name FROM two")).toEqual([{ name: "acme" }]);
+  await checkout.pulumi("preview", "--expect-no-changes");
+});
+
+test("nothing of how it was initialised is left in the database", async () => {
+  expect(await checkout.query("acme", "SELECT count(*)::int AS n FROM pg_db_role_setting")).toEqual([
+    { n: 0 },
+  ]);
+});
+
+test("scripts run once: another one, added later, changes nothing", async () => {
+  checkout.write("init/three.sql", "CREATE TABLE three ();");
+  await checkout.apply(tenants("init/one.sql", "init/two.sql", "init/three.sql"));
+  expect(await checkout.query("acme", "SELECT to_regclass('three') AS three")).toEqual([{ three: null }]);
+});

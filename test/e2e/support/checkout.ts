@@ -1,0 +1,216 @@
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Client, type ClientConfig } from "pg";
+import { type Options, type Result, run, succeed } from "./command";
+
+const root = join(__dirname, "..", "..", "..");
+
+/** Of this run of the tests: script/test removes whatever carries it, also after a failure. */
+const runPrefix = process.env.PGS_TEST_PREFIX ?? "pgst";
+
+let made = 0;
+
+export interface Tenant {
+  host: string;
+  port: number;
+  database: string;
+  user: string;
+  access: boolean;
+  state: string;
+}
+
+interface Outputs {
+  connectionStrings: Record<string, string>;
+  tenants: Record<string, Tenant>;
+  caCertificate: string;
+}
+
+/**
+ * A copy of the project with a stack, state, prefix and port of its own, worked on by plain Pulumi commands.
+ */
+export class Checkout {
+  private knownOutputs: Promise<Outputs> | undefined;
+
+  private constructor(
+    readonly folder: string,
+    readonly prefix: string,
+    readonly port: number,
+    readonly env: NodeJS.ProcessEnv,
+  ) {}
+
+  static async create(tenants: string, config: Record<string, string> = {}): Promise<Checkout> {
+    const folder = mkdtempSync(join(tmpdir(), "pgs-e2e-"));
+    await copyProject(folder);
+    symlinkSync(join(root, "node_modules"), join(folder, "node_modules"));
+    mkdirSync(join(folder, "state"));
+    const checkout = new Checkout(folder, `${runPrefix}-${++made}${randomLetters(2)}`, await freePort(), {
+      ...process.env,
+      PULUMI_BACKEND_URL: `file://${join(folder, "state")}`,
+      PULUMI_CONFIG_PASSPHRASE: "for these tests",
+      PULUMI_CONFIG_PASSPHRASE_FILE: undefined,
+      NO_COLOR: "1",
+    });
+    checkout.write("tenants.yaml", tenants);
+    await checkout.pulumi("stack", "init", "dev");
+    const settings = { prefix: checkout.prefix, port: String(checkout.port), ...config };
+    for (const [key, value] of Object.entries(settings)) await checkout.pulumi("config", "set", key, value);
+    return checkout;
+  }
+
+  private forget(args: string[]): void {
+    if (args[1] !== "output") this.knownOutputs = undefined;
+  }
+
+  write(path: string, text: string): void {
+    mkdirSync(join(this.folder, path, ".."), { recursive: true });
+    writeFileSync(join(this.folder, path), text);
+  }
+
+  /** A Pulumi command that must succeed. @returns its standard output */
+  async pulumi(...args: string[]): Promise<string> {
+    this.forget(args);
+    return succeed("pulumi", [...args, "--non-interactive"], this.options());
+  }
+
+  async tryPulumi(...args: string[]): Promise<Result> {
+    this.forget(args);
+    return run("pulumi", [...args, "--non-interactive"], this.options());
+  }
+
+  async up(...args: string[]): Promise<string> {
+    return this.pulumi("up", "--yes", "--skip-preview", ...args);
+  }
+
+  async tryUp(...args: string[]): Promise<Result> {
+    return this.tryPulumi("up", "--yes", "--skip-preview", ...args);
+  }
+
+  /** An edit of tenants.yaml, applied. */
+  async apply(tenants: string): Promise<string> {
+    this.write("tenants.yaml", tenants);
+    return this.up();
+  }
+
+  async tenants(): Promise<Record<string, Tenant>> {
+    return (await this.outputs()).tenants;
+  }
+
+  async connectionString(id: string): Promise<string> {
+    return (await this.outputs()).connectionStrings[id] ?? "";
+  }
+
+  /** The stack's outputs, secrets too; asked again only after a command that may have changed them. */
+  private outputs(): Promise<Outputs> {
+    this.knownOutputs ??= this.pulumi("stack", "output", "--json", "--show-secrets").then((text) =>
+      JSON.parse(text),
+    );
+    return this.knownOutputs;
+  }
+
+  async password(id: string): Promise<string> {
+    return decodeURIComponent(new URL(await this.connectionString(id)).password);
+  }
+
+  /** Path of a file with the stack's CA certificate. */
+  async caFile(): Promise<string> {
+    this.write("ca.pem", (await this.outputs()).caCertificate);
+    return join(this.folder, "ca.pem");
+  }
+
+  /** Settings for node-postgres: it verifies the certificate, as `sslmode=verify-full` would. */
+  async clientConfig(id: string): Promise<ClientConfig> {
+    const url = new URL(await this.connectionString(id));
+    return {
+      host: "127.0.0.1",
+      port: Number(url.port),
+      user: url.username,
+      password: decodeURIComponent(url.password),
+      database: url.pathname.slice(1),
+      connectionTimeoutMillis: 6000,
+      ssl: { servername: url.hostname, ca: (await this.outputs()).caCertificate },
+    };
+  }
+
+  /** One session of node-postgres. */
+  async client(id: string): Promise<Client> {
+    const client = new Client(await this.clientConfig(id));
+    client.on("error", () => {});
+    await client.connect();
+    return client;
+  }
+
+  /** Runs SQL as the tenant, over the public port. @returns the last statement's rows */
+  async query(id: string, sql: string): Promise<Record<string, unknown>[]> {
+    const client = await this.client(id);
+    try {
+      const result = await client.query(sql);
+      return Array.isArray(result) ? result.at(-1).rows : result.rows;
+    } finally {
+      await client.end();
+    }
+  }
+
+  /** Name of a tenant's container, volume and network; of the proxy's with `proxy`. */
+  name(id: string): string {
+    return `${this.prefix}-${id}`;
+  }
+
+  options(): Options {
+    return { cwd: this.folder, env: this.env };
+  }
+
+  /** Takes away all that this stack made, its data too. */
+  async remove(): Promise<void> {
+    await this.tryPulumi("destroy", "--yes", "--skip-preview");
+    await removeLeftovers(this.prefix);
+    await this.tryPulumi("stack", "rm", "--yes", "--force");
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+/** What git tracks or would track, as it is in the working tree. */
+export async function copyProject(folder: string): Promise<void> {
+  const files = await succeed("git", ["ls-files", "-z", "--cached", "--others", "--exclude-standard"], {
+    cwd: root,
+  });
+  await succeed(
+    "tar",
+    ["-C", root, "--null", "--ignore-failed-read", "-T", "-", "-cf", join(folder, ".copy.tar")],
+    {
+      stdin: files,
+    },
+  );
+  await succeed("tar", ["-C", folder, "-xf", join(folder, ".copy.tar")]);
+  rmSync(join(folder, ".copy.tar"));
+}
+
+/** Removes containers, networks and volumes whose names start with `prefix-`, and nothing else. */
+export async function removeLeftovers(prefix: string): Promise<void> {
+  const kinds: [string, string[], string[]][] = [
+    ["container", ["ls", "-a", "--format", "{{.Names}}"], ["rm", "-f", "-v"]],
+    ["network", ["ls", "--format", "{{.Name}}"], ["rm"]],
+    ["volume", ["ls", "--format", "{{.Name}}"], ["rm", "-f"]],
+  ];
+  for (const [kind, list, remove] of kinds) {
+    const names = (await succeed("docker", [kind, ...list])).split("\n");
+    const ours = names.filter((name) => name.startsWith(`${prefix}-`));
+    if (ours.length > 0) await succeed("docker", [kind, ...remove, ...ours]);
+  }
+}
+
+export async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "0.0.0.0", resolve));
+  const address = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  if (address === null || typeof address === "string") throw new Error("no port");
+  return address.port;
+}
+
+function randomLetters(count: number): string {
+  return Array.from({ length: count }, () => String.fromCharCode(97 + Math.floor(Math.random() * 26))).join(
+    "",
+  );
+}
