@@ -76,7 +76,8 @@ export async function exec(
   stderr.end();
   const [out, err] = await output;
   const { ExitCode } = await process.inspect();
-  return { code: ExitCode ?? -1, stdout: out.toString("utf8"), stderr: err.toString("utf8") };
+  if (ExitCode === null) throw new Error("the connection to the Docker engine was cut while a command ran");
+  return { code: ExitCode, stdout: out.toString("utf8"), stderr: err.toString("utf8") };
 }
 
 /** Puts one file into a folder of a container, running or not. Its owner is root and nobody else reads it. */

@@ -9,9 +9,9 @@ const open = new Set<Socket>();
 let checkout: Checkout;
 
 beforeAll(async () => {
-  relay = createServer((socket) => {
+  relay = createServer({ allowHalfOpen: true }, (socket) => {
     connections++;
-    const engine = connect("/var/run/docker.sock");
+    const engine = connect({ path: "/var/run/docker.sock", allowHalfOpen: true });
     for (const end of [socket, engine]) {
       open.add(end);
       end.on("error", () => end.destroy());

@@ -8,7 +8,7 @@ import { type Options, type Result, run, succeed } from "./command";
 const root = join(__dirname, "..", "..", "..");
 
 /** Of this run of the tests: script/test removes whatever carries it, also after a failure. */
-const runPrefix = process.env.PGS_TEST_PREFIX ?? "pgst";
+export const runPrefix = process.env.PGS_TEST_PREFIX ?? "pgst";
 
 let made = 0;
 
