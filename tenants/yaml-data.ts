@@ -57,7 +57,7 @@ export function readYaml(text: string): YamlData {
   const find = (path: readonly PropertyKey[], part: "key" | "value"): Position => {
     for (let length = path.length; length >= 0; length--) {
       const found = walk.offsets.get(JSON.stringify(path.slice(0, length)));
-      if (found) return positionAt(length === path.length ? found[part] : found.value);
+      if (found) return positionAt(found[part]);
     }
     return { line: 1, column: 1 };
   };
@@ -77,14 +77,13 @@ export function readYaml(text: string): YamlData {
 function positionsIn(text: string): (offset: number) => Position {
   const starts = [0, ...[...text.matchAll(/\n/g)].map(({ index }) => index + 1)];
   return (offset) => {
-    const within = Math.min(offset, text.length);
     let [low, high] = [0, starts.length];
     while (high - low > 1) {
       const middle = (low + high) >> 1;
-      if ((starts[middle] ?? 0) <= within) low = middle;
+      if ((starts[middle] ?? 0) <= offset) low = middle;
       else high = middle;
     }
-    return { line: low + 1, column: within - (starts[low] ?? 0) + 1 };
+    return { line: low + 1, column: offset - (starts[low] ?? 0) + 1 };
   };
 }
 

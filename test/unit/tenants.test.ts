@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type ParseOptions, parseTenants, positionOf, readTenants, TenantsFileError } from "../../tenants";
 import { tenantsJsonSchema } from "../../tenants/json-schema";
+import { nearest } from "../../tenants/suggest";
 
 const project = join(__dirname, "../..");
 let folder: string;
@@ -281,7 +282,8 @@ describe("YAML", () => {
   it("that expands to billions of values is refused in no time", () => {
     const lines = Array.from({ length: 12 }, (_, n) => `a${n + 1}: &a${n + 1} [${`*a${n},`.repeat(9)}]`);
     const start = performance.now();
-    expect(errorsOf(["a0: &a0 [x]", ...lines].join("\n")).join("\n")).toContain("repeats aliases too often");
+    const errors = errorsOf(["a0: &a0 [x]", ...lines].join("\n"));
+    expect(errors.filter((line) => line.includes("repeats aliases too often"))).toHaveLength(1);
     expect(performance.now() - start).toBeLessThan(5000);
   });
 
@@ -290,7 +292,22 @@ describe("YAML", () => {
     "{a: ".repeat(50_000),
     `a:\n${Array.from({ length: 500 }, (_, n) => `${" ".repeat(n + 1)}a:`).join("\n")}`,
   ])("that is nested without end is refused", (text) => {
-    expect(errorsOf(text).join("\n")).toContain("nested too deeply");
+    const errors = errorsOf(text);
+    expect(errors.filter((line) => line.includes("nested too deeply"))).toHaveLength(1);
+    expect(errors.length).toBeLessThan(5);
+  });
+
+  it("gives one message for a place, however many aliases lead there", () => {
+    expect(
+      errorsOf("tenants:\n  a: &a { settings: { log_file_mode: 0640 } }\n  b: *a\n  c: *none\n"),
+    ).toEqual([
+      expect.stringContaining("tenants.yaml:2:38: tenants.a.settings.log_file_mode: a number cannot"),
+      "tenants.yaml:4:6: tenants.c: there is no anchor &none before this alias",
+    ]);
+  });
+
+  it("has its columns counted without a byte order mark", () => {
+    expect(errorsOf("\ufefftenants: 5")).toEqual([expect.stringMatching(/^tenants\.yaml:1:10: tenants: /)]);
   });
 
   it("shows nothing from the file that could command a terminal", () => {
@@ -524,6 +541,21 @@ describe("reading the file", () => {
 
   it("says so when it is a folder", () => {
     expect(() => readTenants(folder)).toThrow("this is a folder");
+  });
+});
+
+describe("the nearest word", () => {
+  it.each([
+    ["hostnam", "hostname"],
+    ["PASSWORD-VERSION", "passwordVersion"],
+    ["cpu", "cpus"],
+    ["statee", "state"],
+    ["tenant", undefined],
+    ["x", undefined],
+    ["memory".repeat(10), undefined],
+  ])("to %s is %s", (word, expected) => {
+    const words = ["hostnames", "hostname", "passwordVersions", "passwordVersion", "cpus", "state", "memory"];
+    expect(nearest(word, words)).toBe(expected);
   });
 });
 
