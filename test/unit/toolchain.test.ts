@@ -236,7 +236,7 @@ describe("pgs", () => {
     }
   });
 
-  it.each([["--frobnicate"], ["frobnicate"], ["up preview"], ["env", "more"], []])(
+  it.each([["--frobnicate"], ["frobnicate"], ["up preview"], ["env", "more"], [""]])(
     "ends with 2 on wrong usage, before anything is set up: %j",
     (...args) => {
       const box = sandbox();
@@ -368,6 +368,7 @@ describe("setup", () => {
     expect(status).toBe(1);
     expect(stderr).toMatch(/official road is closed here.*\(fetch failed\)/);
     expect(stderr).toMatch(/Go +not found; install Go 1\.\d+/);
+    expect(stderr).toMatch(/Nothing was built\.\n$/);
     expect(existsSync(join(box.cache, "road"))).toBe(false);
   });
 
