@@ -3,7 +3,9 @@ import * as pulumi from "@pulumi/pulumi";
 import * as random from "@pulumi/random";
 import { stringify } from "yaml";
 import { PostgresServer, TenantNetwork, TraefikFile } from "../provider/resources";
-import type { Tenant } from "../tenants/parse";
+import { positionOf, type Tenant } from "../tenants/parse";
+import { needsRestart } from "../tenants/postgres-settings";
+import { sizedSettings } from "../tenants/sizing";
 import type { PostgresImages } from "./postgres-images";
 import { dynamicFolder, entryPoint, type PostgresProxy } from "./proxy";
 
@@ -130,16 +132,20 @@ export class PgTenant extends pulumi.ComponentResource {
     volume: docker.Volume,
     network: TenantNetwork,
   ): docker.Container {
+    const { tenant } = args;
     return new docker.Container(
       name,
       {
         name: containerName(args),
-        image: args.images.idOf(args.tenant.version),
+        image: args.images.idOf(tenant.version),
         networksAdvanced: [{ name: network.name }],
         volumes: [{ volumeName: volume.name, containerPath: "/var/lib/postgresql" }],
         // The image insists on a password for a new data directory: one that nobody can know. The real one
         // is set on the running server, so that no secret is part of a container.
-        envs: ["POSTGRES_PASSWORD_FILE=/proc/sys/kernel/random/uuid"],
+        envs: [
+          "POSTGRES_PASSWORD_FILE=/proc/sys/kernel/random/uuid",
+          `POSTGRES_INITDB_ARGS=${initdbArgs(tenant)}`,
+        ],
         restart: "unless-stopped",
         // PostgreSQL's fast shutdown, and time to write what is in memory before the engine kills it.
         stopSignal: "SIGINT",
@@ -164,7 +170,8 @@ export class PgTenant extends pulumi.ComponentResource {
       {
         parent: this,
         // The server resource sets these live; here a change of some would replace the container.
-        ignoreChanges: ["memory", "memorySwap", "memoryReservation", "cpuShares", "cpuSet"],
+        // The environment counts only when the data directory is first made.
+        ignoreChanges: ["memory", "memorySwap", "memoryReservation", "cpuShares", "cpuSet", "envs"],
         // The Docker provider says that it updated these, and changes nothing.
         replaceOnChanges: ["healthcheck", "tmpfs"],
       },
@@ -188,9 +195,10 @@ export class PgTenant extends pulumi.ComponentResource {
         database: tenant.id,
         password,
         init: [...tenant.initFiles],
+        version: tenant.version,
         memory: tenant.memory,
         cpus: tenant.cpus,
-        settings: { ...tenant.settings },
+        ...settingsByEffect(tenant),
         access: tenant.access,
       },
       { parent: this, dependsOn: [route] },
@@ -200,6 +208,31 @@ export class PgTenant extends pulumi.ComponentResource {
 
 function containerName({ prefix, tenant }: PgTenantArgs): string {
   return `${prefix}-${tenant.id}`;
+}
+
+/** A new server starts with the sizes that it would be given next, and need not be restarted for them. */
+function initdbArgs(tenant: Tenant): string {
+  const { settingsWithRestart, settingsAtNextStart } = settingsByEffect(tenant);
+  return Object.entries(settingsAtNextStart)
+    .filter(([name]) => !(name in settingsWithRestart))
+    .map(([name, value]) => `--set ${name}=${value}`)
+    .join(" ");
+}
+
+/** What the operator set, and what follows from the memory limit, by when a change of it counts. */
+function settingsByEffect({ settings, version, memory, positions }: Tenant) {
+  const restarts = (name: string) => needsRestart(version, name);
+  const pick = (from: Record<string, string>, keep: (name: string) => boolean) =>
+    Object.fromEntries(Object.entries(from).filter(([name]) => keep(name)));
+  const sized = pick(sizedSettings(memory), (name) => !(name in settings));
+  return {
+    settings: { ...pick(sized, (name) => !restarts(name)), ...pick(settings, (name) => !restarts(name)) },
+    settingsWithRestart: pick(settings, restarts),
+    settingsAtNextStart: pick(sized, restarts),
+    positions: Object.fromEntries(
+      Object.keys(settings).map((name) => [name, positionOf({ positions }, `settings.${name}`)]),
+    ),
+  };
 }
 
 /** Other tenants could reach this one through the proxy's address in their own network: they may not. */

@@ -19,9 +19,8 @@ const types: Record<string, ResourceType<Fields>> = {
 export class Provider implements pulumi.Provider {
   readonly version = "0.1.0";
 
-  async check(urn: string, _olds: unknown, news: unknown): Promise<pulumi.CheckResult> {
-    const known = Object.entries(unwrap(news) as Fields).filter(([, value]) => !isUnknown(value));
-    return { failures: typeOf(urn).check?.(Object.fromEntries(known)) ?? [] };
+  async check(urn: string, olds: unknown, news: unknown): Promise<pulumi.CheckResult> {
+    return { failures: typeOf(urn).check?.(known(news), known(olds)) ?? [] };
   }
 
   async diff(_id: string, urn: string, olds: unknown, news: unknown): Promise<pulumi.DiffResult> {
@@ -57,6 +56,11 @@ export class Provider implements pulumi.Provider {
   async delete(id: string, urn: string, props: unknown): Promise<void> {
     await typeOf(urn).delete(id, unwrap(props) as Fields);
   }
+}
+
+function known(fields: unknown): Fields {
+  const all = Object.entries((unwrap(fields) ?? {}) as Fields);
+  return Object.fromEntries(all.filter(([, value]) => !isUnknown(value)));
 }
 
 function typeOf(urn: string): ResourceType<Fields> {

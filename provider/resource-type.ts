@@ -9,8 +9,11 @@ export interface ResourceType<Inputs extends object, State extends Inputs = Inpu
   /** Inputs whose change needs a new resource. Any input in neither list counts only when it is made. */
   readonly replacing: readonly (keyof Inputs & string)[];
 
-  /** What is wrong with the inputs, before anything is planned. Unknown values are left out. */
-  check?(inputs: Partial<Inputs>): { property: keyof Inputs & string; reason: string }[];
+  /** What is wrong with the inputs, before anything is planned; `before` are those of an earlier `up`. Unknown values are left out. */
+  check?(
+    inputs: Partial<Inputs>,
+    before: Partial<Inputs>,
+  ): { property: keyof Inputs & string; reason: string }[];
 
   /** Makes the resource, or takes up what an interrupted run left of it. */
   create(inputs: Inputs): Promise<{ id: string; state: State }>;

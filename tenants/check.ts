@@ -1,7 +1,10 @@
 import { normalize } from "node:path";
 import type { z } from "zod";
+import { memoryBytes, memoryPattern } from "./memory";
+import { settingNames, settingProblem, sizeInBytes } from "./postgres-settings";
 import { formatKey, formatPath, type Problem } from "./problems";
-import { builtInDefaults, settingValue, type tenantsFileSchema } from "./schema";
+import { builtInDefaults, settingName, settingText, settingValue, type tenantsFileSchema } from "./schema";
+import { largestSharedBuffers } from "./sizing";
 import { nearest } from "./suggest";
 import type { YamlData } from "./yaml-data";
 
@@ -18,6 +21,7 @@ export function findProblems(yaml: YamlData, schema: Schema, versions: readonly 
     ...repeatedInitScripts(yaml, tenants),
     ...sharedHostnames(yaml, tenants),
     ...unavailableDefaultVersion(yaml, tenants, versions),
+    ...settingProblems(yaml, tenants),
   ];
 }
 
@@ -107,6 +111,49 @@ function unavailableDefaultVersion(
       path: formatPath(["tenants", id, "version"]),
       message: `PostgreSQL ${builtInDefaults.version}, the default, has no image here; write one of ${versions.join(", ")}`,
     }));
+}
+
+/** Settings are those of a version, so each tenant's version decides about its own and those of `defaults`. */
+function settingProblems(yaml: YamlData, tenants: [string, TenantEntry][]): Problem[] {
+  const shared = valueAt(yaml.data, ["defaults"]);
+  const defaults: TenantEntry = isMap(shared) ? shared : {};
+  const places: { path: string[]; entry: TenantEntry }[] = [
+    { path: ["defaults"], entry: defaults },
+    ...tenants.map(([id, entry]) => ({ path: ["tenants", id], entry })),
+  ];
+  return places.flatMap(({ path, entry }) => {
+    const version = [entry.version, defaults.version, builtInDefaults.version].find(
+      Number.isInteger,
+    ) as number;
+    const memory = memoryOf(entry) ?? memoryOf(defaults) ?? memoryBytes(builtInDefaults.memory);
+    const settings = isMap(entry.settings) ? Object.entries(entry.settings) : [];
+    return settings.flatMap(([name, value]) => {
+      if (!settingName.safeParse(name).success || !settingValue.safeParse(value).success) return [];
+      const at = [...path, "settings", name];
+      const text = settingText(value as string | number | boolean);
+      const problem = settingProblem(version, name, text);
+      if (problem) {
+        const unknown = problem.includes("has no setting");
+        const meant = unknown ? nearest(name, settingNames(version)) : undefined;
+        const position = unknown ? yaml.keyPosition(at) : yaml.valuePosition(at);
+        return [
+          {
+            ...position,
+            path: formatPath(at),
+            message: meant ? `${problem}; did you mean ${meant}?` : problem,
+          },
+        ];
+      }
+      const bytes = name === "shared_buffers" ? sizeInBytes(version, name, text) : undefined;
+      if (bytes === undefined || bytes <= memory * largestSharedBuffers) return [];
+      const message = `shared_buffers may be at most ${largestSharedBuffers * 100} % of the tenant's memory, got ${text}; raise memory or lower it`;
+      return [{ ...yaml.valuePosition(at), path: formatPath(at), message }];
+    });
+  });
+}
+
+function memoryOf({ memory }: TenantEntry): number | undefined {
+  return typeof memory === "string" && memoryPattern.test(memory) ? memoryBytes(memory) : undefined;
 }
 
 type TenantEntry = Readonly<Record<string, unknown>>;

@@ -4,7 +4,7 @@ import { findProblems } from "./check";
 import { initProblem } from "./init-scripts";
 import { memoryBytes } from "./memory";
 import { type Position, type Problem, TenantsFileError } from "./problems";
-import { builtInDefaults, type TenantsFileContent, tenantsFileSchema } from "./schema";
+import { builtInDefaults, settingText, type TenantsFileContent, tenantsFileSchema } from "./schema";
 import { readYaml, type YamlData } from "./yaml-data";
 
 /** A tenant as tenants.yaml describes it, checked, with every default applied. */
@@ -144,11 +144,6 @@ function toTenant(id: string, content: TenantsFileContent, folder: string): Omit
     passwordVersion: fields.passwordVersion,
     onRemove: fields.onRemove,
   };
-}
-
-function settingText(value: string | number | boolean): string {
-  if (typeof value === "boolean") return value ? "on" : "off";
-  return String(value);
 }
 
 function positionsOf(id: string, content: TenantsFileContent, yaml: YamlData, file: string) {

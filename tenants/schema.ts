@@ -188,7 +188,7 @@ const refusedSetting =
 
 const settingNamePattern = /^[a-z_][a-z0-9_.]{0,126}$/;
 
-const settingName = z
+export const settingName = z
   .string()
   .regex(settingNamePattern, {
     error: ({ input }) =>
@@ -215,6 +215,12 @@ export const settingValue = z.union(
   ],
   expected("text, a number, true or false"),
 );
+
+/** As PostgreSQL writes it. */
+export function settingText(value: string | number | boolean): string {
+  if (typeof value === "boolean") return value ? "on" : "off";
+  return String(value);
+}
 
 const settingsSchema = z
   .record(settingName, settingValue, expected("a map from setting to value, such as {work_mem: 16MB}"))

@@ -2,42 +2,66 @@ import type Docker from "dockerode";
 import { engine, ifPresent } from "../engine";
 import { IncompleteError, type ResourceType } from "../resource-type";
 import { createDatabase } from "./database";
-import { limitsOf, setLimits } from "./limits";
+import { type Limits, limitsOf, setLimits } from "./limits";
 import { matches, scramVerifier } from "./password";
 import { literal, NotReadyError, psql, readyTimeout } from "./psql";
 import { endSessions } from "./sessions";
 import { applySettings, asWritten, type Settings } from "./settings";
 
 /** What is true of one running server and can be changed while it runs. */
-export interface PostgresServerInputs {
+export interface PostgresServerInputs extends Limits {
   /** The Docker host; without one, the provider's default. */
   host?: string;
   /** Name of the server's container. */
   container: string;
   /** Its id: a container made anew needs its limits again. */
   containerId: string;
+  /** Major version; that of existing data cannot be changed. */
+  version: number;
   /** The database to make; its init scripts run in it. */
   database: string;
   /** Of the role postgres; printable ASCII. */
   password: string;
   /** Absolute paths of SQL files on this machine, run once in this order when the database is first made. */
   init?: string[];
-  /** Bytes, without swap. */
-  memory?: number;
-  /** Processors. */
-  cpus?: number;
-  settings?: Settings;
+  /** Settings that count after a reload. */
+  settings: Settings;
+  /** Settings whose change restarts the server, once. */
+  settingsWithRestart: Settings;
+  /** Settings whose change waits for the next start, whatever its reason. */
+  settingsAtNextStart: Settings;
   /** Whether the tenant's route is open. Closing it ends the sessions that came by it. */
   access: boolean;
+  /** Where the operator wrote each setting, for messages. */
+  positions?: Record<string, string>;
 }
 
+/** The most of its memory that a running server's shared_buffers may be when the limit is lowered under it. */
+const largestSharedBuffers = 0.6;
+
 export const PostgresServer: ResourceType<PostgresServerInputs> = {
-  updatable: ["containerId", "database", "password", "memory", "cpus", "settings", "access"],
+  updatable: [
+    "containerId",
+    "database",
+    "password",
+    "memory",
+    "cpus",
+    "settings",
+    "settingsWithRestart",
+    "settingsAtNextStart",
+    "access",
+  ],
   replacing: ["host", "container"],
 
-  check({ password }) {
-    if (password === undefined || /^[ -~]{1,256}$/.test(password)) return [];
-    return [{ property: "password", reason: "a password is 1 to 256 printable ASCII characters" }];
+  check({ password, version }, before) {
+    const failures: ReturnType<NonNullable<typeof PostgresServer.check>> = [];
+    if (password !== undefined && !/^[ -~]{1,256}$/.test(password)) {
+      failures.push({ property: "password", reason: "a password is 1 to 256 printable ASCII characters" });
+    }
+    if (before.version !== undefined && version !== undefined && before.version !== version) {
+      failures.push({ property: "version", reason: otherVersion(before.version, version) });
+    }
+    return failures;
   },
 
   async create(inputs) {
@@ -53,15 +77,15 @@ export const PostgresServer: ResourceType<PostgresServerInputs> = {
     if (!info.State.Running) return { ...state, containerId: "" };
     try {
       const present = await observe(container, 15);
-      const { memory, cpus } = limitsOf(info);
       return {
         ...state,
+        ...limitsOf(info),
         containerId: info.Id,
-        memory: state.memory && memory,
-        cpus: state.cpus && cpus,
         database: present.databases.includes(state.database) && !present.creating ? state.database : "",
         password: matches(present.verifier, state.password) ? state.password : "",
-        settings: state.settings && asWritten(state.settings, present.settings),
+        settings: asWritten(state.settings, present.settings),
+        settingsWithRestart: asWritten(state.settingsWithRestart, present.settings),
+        settingsAtNextStart: asWritten(state.settingsAtNextStart, present.settings),
       };
     } catch {
       return { ...state, containerId: "" };
@@ -69,7 +93,7 @@ export const PostgresServer: ResourceType<PostgresServerInputs> = {
   },
 
   async update(_id, state, inputs) {
-    await bringAbout(inputs, state.settings ?? {});
+    await bringAbout(inputs, state);
     return inputs;
   },
 
@@ -78,23 +102,40 @@ export const PostgresServer: ResourceType<PostgresServerInputs> = {
   },
 };
 
-async function bringAbout(inputs: PostgresServerInputs, previousSettings: Settings): Promise<void> {
+async function bringAbout(
+  inputs: PostgresServerInputs,
+  before: Partial<PostgresServerInputs>,
+): Promise<void> {
   const container = engine(inputs.host).getContainer(inputs.container);
   try {
-    const info = await container.inspect();
-    await setLimits(container, info, inputs);
+    const limits = limitsOf(await container.inspect());
+    const shrinks = inputs.memory < limits.memory;
+    if (!shrinks) await setLimits(container, limits, inputs);
     const present = await observe(container, readyTimeout);
+    refuseOtherVersion(inputs, present);
     await createDatabase(container, inputs.database, inputs.init ?? [], present);
-    await setSettings(container, inputs.settings ?? {}, previousSettings, present.settings);
+    const pending = await setSettings(container, inputs, before, present.settings);
+    // A server whose buffers fill its new limit would be killed under load.
+    const tooLarge = shrinks && present.sharedBuffers > inputs.memory * largestSharedBuffers;
+    if (
+      tooLarge ||
+      pending.some((name) => name in { ...before.settingsWithRestart, ...inputs.settingsWithRestart })
+    ) {
+      await restart(container);
+    }
+    if (shrinks) await setLimits(container, limits, inputs);
     await setPassword(container, inputs.password, present.verifier);
     if (!inputs.access) await endSessions(container);
   } catch (error) {
-    throw new IncompleteError(
-      inputs.container,
-      { ...inputs, containerId: "" },
-      await explain(error, container, inputs),
-    );
+    const reason = await explain(error, container, inputs);
+    throw new IncompleteError(inputs.container, { ...inputs, ...written(before), containerId: "" }, reason);
   }
+}
+
+/** Settings that an incomplete run may have left in the file stay known, so that they can be taken back. */
+function written(before: Partial<PostgresServerInputs>): Partial<PostgresServerInputs> {
+  const { settings, settingsWithRestart, settingsAtNextStart } = before;
+  return settings ? { settings, settingsWithRestart, settingsAtNextStart } : {};
 }
 
 interface Observed {
@@ -102,8 +143,12 @@ interface Observed {
   databases: string[];
   /** A database is being made, or a run that made one was cut off. */
   creating: boolean;
-  /** Contents of postgresql.auto.conf. */
+  /** Contents of postgresql.auto.conf, names in lower case. */
   settings: Settings;
+  /** Of the running server, in bytes. */
+  sharedBuffers: number;
+  /** Major versions that have a data directory in the volume. */
+  versions: number[];
 }
 
 async function observe(container: Docker.Container, timeout: number): Promise<Observed> {
@@ -113,22 +158,51 @@ async function observe(container: Docker.Container, timeout: number): Promise<Ob
        'verifier', (SELECT rolpassword FROM pg_authid WHERE rolname = 'postgres'),
        'databases', (SELECT json_agg(datname) FROM pg_database),
        'creating', current_setting('pgs.creating', true) <> '' IS TRUE,
-       'settings', (SELECT coalesce(json_object_agg(name, setting), '{}') FROM pg_file_settings
-                    WHERE sourcefile LIKE '%/postgresql.auto.conf'))`,
+       'settings', (SELECT coalesce(json_object_agg(lower(name), setting), '{}') FROM pg_file_settings
+                    WHERE sourcefile LIKE '%/postgresql.auto.conf'),
+       'sharedBuffers', pg_size_bytes(current_setting('shared_buffers')),
+       'versions', (SELECT json_agg(name::int) FROM pg_ls_dir('/var/lib/postgresql') AS name WHERE name ~ '^[0-9]+$'))`,
     { timeout },
   );
   return JSON.parse(answer);
 }
 
+/** An entry that was taken away and written again with another version finds data that is not its own. */
+function refuseOtherVersion({ database, version }: PostgresServerInputs, present: Observed): void {
+  const other = present.versions.find((found) => found !== version);
+  if (other === undefined || present.databases.includes(database)) return;
+  throw new Error(otherVersion(other, version));
+}
+
+function otherVersion(present: number, wanted: number): string {
+  return (
+    `the tenant's data is that of PostgreSQL ${present} and cannot be used by ${wanted}: write version: ${present} again. ` +
+    `To move to ${wanted}, add a second tenant with it and copy the data by pg_dump and psql (docs/lifecycle.md)`
+  );
+}
+
 async function setSettings(
   container: Docker.Container,
-  wanted: Settings,
-  previous: Settings,
+  inputs: PostgresServerInputs,
+  before: Partial<PostgresServerInputs>,
   present: Settings,
-): Promise<void> {
-  const pending = await applySettings(container, wanted, previous, present);
-  if (pending.length === 0) return;
-  // The stop signal asks PostgreSQL for a clean shutdown; seconds until the engine kills it.
+): Promise<string[]> {
+  const all = (from: Partial<PostgresServerInputs>) => ({
+    ...from.settings,
+    ...from.settingsWithRestart,
+    ...from.settingsAtNextStart,
+  });
+  try {
+    return await applySettings(container, all(inputs), all(before), present);
+  } catch (error) {
+    const [, name] = /^setting (\S+):/.exec((error as Error).message) ?? [];
+    const position = name && inputs.positions?.[name];
+    throw position ? new Error(`${position}: ${(error as Error).message}`) : error;
+  }
+}
+
+/** The stop signal asks PostgreSQL for a clean shutdown; the engine waits two minutes before it kills it. */
+async function restart(container: Docker.Container): Promise<void> {
   await container.restart({ t: 120 });
   await psql(container, "");
 }
@@ -142,7 +216,7 @@ async function setPassword(
   await psql(container, `ALTER ROLE postgres PASSWORD ${literal(scramVerifier(password))}`);
 }
 
-/** Says which server it is about, and of one that does not come up what its log says. */
+/** Says which server it is about, and of one that does not come up where to look. */
 async function explain(
   error: unknown,
   container: Docker.Container,

@@ -80,7 +80,7 @@ const sharedFields = {
   access: fc.boolean(),
   state: fc.constantFrom("running", "stopped"),
   settings: fc.dictionary(
-    fc.stringMatching(/^x_[a-z0-9_.]{0,10}$/),
+    fc.stringMatching(/^x_[a-z0-9_]{0,5}\.[a-z0-9_.]{0,10}$/),
     fc.oneof(
       fc.string({ unit: "binary", maxLength: 30 }).filter((value) => !/[\0\r\n\p{Cs}]/u.test(value)),
       fc.double({ noNaN: true, noDefaultInfinity: true }),

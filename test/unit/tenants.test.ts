@@ -124,8 +124,17 @@ describe("a file that is right", () => {
   });
 
   it("writes setting values as PostgreSQL reads them", () => {
-    const { settings } = tenant("settings: { a: true, b: false, c: 1.5, d: 16MB, e: off, f: '' }");
-    expect(settings).toEqual({ a: "on", b: "off", c: "1.5", d: "16MB", e: "off", f: "" });
+    const { settings } = tenant(
+      "settings: { jit: true, fsync: false, random_page_cost: 1.5, work_mem: 16MB, app.e: off, log_line_prefix: '' }",
+    );
+    expect(settings).toEqual({
+      jit: "on",
+      fsync: "off",
+      random_page_cost: "1.5",
+      work_mem: "16MB",
+      "app.e": "off",
+      log_line_prefix: "",
+    });
   });
 
   it("gives init scripts as written and as absolute paths", () => {
@@ -450,13 +459,13 @@ describe("access, state, passwordVersion and onRemove", () => {
 
 describe("settings", () => {
   it.each([
-    "work_mem",
-    "pg_stat_statements.max",
-    "shared_preload_libraries",
-    "password_encryption",
-    "archive_command",
-  ])("may have %s", (name) => {
-    expect(tenant(`settings: { ${name}: x }`).settings).toEqual({ [name]: "x" });
+    ["work_mem", "16MB"],
+    ["pg_stat_statements.max", "x"],
+    ["shared_preload_libraries", "x"],
+    ["password_encryption", "scram-sha-256"],
+    ["archive_command", "x"],
+  ])("may have %s", (name, value) => {
+    expect(tenant(`settings: { ${name}: ${value} }`).settings).toEqual({ [name]: value });
   });
 
   it.each([
@@ -483,17 +492,19 @@ describe("settings", () => {
   });
 
   it("have values of one line", () => {
-    const message = "settings.x: a setting's value is one line of text";
-    expect(errorOf('settings: { x: "a\\nb" }')).toContain(message);
-    expect(errorOf('settings: { x: "a\\0b" }')).toContain(message);
-    expect(errorOf('settings: { x: "\\ud800" }')).toContain(message);
-    expect(errorOf(`settings: { x: ${"a".repeat(1001)} }`)).toContain("at most 1000 characters, got 1001");
-    expect(errorOf(`settings: { x: ${"a".repeat(1000)} }`)).toBe("accepted");
+    const message = "settings.app.x: a setting's value is one line of text";
+    expect(errorOf('settings: { app.x: "a\\nb" }')).toContain(message);
+    expect(errorOf('settings: { app.x: "a\\0b" }')).toContain(message);
+    expect(errorOf('settings: { app.x: "\\ud800" }')).toContain(message);
+    expect(errorOf(`settings: { app.x: ${"a".repeat(1001)} }`)).toContain(
+      "at most 1000 characters, got 1001",
+    );
+    expect(errorOf(`settings: { app.x: ${"a".repeat(1000)} }`)).toBe("accepted");
   });
 
   it.each(["[1]", "{}", "", ".inf"])("cannot have the value %j", (value) => {
-    expect(errorOf(`settings: { x: ${value} }`)).toContain(
-      "settings.x: expected text, a number, true or false",
+    expect(errorOf(`settings: { app.x: ${value} }`)).toContain(
+      "settings.app.x: expected text, a number, true or false",
     );
   });
 });
@@ -598,5 +609,52 @@ describe("the project's own files", () => {
       expect(description, field).toMatch(/\.$/);
       expect(byDefault !== undefined || /Default: /.test(String(description)), field).toBe(true);
     }
+  });
+});
+
+describe("a setting that PostgreSQL 18 knows", () => {
+  it.each([
+    ["work_mem", "64", "64kB", "1.5GB", "2147483647"],
+    ["shared_buffers", "16", "128kB", "256MB", "307MB"],
+    ["checkpoint_timeout", "30", "5min", "1d", "0.5h"],
+    ["random_page_cost", "0", "1.1", "1e3", ".5"],
+    ["wal_level", "minimal", "replica", "LOGICAL", "logical"],
+    ["synchronous_commit", "remote_apply", "off", "true", "0"],
+    ["jit", "on", "OFF", "no", "1"],
+  ])("%s takes %s, %s, %s and %s", (name, ...values) => {
+    for (const value of values) expect(errorOf(`settings: { ${name}: "${value}" }`)).toBe("accepted");
+  });
+
+  it.each([
+    ["work_mem", "63", "from 64 to 2147483647 (× kB), or one with a unit (B, kB, MB, GB, TB), got 63"],
+    ["work_mem", "16mb", "got 16mb"],
+    ["work_mem", "lots", "got lots"],
+    ["work_mem", "5min", "got 5min"],
+    [
+      "checkpoint_timeout",
+      "29s",
+      "from 30 to 86400 (× s), or one with a unit (us, ms, s, min, h, d), got 29s",
+    ],
+    ["checkpoint_timeout", "2d", "got 2d"],
+    ["max_connections", "0", "from 1 to 262143, got 0"],
+    ["max_connections", "10MB", "got 10MB"],
+    ["wal_level", "archive", "expected minimal, replica, logical, got archive"],
+    ["jit", "maybe", "expected on or off, got maybe"],
+    ["block_size", "8192", "tells how the server was built"],
+    ["work_men", "1MB", "PostgreSQL 18 has no setting work_men; did you mean work_mem?"],
+    ["shared_buffers", "308MB", "shared_buffers may be at most 60 % of the tenant's memory, got 308MB"],
+  ])("%s does not take %s", (name, value, message) => {
+    expect(errorOf(`settings: { ${name}: "${value}" }`)).toContain(message);
+  });
+
+  it("is measured against the memory of the tenant that has it", () => {
+    expect(errorOf("memory: 1Gi, settings: { shared_buffers: 400MB }")).toBe("accepted");
+    expect(errorsOf("defaults: { memory: 256Mi, settings: { shared_buffers: 160MB } }\ntenants: {}")).toEqual(
+      [
+        expect.stringContaining(
+          "tenants.yaml:1:56: defaults.settings.shared_buffers: shared_buffers may be at most",
+        ),
+      ],
+    );
   });
 });

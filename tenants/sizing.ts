@@ -1,0 +1,28 @@
+const kib = 1024;
+const mib = 1024 * kib;
+
+/**
+ * Settings that follow from a tenant's memory limit, for those that tenants.yaml does not set itself.
+ * The shares are those that PostgreSQL's documentation starts from:
+ * https://www.postgresql.org/docs/18/runtime-config-resource.html
+ * @param memory the limit in bytes
+ */
+export function sizedSettings(memory: number): Record<string, string> {
+  return {
+    // A quarter. The kernel's cache, which the limit counts as well, holds the rest of what is hot.
+    shared_buffers: megabytes(memory / 4),
+    // Only tells the planner what it may expect to find in memory.
+    effective_cache_size: megabytes((memory / 4) * 3),
+    // Three autovacuum workers may each take as much.
+    maintenance_work_mem: megabytes(Math.min(memory / 16, 1024 * mib)),
+    // A session takes some megabytes when it works.
+    max_connections: String(Math.min(500, Math.max(25, Math.floor(memory / (5 * mib))))),
+  };
+}
+
+/** The most of its memory that a tenant's shared_buffers may be: the sessions need the rest. */
+export const largestSharedBuffers = 0.6;
+
+function megabytes(bytes: number): string {
+  return `${Math.floor(bytes / mib)}MB`;
+}
