@@ -145,6 +145,9 @@ main() {
     from_env_or_file POSTGRES_DB "$POSTGRES_USER"
     from_env_or_file POSTGRES_INITDB_ARGS
     export POSTGRES_HOST_AUTH_METHOD=${POSTGRES_HOST_AUTH_METHOD:-scram-sha-256}
+    # The official build's socket is in /var/run/postgresql; this build's own
+    # clients look in /tmp. First in line, so that an operator's -c wins.
+    set -- postgres -c 'unix_socket_directories=/var/run/postgresql, /tmp' "${@:2}"
     # initdb writes PG_VERSION early, and empties the directory when it fails or
     # is told to stop: only a power cut or a kill -9 leaves a half-made one.
     if [[ -s $PGDATA/PG_VERSION ]]; then
