@@ -1,0 +1,742 @@
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
+import * as pulumi from "@pulumi/pulumi";
+import { describe, expect, it } from "vitest";
+import { parse } from "yaml";
+import { readSettings } from "../../components/stack-settings";
+import {
+  configure,
+  type Graph,
+  generatedPassword,
+  imageId,
+  proxyAddress,
+  type Registration,
+  runProgram,
+  temporaryFolder,
+} from "./support/program";
+import { isSecret, plain } from "./support/wire";
+
+const types = {
+  certificate: "pgs:index:WildcardCertificate",
+  container: "docker:index/container:Container",
+  image: "docker:index/remoteImage:RemoteImage",
+  images: "pgs:index:PostgresImages",
+  network: "pgs:index:Network",
+  networks: "pgs:index:TenantNetworks",
+  password: "random:index/randomPassword:RandomPassword",
+  provider: "pulumi:providers:pgs",
+  proxy: "pgs:index:PostgresProxy",
+  route: "pgs:index:TraefikFile",
+  server: "pgs:index:PostgresServer",
+  stack: "pulumi:pulumi:Stack",
+  tenant: "pgs:index:PgTenant",
+  volume: "docker:index/volume:Volume",
+} as const;
+
+function find(graph: Graph, kind: keyof typeof types, name = "acme"): Registration {
+  const found = graph.resources.filter((one) => one.type === types[kind] && one.name === name);
+  expect(found, `${kind} ${name}`).toHaveLength(1);
+  return found[0] as Registration;
+}
+
+/** `TYPE NAME` of the resources below one, sorted. */
+function childrenOf(graph: Graph, kind: keyof typeof types, name: string): string[] {
+  return graph.resources
+    .filter((one) => one.parent === `${types[kind]} ${name}`)
+    .map((one) => `${one.type} ${one.name}`)
+    .sort();
+}
+
+/** One tenant, acme, with these fields in YAML's one-line form. */
+function runTenant(fields = "", config: Record<string, string> = {}): Promise<Graph> {
+  return runProgram(`tenants: { acme: { ${fields} } }`, config);
+}
+
+interface Route {
+  tcp: {
+    routers: Record<string, Record<string, unknown>>;
+    services: Record<string, { loadBalancer: { servers: { address: string }[] } }>;
+  };
+}
+
+function routeOf(graph: Graph, name = "acme"): Route | null {
+  return parse(find(graph, "route", name).inputs.content as string);
+}
+
+function connectionString(graph: Graph, id = "acme"): string | undefined {
+  return plain<Record<string, string>>(graph.outputs.connectionStrings)[id];
+}
+
+function sorted(graph: Graph): Registration[] {
+  const key = (one: Registration) => `${one.type} ${one.name}`;
+  return graph.resources.toSorted((a, b) => key(a).localeCompare(key(b)));
+}
+
+/** The registration without the inputs that Pulumi ignores once the resource is made. */
+function counting(one: Registration | undefined): unknown {
+  const inputs = Object.entries(one?.inputs ?? {}).filter(([key]) => !one?.ignoreChanges.includes(key));
+  return { ...one, inputs };
+}
+
+describe("the stack", () => {
+  it("is a provider, a certificate, a proxy, networks, images, and one component a tenant", async () => {
+    const graph = await runProgram("tenants: { acme: {}, globex: {} }");
+    expect(childrenOf(graph, "stack", "pgs-test")).toEqual(
+      [
+        `${types.certificate} certificate`,
+        `${types.images} images`,
+        `${types.networks} networks`,
+        `${types.proxy} proxy`,
+        `${types.provider} pgs`,
+        `${types.tenant} acme`,
+        `${types.tenant} globex`,
+      ].sort(),
+    );
+  });
+
+  it("hands every pgs resource to the explicit provider, whose state holds no configuration", async () => {
+    const graph = await runTenant("", { "pgs:passwords": '{"acme":"own"}' });
+    expect(find(graph, "provider", "pgs").inputs).toEqual({});
+    const custom = graph.resources.filter(({ type }) =>
+      [types.route, types.network, types.server].includes(type as never),
+    );
+    expect(custom).toHaveLength(5);
+    for (const one of custom) expect(one.provider, one.type).toBe(`${types.provider} pgs`);
+  });
+
+  it("has the certificate in its own component, signed by a CA of its own", async () => {
+    const graph = await runTenant();
+    expect(childrenOf(graph, "certificate", "certificate")).toEqual([
+      "tls:index/certRequest:CertRequest server",
+      "tls:index/locallySignedCert:LocallySignedCert server",
+      "tls:index/privateKey:PrivateKey ca",
+      "tls:index/privateKey:PrivateKey server",
+      "tls:index/selfSignedCert:SelfSignedCert ca",
+    ]);
+  });
+
+  it("has an image for each version that a server runs, and no other", async () => {
+    const images = JSON.stringify({
+      proxy: "traefik:v3.7.15",
+      16: "postgres:16.9-bookworm",
+      17: "postgres:17.5-bookworm",
+      18: "postgres:18.6-bookworm",
+    });
+    const graph = await runProgram(
+      "tenants: { a: {}, b: {}, c: { version: 17 }, d: { version: 16, state: stopped } }",
+      { "pgs:images": images },
+    );
+    expect(childrenOf(graph, "images", "images")).toEqual([
+      `${types.image} postgres-17`,
+      `${types.image} postgres-18`,
+    ]);
+    expect(find(graph, "container", "c").inputs.image).toBe(imageId("postgres:17.5-bookworm"));
+  });
+
+  it("keeps images that other stacks may use", async () => {
+    const graph = await runTenant();
+    const images = graph.resources.filter(({ type }) => type === types.image);
+    expect(images.map(({ inputs }) => [inputs.name, inputs.keepLocally])).toEqual(
+      expect.arrayContaining([
+        ["postgres:18.6-bookworm", true],
+        ["traefik:v3.7.15", true],
+      ]),
+    );
+  });
+
+  it("passes the Docker provider's host on to the pgs resources, and none when there is none", async () => {
+    const remote = await runTenant("", { "docker:host": "ssh://root@docker.example.com" });
+    const local = await runTenant();
+    for (const kind of ["route", "network", "server"] as const) {
+      expect(find(remote, kind).inputs.host, kind).toBe("ssh://root@docker.example.com");
+      expect(find(local, kind).inputs, kind).not.toHaveProperty("host");
+    }
+    expect(find(remote, "route", "certificate").inputs.host).toBe("ssh://root@docker.example.com");
+    expect(find(remote, "network", "proxy").inputs.host).toBe("ssh://root@docker.example.com");
+  });
+});
+
+describe("a tenant", () => {
+  it("is a password, a volume, a network, a route, a container and a server, all below its component", async () => {
+    const graph = await runTenant();
+    expect(childrenOf(graph, "tenant", "acme")).toEqual(
+      [
+        `${types.container} acme`,
+        `${types.network} acme`,
+        `${types.password} acme`,
+        `${types.route} acme`,
+        `${types.server} acme`,
+        `${types.volume} acme`,
+      ].sort(),
+    );
+  });
+
+  it("records nothing in the state of its component", async () => {
+    expect(find(await runTenant(), "tenant").inputs).toEqual({});
+  });
+
+  it("has names that start with the prefix, so that two stacks share a Docker host", async () => {
+    const graph = await runTenant("", { "pgs:prefix": "dev" });
+    for (const kind of ["container", "network", "volume"] as const) {
+      expect(find(graph, kind).inputs.name, kind).toBe("dev-acme");
+    }
+    expect(find(graph, "server").inputs.container).toBe("dev-acme");
+  });
+
+  it("is one server on its own network with its own volume", async () => {
+    const { inputs } = find(await runTenant(), "container");
+    expect(inputs).toMatchObject({
+      networksAdvanced: [{ name: "pgs-acme" }],
+      volumes: [{ volumeName: "pgs-acme", containerPath: "/var/lib/postgresql" }],
+    });
+    expect(inputs).not.toHaveProperty("mounts");
+  });
+
+  it("has an internal network of its own, with the proxy attached", async () => {
+    const graph = await runTenant("", { "pgs:tenantSubnets": "10.9.0.0/16" });
+    expect(find(graph, "network").inputs).toEqual({
+      internal: true,
+      name: "pgs-acme",
+      pool: "10.9.0.0/16",
+      prefixLength: 29,
+      proxy: "id-of-proxy",
+    });
+    expect(find(graph, "server").inputs.clients).toBe("all");
+  });
+
+  it("shares one internal network when the stack says so, and then lets only the proxy in", async () => {
+    const graph = await runProgram("tenants: { acme: {}, globex: {} }", { "pgs:isolation": "shared" });
+    expect(childrenOf(graph, "networks", "networks")).toEqual([`${types.network} tenants`]);
+    expect(childrenOf(graph, "tenant", "acme")).not.toContain(`${types.network} acme`);
+    const network = find(graph, "network", "tenants").inputs;
+    expect(network).toMatchObject({ internal: true, proxy: "id-of-proxy" });
+    for (const id of ["acme", "globex"]) {
+      expect(find(graph, "container", id).inputs.networksAdvanced).toEqual([{ name: network.name }]);
+      expect(find(graph, "server", id).inputs.clients).toBe(`${proxyAddress}/32`);
+    }
+  });
+
+  it("hands all that can change live to its server", async () => {
+    const { inputs } = find(await runTenant("memory: 1Gi, cpus: 2.5, access: false"), "server");
+    expect(inputs).toMatchObject({
+      access: false,
+      container: "pgs-acme",
+      containerId: "id-of-acme",
+      cpus: 2.5,
+      database: "acme",
+      init: [],
+      memory: 2 ** 30,
+      version: 18,
+    });
+  });
+
+  it("hands its settings to its server by when a change of them counts, with sizes for those not set", async () => {
+    const settings = "settings: { work_mem: 16MB, jit: false, max_connections: 50 }";
+    const { inputs } = find(await runTenant(`memory: 1Gi, ${settings}`), "server");
+    expect(inputs).toMatchObject({
+      settings: { work_mem: "16MB", jit: "off", effective_cache_size: expect.stringMatching(/MB$/) },
+      settingsWithRestart: { max_connections: "50" },
+      settingsAtNextStart: { shared_buffers: "256MB" },
+    });
+    expect(inputs.settings).not.toHaveProperty("max_connections");
+    expect(inputs.settingsAtNextStart).not.toHaveProperty("max_connections");
+    expect(inputs.positions).toEqual({
+      work_mem: expect.stringMatching(/tenants\.yaml:1:\d+$/),
+      jit: expect.stringMatching(/tenants\.yaml:1:\d+$/),
+      max_connections: expect.stringMatching(/tenants\.yaml:1:\d+$/),
+    });
+  });
+
+  it("has the paths of its init scripts on this machine", async () => {
+    const folder = temporaryFolder();
+    writeFileSync(join(folder, "a.sql"), "SELECT 1;");
+    writeFileSync(join(folder, "hosts.yaml"), "tenants: { acme: { init: [a.sql] } }");
+    const graph = await runProgram("", { "pgs:tenantsFile": join(folder, "hosts.yaml") });
+    expect(find(graph, "server").inputs.init).toEqual([join(folder, "a.sql")]);
+  });
+
+  it("has its route in place before its server ends the sessions of a closed one", async () => {
+    const graph = await runTenant();
+    expect(find(graph, "server").dependencies).toContain(`${types.route} acme`);
+  });
+
+  it("has a route only when the proxy is there and has its certificate", async () => {
+    expect(find(await runTenant(), "route").dependencies).toEqual(
+      expect.arrayContaining([`${types.container} proxy`, `${types.route} certificate`]),
+    );
+  });
+
+  it("stopped keeps its volume, password and network, and has neither container nor server nor router", async () => {
+    const graph = await runTenant("state: stopped");
+    expect(childrenOf(graph, "tenant", "acme")).toEqual(
+      [
+        `${types.network} acme`,
+        `${types.password} acme`,
+        `${types.route} acme`,
+        `${types.volume} acme`,
+      ].sort(),
+    );
+    expect(routeOf(graph)).toBeNull();
+    expect(connectionString(graph)).toBe(connectionString(await runTenant()));
+  });
+});
+
+describe("a route", () => {
+  it("sends the tenant's hostname to its server, except from other tenants' networks", async () => {
+    const graph = await runTenant("hostname: db", {
+      "pgs:domain": "pgs.example.com",
+      "pgs:prefix": "dev",
+      "pgs:tenantSubnets": "10.9.0.0/16",
+    });
+    expect(routeOf(graph)).toEqual({
+      tcp: {
+        routers: {
+          acme: {
+            entryPoints: ["postgres"],
+            rule: "HostSNI(`db.pgs.example.com`) && !ClientIP(`10.9.0.0/16`)",
+            service: "acme",
+            tls: {},
+          },
+        },
+        services: { acme: { loadBalancer: { servers: [{ address: "dev-acme:5432" }] } } },
+      },
+    });
+    expect(find(graph, "container").inputs.name).toBe("dev-acme");
+  });
+
+  it("uses the entry point that the proxy listens on", async () => {
+    const graph = await runTenant();
+    const command = find(graph, "container", "proxy").inputs.command as string[];
+    expect(routeOf(graph)?.tcp.routers.acme?.entryPoints).toEqual(["postgres"]);
+    expect(command).toContain("--entryPoints.postgres.address=:5432/tcp");
+  });
+
+  it("is a file of its own in the folder that the proxy watches", async () => {
+    const graph = await runProgram("tenants: { acme: {}, globex: {} }");
+    const folder = "/etc/traefik/dynamic";
+    const { inputs } = find(graph, "container", "proxy");
+    expect(inputs.volumes).toEqual([{ volumeName: "pgs-proxy", containerPath: folder }]);
+    expect(inputs.command).toContain(`--providers.file.directory=${folder}`);
+    for (const id of ["acme", "globex"]) {
+      expect(find(graph, "route", id).inputs).toMatchObject({
+        container: inputs.name,
+        path: `${folder}/tenant-${id}.yml`,
+      });
+    }
+  });
+
+  it("that is closed is a file without a router", async () => {
+    const graph = await runTenant("access: false");
+    expect(routeOf(graph)).toBeNull();
+    expect(find(graph, "server").inputs.access).toBe(false);
+  });
+});
+
+describe("a server's container", () => {
+  it("is hardened", async () => {
+    const { inputs } = find(await runTenant(), "container");
+    expect(inputs).toMatchObject({
+      user: "999:999",
+      readOnly: true,
+      capabilities: { drops: ["ALL"] },
+      securityOpts: ["no-new-privileges:true"],
+    });
+    for (const opening of ["privileged", "ports", "publishAllPorts", "networkMode", "devices", "hosts"]) {
+      expect(inputs).not.toHaveProperty(opening);
+    }
+  });
+
+  it("is asked to shut down cleanly, and has a minute or more for it", async () => {
+    const { inputs } = find(await runTenant(), "container");
+    expect(inputs.stopSignal).toBe("SIGINT");
+    expect(inputs.destroyGraceSeconds).toBeGreaterThanOrEqual(60);
+    expect(inputs.restart).toBe("unless-stopped");
+  });
+
+  it("is checked every 30 seconds or less often", async () => {
+    const { interval } = find(await runTenant(), "container").inputs.healthcheck as { interval: string };
+    expect(interval).toMatch(/^\d+s$/);
+    expect(Number.parseInt(interval, 10)).toBeGreaterThanOrEqual(30);
+  });
+
+  it("runs an image by its id, not by a tag that moves", async () => {
+    expect(find(await runTenant(), "container").inputs.image).toBe(imageId("postgres:18.6-bookworm"));
+  });
+
+  it("has a first password that nobody knows, and no other", async () => {
+    const graph = await runTenant("", { "pgs:passwords": '{"acme":"the-operators-own"}' });
+    const { inputs } = find(graph, "container");
+    const envs = inputs.envs as string[];
+    expect(envs.filter((one) => one.includes("PASSWORD"))).toEqual([
+      "POSTGRES_PASSWORD_FILE=/proc/sys/kernel/random/uuid",
+    ]);
+    expect(JSON.stringify(inputs)).not.toContain("the-operators-own");
+    expect(JSON.stringify(inputs)).not.toContain(generatedPassword("acme"));
+    expect(JSON.stringify(inputs)).not.toContain(pulumi.runtime.specialSecretSig);
+  });
+
+  it("first starts with the sizes that its server would give it next, but for those that the operator set", async () => {
+    const envs = async (fields: string) =>
+      (find(await runTenant(fields), "container").inputs.envs as string[]).join(" ");
+    expect(await envs("memory: 1Gi")).toMatch(/--set shared_buffers=256MB --set max_connections=\d+$/);
+    expect(await envs("settings: { max_connections: 50 }")).not.toContain("max_connections");
+  });
+
+  it("leaves the limits to the server, and is made anew for what the Docker provider cannot change", async () => {
+    const { ignoreChanges, replaceOnChanges } = find(await runTenant(), "container");
+    expect(ignoreChanges).toEqual(expect.arrayContaining(["memory", "memorySwap", "cpuShares", "envs"]));
+    expect(replaceOnChanges).toEqual(expect.arrayContaining(["healthcheck", "tmpfs"]));
+  });
+});
+
+describe("a volume", () => {
+  it("is retained when its tenant is removed, unless the tenant says delete", async () => {
+    expect(find(await runTenant(), "volume").retainOnDelete).toBe(true);
+    expect(find(await runTenant("onRemove: retain"), "volume").retainOnDelete).toBe(true);
+    expect(find(await runTenant("onRemove: delete"), "volume").retainOnDelete).toBe(false);
+  });
+
+  it("is not replaced by anything that it is made from", async () => {
+    const volume = find(await runTenant(), "volume");
+    expect(volume.ignoreChanges).toEqual(expect.arrayContaining(["name", "driver", "driverOpts", "labels"]));
+    expect(volume.ignoreChanges).toEqual(expect.arrayContaining(Object.keys(volume.inputs)));
+    expect(volume.replaceOnChanges).toEqual([]);
+  });
+});
+
+describe("an edit", () => {
+  it.each([
+    ["access", "access: false", ["route", "server"]],
+    ["memory", "memory: 1Gi", ["server"]],
+    ["cpus", "cpus: 2", ["server"]],
+    ["settings", "settings: { work_mem: 16MB, max_connections: 50 }", ["server"]],
+    ["hostname", "hostname: other", ["route"]],
+    ["passwordVersion", "passwordVersion: 2", ["password"]],
+    ["onRemove", "onRemove: delete", ["volume"]],
+  ] as const)(
+    "of %s touches of all resources only the tenant's own that it is about",
+    async (_, fields, expected) => {
+      const before = sorted(await runProgram("tenants: { acme: {}, globex: {} }"));
+      const after = sorted(await runProgram(`tenants: { acme: { ${fields} }, globex: {} }`));
+      const changed = after.filter(
+        (one, index) => !isDeepStrictEqual(counting(one), counting(before[index])),
+      );
+      expect(after).toHaveLength(before.length);
+      expect(changed.map(({ type, name }) => `${type} ${name}`).sort()).toEqual(
+        expected.map((kind) => `${types[kind]} acme`).sort(),
+      );
+    },
+  );
+
+  it("that adds a tenant touches no other resource", async () => {
+    const before = await runProgram("tenants: { acme: {} }");
+    const after = await runProgram("tenants: { globex: {}, acme: {} }");
+    const others = after.resources.filter((one) => one.name !== "globex");
+    expect(sorted({ ...after, resources: others })).toEqual(sorted(before));
+  });
+});
+
+describe("a password", () => {
+  it("reaches the server as a secret, and stays one in its state", async () => {
+    const server = find(await runTenant(), "server");
+    expect(isSecret(server.inputs.password)).toBe(true);
+    expect(plain(server.inputs.password)).toBe(generatedPassword("acme"));
+    expect(server.additionalSecretOutputs).toContain("password");
+  });
+
+  it("of the operator's own wins over the random one, for its tenant alone", async () => {
+    const graph = await runProgram("tenants: { acme: {}, globex: {} }", {
+      "pgs:passwords": '{"acme":"the-operators-own"}',
+    });
+    const { password } = find(graph, "server").inputs;
+    expect(isSecret(password)).toBe(true);
+    expect(plain(password)).toBe("the-operators-own");
+    expect(plain(find(graph, "server", "globex").inputs.password)).toBe(generatedPassword("globex"));
+    expect(connectionString(graph)).toContain("postgres:the-operators-own@");
+  });
+
+  it("is made up of 32 letters and digits, anew with each passwordVersion", async () => {
+    const inputs = async (fields: string) => find(await runTenant(fields), "password").inputs;
+    expect(await inputs("")).toEqual({ length: 32, special: false, keepers: { version: "1" } });
+    expect(await inputs("passwordVersion: 2")).toMatchObject({ keepers: { version: "2" } });
+  });
+
+  it("is nowhere in the clear", async () => {
+    const graph = await runProgram("tenants: { acme: {}, globex: {} }", {
+      "pgs:passwords": '{"acme":"the-operators-own"}',
+    });
+    const clear = JSON.stringify([graph.resources.map(({ inputs }) => inputs), graph.outputs], (_, value) =>
+      isSecret(value) ? "[secret]" : value,
+    );
+    expect(clear).toContain("[secret]");
+    expect(clear).not.toContain("the-operators-own");
+    expect(clear).not.toContain(generatedPassword("globex"));
+  });
+});
+
+describe("the outputs", () => {
+  it("have connection strings, a secret", async () => {
+    const graph = await runTenant("hostname: db", { "pgs:domain": "pgs.example.com", "pgs:port": "6432" });
+    expect(isSecret(graph.outputs.connectionStrings)).toBe(true);
+    expect(plain(graph.outputs.connectionStrings)).toEqual({
+      acme: `postgresql://postgres:${generatedPassword("acme")}@db.pgs.example.com:6432/acme?sslmode=require`,
+    });
+  });
+
+  it("have connection strings that a URL parser understands, whatever the password", async () => {
+    const password = "a b@c:d/e?f#g%h&i[j]";
+    const graph = await runTenant("", { "pgs:passwords": JSON.stringify({ acme: password }) });
+    const url = new URL(connectionString(graph) ?? "");
+    expect(decodeURIComponent(url.password)).toBe(password);
+    expect(url.host).toBe("acme.pgs.localhost:5432");
+    expect(url.pathname).toBe("/acme");
+  });
+
+  it("have the tenants, not secret and without a password", async () => {
+    const { outputs } = await runTenant("hostname: db, access: false, memory: 1Gi, cpus: 2", {
+      "pgs:port": "6432",
+    });
+    expect(outputs.tenants).toEqual({
+      acme: {
+        host: "db.pgs.localhost",
+        port: 6432,
+        database: "acme",
+        user: "postgres",
+        access: false,
+        state: "running",
+        version: 18,
+        memory: 2 ** 30,
+        cpus: 2,
+      },
+    });
+  });
+
+  it("have the certificate of the stack's own CA, not secret", async () => {
+    expect((await runTenant()).outputs.caCertificate).toBe("ca certificate\n");
+  });
+
+  it("are there for no tenant at all", async () => {
+    const { outputs } = await runProgram("tenants: {}");
+    expect(plain(outputs.connectionStrings)).toEqual({});
+    expect(outputs.tenants).toEqual({});
+  });
+});
+
+describe("the proxy", () => {
+  it("is the only container that publishes a port", async () => {
+    const graph = await runProgram("tenants: { acme: {}, globex: {} }", { "pgs:port": "6432" });
+    const publishing = graph.resources.filter(({ inputs }) => inputs.ports !== undefined);
+    expect(publishing.map(({ type, name }) => `${type} ${name}`)).toEqual([`${types.container} proxy`]);
+    expect(publishing[0]?.inputs.ports).toEqual([{ internal: 5432, external: 6432 }]);
+  });
+
+  it("has its image, network, volume, container and certificate below its component", async () => {
+    expect(childrenOf(await runTenant(), "proxy", "proxy")).toEqual(
+      [
+        `${types.container} proxy`,
+        `${types.network} proxy`,
+        `${types.image} proxy`,
+        `${types.volume} proxy`,
+        `${types.route} certificate`,
+      ].sort(),
+    );
+  });
+
+  it("publishes its port from a network that is not internal, and that no tenant is on", async () => {
+    const graph = await runTenant();
+    expect(find(graph, "network", "proxy").inputs).toEqual({ internal: false, name: "pgs-proxy" });
+    expect(find(graph, "container", "proxy").inputs.networksAdvanced).toEqual([{ name: "pgs-proxy" }]);
+  });
+
+  it("is hardened, and the Docker socket is out of its reach", async () => {
+    const { inputs } = find(await runTenant(), "container", "proxy");
+    expect(inputs).toMatchObject({
+      readOnly: true,
+      capabilities: { drops: ["ALL"] },
+      securityOpts: ["no-new-privileges:true"],
+      image: imageId("traefik:v3.7.15"),
+    });
+    expect(inputs).not.toHaveProperty("privileged");
+    expect(JSON.stringify(inputs)).not.toContain("docker.sock");
+  });
+
+  it("takes up a changed route well before two seconds are over", async () => {
+    const command = find(await runTenant(), "container", "proxy").inputs.command as string[];
+    const throttle = command.find((argument) =>
+      argument.startsWith("--providers.providersThrottleDuration="),
+    );
+    expect(throttle).toMatch(/=\d{1,3}ms$/);
+  });
+
+  it("lets silent connections go within the six seconds that a refusal may take", async () => {
+    const command = find(await runTenant(), "container", "proxy").inputs.command as string[];
+    const timeout = command.find((argument) => argument.includes("respondingTimeouts.readTimeout="));
+    expect(timeout).toMatch(/=[1-5]s$/);
+  });
+
+  it("has no key in its container", async () => {
+    const { inputs } = find(await runTenant(), "container", "proxy");
+    expect(JSON.stringify(inputs)).not.toContain("server key");
+    expect(JSON.stringify(inputs)).not.toContain(pulumi.runtime.specialSecretSig);
+  });
+});
+
+describe("the certificate's file", () => {
+  it("is a secret with the chain, leaf first, and the key", async () => {
+    const { content } = find(await runTenant(), "route", "certificate").inputs;
+    expect(isSecret(content)).toBe(true);
+    expect(parse(plain(content)).tls.certificates).toEqual([
+      { certFile: "server certificate\nca certificate\n", keyFile: "server key\n" },
+    ]);
+  });
+
+  it("makes TLS 1.2, a known hostname and PostgreSQL's ALPN the rule", async () => {
+    const { content } = find(await runTenant(), "route", "certificate").inputs;
+    expect(parse(plain(content)).tls.options.default).toEqual({
+      minVersion: "VersionTLS12",
+      sniStrict: true,
+      alpnProtocols: ["postgresql"],
+    });
+  });
+
+  it("has the operator's own chain and key instead, still a secret, and no CA is made", async () => {
+    const folder = temporaryFolder();
+    writeFileSync(join(folder, "chain.pem"), "own chain\n");
+    writeFileSync(join(folder, "key.pem"), "own key\n");
+    const certificate = { chain: join(folder, "chain.pem"), key: join(folder, "key.pem") };
+    const graph = await runTenant("", { "pgs:certificate": JSON.stringify(certificate) });
+    const { content } = find(graph, "route", "certificate").inputs;
+    expect(isSecret(content)).toBe(true);
+    expect(parse(plain(content)).tls.certificates).toEqual([
+      { certFile: "own chain\n", keyFile: "own key\n" },
+    ]);
+    expect(childrenOf(graph, "certificate", "certificate")).toEqual([]);
+    expect(graph.outputs.caCertificate).toBeUndefined();
+  });
+});
+
+describe("the CA", () => {
+  it("signs a certificate for every hostname below the domain, renewed before it ends", async () => {
+    const graph = await runTenant("", { "pgs:domain": "pgs.example.com" });
+    const inputs = Object.fromEntries(
+      graph.resources.map((one) => [`${one.type.split(":").at(-1)} ${one.name}`, one.inputs]),
+    );
+    expect(inputs["CertRequest server"]).toMatchObject({ dnsNames: ["*.pgs.example.com"] });
+    expect(inputs["SelfSignedCert ca"]).toMatchObject({ isCaCertificate: true });
+    const { validityPeriodHours, earlyRenewalHours } = inputs["LocallySignedCert server"] as {
+      validityPeriodHours: number;
+      earlyRenewalHours: number;
+    };
+    expect(earlyRenewalHours).toBeGreaterThan(0);
+    expect(earlyRenewalHours).toBeLessThan(validityPeriodHours);
+  });
+
+  it("and the certificate have a key each, and secrets they stay", async () => {
+    const graph = await runTenant();
+    const keys = graph.resources.flatMap(({ inputs }) =>
+      ["privateKeyPem", "caPrivateKeyPem"].flatMap((key) => (key in inputs ? [inputs[key]] : [])),
+    );
+    expect(keys.map(isSecret)).toEqual([true, true, true]);
+    expect(new Set(keys.map((key) => plain(key)))).toEqual(new Set(["ca key\n", "server key\n"]));
+  });
+});
+
+describe("a wrong configuration", () => {
+  /** The message that the settings are refused with. */
+  function refusal(config: Record<string, string>): string {
+    configure(config);
+    try {
+      readSettings();
+    } catch (error) {
+      expect(pulumi.RunError.isInstance(error)).toBe(true);
+      return (error as Error).message;
+    }
+    throw new Error("accepted");
+  }
+
+  it("is one error with every problem, each with its key", async () => {
+    const message = refusal({
+      "pgs:domain": "Not a domain",
+      "pgs:port": "0",
+      "pgs:prefix": "Dev_1",
+      "pgs:isolation": "none",
+      "pgs:images": '{"proxy":"traefik:v3.7.15","18":"postgres:18","new":"postgres:19.1-bookworm"}',
+      "pgs:certificate": '{"chain":"chain.pem"}',
+    });
+    expect(message.split("\n").map((line) => line.slice(0, line.indexOf(": ")))).toEqual([
+      "pgs:domain",
+      "pgs:port",
+      "pgs:prefix",
+      "pgs:isolation",
+      "pgs:images.18",
+      "pgs:images.new",
+      "pgs:certificate",
+    ]);
+    for (const got of ["Not a domain", "got 0", "Dev_1", "got postgres:18"]) expect(message).toContain(got);
+  });
+
+  it.each([
+    ["domain", ["", "-a.com", "a..com", "a.com.", "*.a.com", "A.com", `${"a".repeat(64)}.com`]],
+    ["port", ["0", "-1", "65536", "1.5"]],
+    ["prefix", ["", "1a", "-a", "A", "a_b", "a".repeat(17)]],
+    ["isolation", ["", "none", "Network"]],
+    ["certificate", ["{}", '{"chain":"a"}', '{"key":"a"}', '{"chain":1,"key":2}']],
+  ])("of pgs:%s is refused", async (key, values) => {
+    for (const value of values) {
+      expect(refusal({ [`pgs:${key}`]: value }), value).toMatch(new RegExp(`^pgs:${key}: expected .*$`));
+    }
+  });
+
+  it.each([
+    "postgres",
+    "postgres:18",
+    "postgres:latest",
+    "postgres:bookworm",
+    "example.com:5000.1/postgres:18",
+    "postgres@sha256:12",
+  ])("has the image %s, which moves", async (image) => {
+    const images = JSON.stringify({ proxy: "traefik:v3.7.15", 18: image });
+    expect(refusal({ "pgs:images": images })).toMatch(/^pgs:images\.18: expected a tag .*$/);
+  });
+
+  it("has no image for the proxy", async () => {
+    expect(refusal({ "pgs:images": '{"18":"postgres:18.6-bookworm"}' })).toMatch(
+      /^pgs:images\.proxy: expected .*$/,
+    );
+  });
+
+  it("stops the program before any resource is planned, and so does a wrong tenants.yaml", async () => {
+    await expect(runTenant("", { "pgs:port": "0" })).rejects.toThrow("pgs:port: expected a port");
+    await expect(runTenant("acess: true, cpus: 0")).rejects.toThrow(/acess.*\n.*cpus/);
+  });
+
+  it("names the operator's certificate file that cannot be read", async () => {
+    const folder = temporaryFolder();
+    const certificate = { chain: join(folder, "none.pem"), key: join(folder, "none.pem") };
+    await expect(runTenant("", { "pgs:certificate": JSON.stringify(certificate) })).rejects.toThrow(
+      `pgs:certificate.chain: cannot read ${certificate.chain}`,
+    );
+  });
+});
+
+describe("a right configuration", () => {
+  it.each(["postgres:18.6-bookworm", "example.com:5000/postgres:18.6", `postgres@sha256:${"0".repeat(64)}`])(
+    "may have the image %s",
+    async (image) => {
+      const graph = await runTenant("", {
+        "pgs:images": JSON.stringify({ proxy: "traefik:v3.7.15", 18: image }),
+      });
+      expect(find(graph, "image", "postgres-18").inputs.name).toBe(image);
+    },
+  );
+
+  it("may have the longest names and the last port", async () => {
+    const graph = await runTenant("", {
+      "pgs:prefix": "a23456789-123456",
+      "pgs:port": "65535",
+      "pgs:domain": `${"a".repeat(63)}.x1.example.com`,
+    });
+    expect(find(graph, "volume").inputs.name).toBe("a23456789-123456-acme");
+  });
+});
