@@ -3,6 +3,7 @@ import { PgTenant } from "./components/pg-tenant";
 import { PostgresImages } from "./components/postgres-images";
 import { PostgresProxy } from "./components/proxy";
 import { readSettings, readTenantEntries } from "./components/stack-settings";
+import { TenantNetworks } from "./components/tenant-networks";
 import { WildcardCertificate } from "./components/wildcard-certificate";
 import { PgsProvider } from "./provider/resources";
 
@@ -12,10 +13,11 @@ const entries = readTenantEntries(settings);
 const providers = [new PgsProvider("pgs")];
 const certificate = new WildcardCertificate("certificate", settings);
 const proxy = new PostgresProxy("proxy", { ...settings, certificate }, { providers });
+const networks = new TenantNetworks("networks", { ...settings, proxy }, { providers });
 const images = new PostgresImages("images", settings);
 
 const servers = entries.map(
-  (tenant) => new PgTenant(tenant.id, { ...settings, tenant, proxy, images }, { providers }),
+  (tenant) => new PgTenant(tenant.id, { ...settings, tenant, proxy, networks, images }, { providers }),
 );
 
 /** By tenant id: postgresql://… with the password. */

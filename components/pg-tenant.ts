@@ -2,12 +2,13 @@ import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
 import * as random from "@pulumi/random";
 import { stringify } from "yaml";
-import { PostgresServer, TenantNetwork, TraefikFile } from "../provider/resources";
+import { PostgresServer, TraefikFile } from "../provider/resources";
 import { positionOf, type Tenant } from "../tenants/parse";
 import { needsRestart } from "../tenants/postgres-settings";
 import { sizedSettings } from "../tenants/sizing";
 import type { PostgresImages } from "./postgres-images";
 import { dynamicFolder, entryPoint, type PostgresProxy } from "./proxy";
+import type { TenantNetwork, TenantNetworks } from "./tenant-networks";
 
 export interface PgTenantArgs {
   tenant: Tenant;
@@ -20,7 +21,8 @@ export interface PgTenantArgs {
   /** The operator's own passwords by tenant id; a tenant without one gets a random one. */
   passwords: pulumi.Output<Record<string, string>>;
   proxy: PostgresProxy;
-  /** IPv4 range from which the tenant's network is taken. */
+  networks: TenantNetworks;
+  /** IPv4 range of the tenants' networks. */
   tenantSubnets: string;
   /** The Docker host, when it is not the default one. */
   dockerHost?: string;
@@ -44,11 +46,11 @@ export class PgTenant extends pulumi.ComponentResource {
 
     const password = this.createPassword(name, args);
     const volume = this.createVolume(name, args);
-    const network = this.createNetwork(name, args);
+    const network = args.networks.of(tenant.id, this);
     const route = this.createRoute(name, args, host);
     if (tenant.state === "running") {
       const container = this.createContainer(name, args, volume, network);
-      this.createServer(name, args, container, route, password);
+      this.createServer(name, args, container, route, network, password);
     }
 
     this.id = tenant.id;
@@ -94,19 +96,6 @@ export class PgTenant extends pulumi.ComponentResource {
         ignoreChanges: ["name", "driver", "driverOpts", "labels"],
         retainOnDelete: tenant.onRemove === "retain",
       },
-    );
-  }
-
-  private createNetwork(name: string, args: PgTenantArgs): TenantNetwork {
-    return new TenantNetwork(
-      name,
-      {
-        host: args.dockerHost,
-        name: `${args.prefix}-${args.tenant.id}`,
-        pool: args.tenantSubnets,
-        proxy: args.proxy.containerId,
-      },
-      { parent: this },
     );
   }
 
@@ -183,6 +172,7 @@ export class PgTenant extends pulumi.ComponentResource {
     args: PgTenantArgs,
     container: docker.Container,
     route: TraefikFile,
+    network: TenantNetwork,
     password: pulumi.Output<string>,
   ): PostgresServer {
     const { tenant } = args;
@@ -200,6 +190,7 @@ export class PgTenant extends pulumi.ComponentResource {
         cpus: tenant.cpus,
         ...settingsByEffect(tenant),
         access: tenant.access,
+        clients: network.clients,
       },
       { parent: this, dependsOn: [route] },
     );

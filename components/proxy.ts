@@ -1,7 +1,7 @@
 import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
 import { stringify } from "yaml";
-import { TraefikFile } from "../provider/resources";
+import { Network, TraefikFile } from "../provider/resources";
 import type { WildcardCertificate } from "./wildcard-certificate";
 
 export interface PostgresProxyArgs {
@@ -38,7 +38,11 @@ export class PostgresProxy extends pulumi.ComponentResource {
     const containerName = `${args.prefix}-proxy`;
 
     const image = new docker.RemoteImage("proxy", { name: args.proxyImage, keepLocally: true }, child);
-    const network = new docker.Network("proxy", { name: containerName }, child);
+    const network = new Network(
+      "proxy",
+      { host: args.dockerHost, name: containerName, internal: false },
+      child,
+    );
     const volume = new docker.Volume("proxy", { name: containerName }, child);
     const container = new docker.Container(
       "proxy",

@@ -9,6 +9,7 @@ export interface StackSettings {
   tenantsFile: string;
   prefix: string;
   tenantSubnets: string;
+  isolation: "network" | "shared";
   proxyImage: string;
   /** By PostgreSQL major version. */
   postgresImages: Map<number, string>;
@@ -38,6 +39,8 @@ export function readSettings(): StackSettings {
     "prefix",
     `expected up to 16 lower-case letters, digits and hyphens, a letter first, got ${prefix}`,
   );
+  const isolation = config.require("isolation");
+  expect(isIsolation(isolation), "isolation", `expected network or shared, got ${isolation}`);
   const images = config.requireObject<Record<string, string>>("images");
   for (const [key, image] of Object.entries(images)) {
     expect(
@@ -65,6 +68,7 @@ export function readSettings(): StackSettings {
     domain,
     port,
     prefix,
+    isolation: isIsolation(isolation) ? isolation : "network",
     certificate,
     tenantsFile: config.require("tenantsFile"),
     tenantSubnets: config.require("tenantSubnets"),
@@ -96,6 +100,10 @@ function isDomain(text: string): boolean {
     text.length <= 180 &&
     /^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$/.test(text)
   );
+}
+
+function isIsolation(text: string): text is StackSettings["isolation"] {
+  return text === "network" || text === "shared";
 }
 
 function isPort(port: number): boolean {

@@ -1,8 +1,8 @@
 import { isDeepStrictEqual } from "node:util";
 import type * as pulumi from "@pulumi/pulumi/provider";
+import { Network } from "./network";
 import { PostgresServer } from "./postgres-server";
 import { IncompleteError, type ResourceType } from "./resource-type";
-import { TenantNetwork } from "./tenant-network";
 import { TraefikFile } from "./traefik-file";
 import { isUnknown, secretsIn, unwrap, wrap } from "./wire";
 
@@ -10,8 +10,8 @@ import { isUnknown, secretsIn, unwrap, wrap } from "./wire";
 type Fields = Record<string, unknown>;
 
 const types: Record<string, ResourceType<Fields>> = {
+  "pgs:index:Network": Network as unknown as ResourceType<Fields>,
   "pgs:index:PostgresServer": PostgresServer as unknown as ResourceType<Fields>,
-  "pgs:index:TenantNetwork": TenantNetwork as unknown as ResourceType<Fields>,
   "pgs:index:TraefikFile": TraefikFile as unknown as ResourceType<Fields>,
 };
 

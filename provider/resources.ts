@@ -1,6 +1,6 @@
 import * as pulumi from "@pulumi/pulumi";
+import type { NetworkInputs } from "./network";
 import type { PostgresServerInputs } from "./postgres-server";
-import type { TenantNetworkInputs } from "./tenant-network";
 import type { TraefikFileInputs } from "./traefik-file";
 
 /** The `pgs` provider itself. Explicit, so that the stack's configuration is not copied into its state. */
@@ -19,13 +19,15 @@ export class TraefikFile extends pulumi.CustomResource {
   }
 }
 
-/** An internal network for one tenant, with the proxy attached to it. */
-export class TenantNetwork extends pulumi.CustomResource {
+/** A bridge network, with the proxy attached to it where that is asked for. */
+export class Network extends pulumi.CustomResource {
   /** The network's name, for containers to join. */
   declare readonly name: pulumi.Output<string>;
+  /** The attached proxy's address. */
+  declare readonly proxyAddress: pulumi.Output<string>;
 
-  constructor(name: string, args: Args<TenantNetworkInputs>, opts?: pulumi.CustomResourceOptions) {
-    super("pgs:index:TenantNetwork", name, args, opts);
+  constructor(name: string, args: Args<NetworkInputs>, opts?: pulumi.CustomResourceOptions) {
+    super("pgs:index:Network", name, { proxyAddress: undefined, ...args }, opts);
   }
 }
 

@@ -1,6 +1,7 @@
 import type Docker from "dockerode";
 import { engine, ifPresent } from "../engine";
 import { IncompleteError, type ResourceType } from "../resource-type";
+import { admitClients, admittedClients } from "./clients";
 import { createDatabase } from "./database";
 import { type Limits, limitsOf, setLimits } from "./limits";
 import { matches, scramVerifier } from "./password";
@@ -32,6 +33,8 @@ export interface PostgresServerInputs extends Limits {
   settingsAtNextStart: Settings;
   /** Whether the tenant's route is open. Closing it ends the sessions that came by it. */
   access: boolean;
+  /** From where clients may come: a CIDR, or `all` where the network holds nobody but the proxy. */
+  clients: string;
   /** Where the operator wrote each setting, for messages. */
   positions?: Record<string, string>;
 }
@@ -50,6 +53,7 @@ export const PostgresServer: ResourceType<PostgresServerInputs> = {
     "settingsWithRestart",
     "settingsAtNextStart",
     "access",
+    "clients",
   ],
   replacing: ["host", "container"],
 
@@ -82,6 +86,7 @@ export const PostgresServer: ResourceType<PostgresServerInputs> = {
         ...limitsOf(info),
         containerId: info.Id,
         database: present.databases.includes(state.database) && !present.creating ? state.database : "",
+        clients: present.clients,
         password: matches(present.verifier, state.password) ? state.password : "",
         settings: asWritten(state.settings, present.settings),
         settingsWithRestart: asWritten(state.settingsWithRestart, present.settings),
@@ -124,6 +129,7 @@ async function bringAbout(
       await restart(container);
     }
     if (shrinks) await setLimits(container, limits, inputs);
+    await admitClients(container, inputs.clients, present.clients);
     await setPassword(container, inputs.password, present.verifier);
     if (!inputs.access) await endSessions(container);
   } catch (error) {
@@ -145,6 +151,8 @@ interface Observed {
   creating: boolean;
   /** Contents of postgresql.auto.conf, names in lower case. */
   settings: Settings;
+  /** From where clients may come. */
+  clients: string;
   /** Of the running server, in bytes. */
   sharedBuffers: number;
   /** Major versions that have a data directory in the volume. */
@@ -160,6 +168,7 @@ async function observe(container: Docker.Container, timeout: number): Promise<Ob
        'creating', current_setting('pgs.creating', true) <> '' IS TRUE,
        'settings', (SELECT coalesce(json_object_agg(lower(name), setting), '{}') FROM pg_file_settings
                     WHERE sourcefile LIKE '%/postgresql.auto.conf'),
+       'clients', ${admittedClients},
        'sharedBuffers', pg_size_bytes(current_setting('shared_buffers')),
        'versions', (SELECT json_agg(name::int) FROM pg_ls_dir('/var/lib/postgresql') AS name WHERE name ~ '^[0-9]+$'))`,
     { timeout },

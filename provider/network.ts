@@ -1,0 +1,142 @@
+import { createHash } from "node:crypto";
+import type Docker from "dockerode";
+import { engine, ifPresent } from "./engine";
+import type { ResourceType } from "./resource-type";
+
+/** A bridge network, with the running proxy attached to it where that is asked for. */
+export interface NetworkInputs {
+  /** The Docker host; without one, the provider's default. */
+  host?: string;
+  name: string;
+  /** Whether it is cut off from the internet and from the host's other networks. */
+  internal: boolean;
+  /** IPv4 range (CIDR, /8 to /29) from which a subnet is taken when it is made; without one the engine chooses. */
+  pool?: string;
+  /** Prefix length of that subnet. */
+  prefixLength?: number;
+  /** Id of the proxy's container, if it is to be attached. */
+  proxy?: string;
+}
+
+export interface NetworkState extends NetworkInputs {
+  /** The proxy's address in a subnet of the pool: the same after the proxy is made anew. */
+  proxyAddress?: string;
+}
+
+export const Network: ResourceType<NetworkInputs, NetworkState> = {
+  updatable: ["proxy"],
+  replacing: ["host", "name", "internal"],
+
+  check({ pool }) {
+    if (pool === undefined || parsePool(pool)) return [];
+    return [{ property: "pool", reason: `expected an IPv4 range such as 10.213.0.0/16, got ${pool}` }];
+  },
+
+  async create(inputs) {
+    const existing = await ifPresent(networkOf(inputs).inspect());
+    if (existing && existing.Internal !== inputs.internal) {
+      throw new Error(
+        `a network ${inputs.name} exists that is not this stack's: remove it (docker network rm ${inputs.name}) or set another pgs:prefix`,
+      );
+    }
+    if (!existing) await createNetwork(inputs);
+    return { id: inputs.name, state: await attached(inputs) };
+  },
+
+  async read(_id, state) {
+    const info = await ifPresent(networkOf(state).inspect());
+    if (!info) return undefined;
+    const proxy = state.proxy && (isAttached(info, state.proxy) ? state.proxy : "");
+    return { ...state, proxy };
+  },
+
+  async update(_id, _state, inputs) {
+    return attached(inputs);
+  },
+
+  async delete(_id, state) {
+    const network = networkOf(state);
+    const info = await ifPresent(network.inspect());
+    if (!info) return;
+    if (state.proxy && isAttached(info, state.proxy)) {
+      await ifPresent(network.disconnect({ Container: state.proxy, Force: true }));
+    }
+    await ifPresent(network.remove());
+  },
+};
+
+function networkOf(inputs: NetworkInputs): Docker.Network {
+  return engine(inputs.host).getNetwork(inputs.name);
+}
+
+function isAttached(info: Docker.NetworkInspectInfo, container: string): boolean {
+  return Object.hasOwn(info.Containers ?? {}, container);
+}
+
+/**
+ * Offers the engine one subnet after another, from one that follows from the name on, until it accepts one;
+ * it refuses those that overlap. Networks of the engine's own choosing would end at about 31.
+ */
+async function createNetwork(inputs: NetworkInputs): Promise<void> {
+  const { name, internal, prefixLength = 29 } = inputs;
+  const create = (subnet?: string) =>
+    engine(inputs.host).createNetwork({
+      Name: name,
+      Driver: "bridge",
+      Internal: internal,
+      CheckDuplicate: true,
+      IPAM: subnet ? { Driver: "default", Config: [{ Subnet: subnet }] } : undefined,
+    });
+  const pool = inputs.pool && parsePool(inputs.pool);
+  if (!pool) {
+    await create();
+    return;
+  }
+  const count = 2 ** Math.max(0, prefixLength - pool.length);
+  const first = createHash("sha256").update(name).digest().readUInt32BE() % count;
+  for (let tried = 0; tried < count; tried++) {
+    const base = pool.base + ((first + tried) % count) * 2 ** (32 - prefixLength);
+    try {
+      await create(`${dotted(base)}/${prefixLength}`);
+      return;
+    } catch (error) {
+      if (!/overlap/i.test(String(error))) throw error;
+    }
+  }
+  throw new Error(`no subnet is free in ${inputs.pool}: set pgs:tenantSubnets to a larger range`);
+}
+
+/** Attaches the proxy, at the last address of the subnet: the engine gives out the first ones. */
+async function attached(inputs: NetworkInputs): Promise<NetworkState> {
+  if (!inputs.proxy) return inputs;
+  const network = networkOf(inputs);
+  const info = await network.inspect();
+  const subnet = parsePool(info.IPAM?.Config?.[0]?.Subnet ?? "");
+  const proxyAddress = subnet && dotted(subnet.base + 2 ** (32 - subnet.length) - 2);
+  if (!isAttached(info, inputs.proxy)) {
+    try {
+      await network.connect({
+        Container: inputs.proxy,
+        EndpointConfig: { IPAMConfig: { IPv4Address: proxyAddress } },
+      });
+    } catch (error) {
+      // A proxy that is stopped is attached, but not listed.
+      if (!/already exists in network/.test(String(error))) throw error;
+    }
+  }
+  return { ...inputs, proxyAddress };
+}
+
+/** The range's first address as a number and its prefix length; undefined when it is no such range. */
+export function parsePool(text: string): { base: number; length: number } | undefined {
+  const match = /^(\d+)\.(\d+)\.(\d+)\.(\d+)\/(\d+)$/.exec(text);
+  if (!match) return undefined;
+  const [a, b, c, d, length] = match.slice(1).map(Number) as [number, number, number, number, number];
+  if ([a, b, c, d].some((octet) => octet > 255) || length < 8 || length > 29) return undefined;
+  const base = ((a * 256 + b) * 256 + c) * 256 + d;
+  return base % 2 ** (32 - length) === 0 ? { base, length } : undefined;
+}
+
+function dotted(address: number): string {
+  return [24, 16, 8, 0].map((shift) => Math.floor(address / 2 ** shift) % 256).join(".");
+}
