@@ -3,7 +3,7 @@ import * as pulumi from "@pulumi/pulumi";
 import * as random from "@pulumi/random";
 import { stringify } from "yaml";
 import { PostgresServer, TraefikFile } from "../provider/resources";
-import { positionOf, type Tenant } from "../tenants/parse";
+import { positionOf, type Tenant } from "../tenants";
 import { needsRestart } from "../tenants/postgres-settings";
 import { sizedSettings } from "../tenants/sizing";
 import type { PostgresImages } from "./postgres-images";

@@ -1,6 +1,5 @@
 import * as pulumi from "@pulumi/pulumi";
-import { readTenants, type Tenant } from "../tenants/parse";
-import { TenantsFileError } from "../tenants/problems";
+import { readTenants, type Tenant, TenantsFileError } from "../tenants";
 
 /** The stack's configuration; Pulumi.yaml says what each key is, with its default. */
 export interface StackSettings {
