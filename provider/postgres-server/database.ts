@@ -17,19 +17,17 @@ export async function createDatabase(
 ): Promise<void> {
   const exists = observed.databases.includes(database);
   if (exists && !observed.creating) return;
-  if (!exists) {
-    await psql(
-      container,
-      `ALTER DATABASE postgres SET pgs.creating = ${literal(database)};
-       CREATE DATABASE ${identifier(database)};`,
-    );
+  const begin = `ALTER DATABASE postgres SET pgs.creating = ${literal(database)};
+    CREATE DATABASE ${identifier(database)};`;
+  const end = `ALTER DATABASE ${identifier(database)} RESET pgs.init;
+    ALTER DATABASE postgres RESET pgs.creating;`;
+  if (!exists && scripts.length === 0) {
+    await psql(container, begin + end);
+    return;
   }
+  if (!exists) await psql(container, begin);
   await runScripts(container, database, scripts);
-  await psql(
-    container,
-    `ALTER DATABASE ${identifier(database)} RESET pgs.init;
-     ALTER DATABASE postgres RESET pgs.creating;`,
-  );
+  await psql(container, end);
 }
 
 async function runScripts(container: Docker.Container, database: string, scripts: string[]): Promise<void> {
