@@ -128,6 +128,9 @@ export class PgTenant extends pulumi.ComponentResource {
         name: containerName(args),
         image: args.images.idOf(tenant.version),
         networksAdvanced: [{ name: network.name }],
+        // Engines before 23.0.11 and 25.0.4 would ask the host's own resolver for names outside: a way out.
+        dns: ["0.0.0.0"],
+        dnsOpts: ["timeout:1", "attempts:1"],
         volumes: [{ volumeName: volume.name, containerPath: "/var/lib/postgresql" }],
         // The image insists on a password for a new data directory: one that nobody can know. The real one
         // is set on the running server, so that no secret is part of a container.

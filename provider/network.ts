@@ -27,9 +27,15 @@ export const Network: ResourceType<NetworkInputs, NetworkState> = {
   updatable: ["proxy"],
   replacing: ["host", "name", "internal"],
 
-  check({ pool }) {
-    if (pool === undefined || parsePool(pool)) return [];
-    return [{ property: "pool", reason: `expected an IPv4 range such as 10.213.0.0/16, got ${pool}` }];
+  check({ pool }, before) {
+    const fails = (reason: string) => [{ property: "pool" as const, reason }];
+    if (pool === undefined) return [];
+    if (!parsePool(pool)) return fails(`expected an IPv4 range such as 10.213.0.0/16, got ${pool}`);
+    if (before.pool === undefined || contains(pool, before.pool)) return [];
+    // The routes are closed to clients of the pool: one outside of it could reach them.
+    return fails(
+      `there are networks in ${before.pool}, which pgs:tenantSubnets ${pool} does not contain: set a range that does`,
+    );
   },
 
   async create(inputs) {
@@ -74,18 +80,32 @@ function isAttached(info: Docker.NetworkInspectInfo, container: string): boolean
 }
 
 /**
+ * The host has no address in such a network, so nothing that listens on the host can be reached from it: what
+ * engines from version 28 on also call gateway mode `isolated`.
+ * https://docs.docker.com/engine/network/drivers/bridge/#options
+ */
+const withoutHost = { "com.docker.network.bridge.inhibit_ipv4": "true" };
+
+/**
  * Offers the engine one subnet after another, from one that follows from the name on, until it accepts one;
  * it refuses those that overlap. Networks of the engine's own choosing would end at about 31.
  */
 async function createNetwork(inputs: NetworkInputs): Promise<void> {
   const { name, internal, prefixLength = 29 } = inputs;
-  const create = (subnet?: string) =>
+  const create = (base?: string) =>
     engine(inputs.host).createNetwork({
       Name: name,
       Driver: "bridge",
       Internal: internal,
       CheckDuplicate: true,
-      IPAM: subnet ? { Driver: "default", Config: [{ Subnet: subnet }] } : undefined,
+      Options: internal ? withoutHost : undefined,
+      IPAM: base
+        ? {
+            Driver: "default",
+            // The engine gives out addresses of the lower half, so that the proxy's is free whenever it comes.
+            Config: [{ Subnet: `${base}/${prefixLength}`, IPRange: `${base}/${prefixLength + 1}` }],
+          }
+        : undefined,
     });
   const pool = inputs.pool && parsePool(inputs.pool);
   if (!pool) {
@@ -97,7 +117,7 @@ async function createNetwork(inputs: NetworkInputs): Promise<void> {
   for (let tried = 0; tried < count; tried++) {
     const base = pool.base + ((first + tried) % count) * 2 ** (32 - prefixLength);
     try {
-      await create(`${dotted(base)}/${prefixLength}`);
+      await create(dotted(base));
       return;
     } catch (error) {
       if (!/overlap/i.test(String(error))) throw error;
@@ -106,7 +126,7 @@ async function createNetwork(inputs: NetworkInputs): Promise<void> {
   throw new Error(`no subnet is free in ${inputs.pool}: set pgs:tenantSubnets to a larger range`);
 }
 
-/** Attaches the proxy, at the last address of the subnet: the engine gives out the first ones. */
+/** Attaches the proxy, at the last address of the subnet. */
 async function attached(inputs: NetworkInputs): Promise<NetworkState> {
   if (!inputs.proxy) return inputs;
   const network = networkOf(inputs);
@@ -135,6 +155,12 @@ export function parsePool(text: string): { base: number; length: number } | unde
   if ([a, b, c, d].some((octet) => octet > 255) || length < 8 || length > 29) return undefined;
   const base = ((a * 256 + b) * 256 + c) * 256 + d;
   return base % 2 ** (32 - length) === 0 ? { base, length } : undefined;
+}
+
+function contains(outer: string, inner: string): boolean {
+  const [one, other] = [parsePool(outer), parsePool(inner)];
+  if (!one || !other || one.length > other.length) return false;
+  return Math.floor(other.base / 2 ** (32 - one.length)) * 2 ** (32 - one.length) === one.base;
 }
 
 function dotted(address: number): string {
