@@ -2,6 +2,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { PgTenant } from "./components/pg-tenant";
 import { PostgresImages } from "./components/postgres-images";
 import { PostgresProxy } from "./components/proxy";
+import { StackMark } from "./components/stack-mark";
 import { readSettings, readTenantEntries } from "./components/stack-settings";
 import { TenantNetworks } from "./components/tenant-networks";
 import { WildcardCertificate } from "./components/wildcard-certificate";
@@ -12,12 +13,13 @@ const entries = readTenantEntries(settings);
 
 const providers = [new PgsProvider("pgs")];
 const certificate = new WildcardCertificate("certificate", settings);
-const proxy = new PostgresProxy("proxy", { ...settings, certificate }, { providers });
+const mark = new StackMark("stack", settings);
+const proxy = new PostgresProxy("proxy", { ...settings, certificate, mark }, { providers });
 const networks = new TenantNetworks("networks", { ...settings, proxy }, { providers });
 const images = new PostgresImages("images", settings);
 
 const servers = entries.map(
-  (tenant) => new PgTenant(tenant.id, { ...settings, tenant, proxy, networks, images }, { providers }),
+  (tenant) => new PgTenant(tenant.id, { ...settings, tenant, proxy, networks, images, mark }, { providers }),
 );
 
 /** By tenant id: postgresql://… with the password. */
@@ -26,5 +28,5 @@ export const connectionStrings = pulumi.secret(
 );
 /** By tenant id: where it is reached, and how it is set. */
 export const tenants = Object.fromEntries(servers.map((server) => [server.id, server.summary]));
-/** What clients verify the proxy with, PEM; absent with a certificate of the operator's own. */
-export const caCertificate = certificate.caCertificate;
+/** What clients verify the proxy with, PEM; null with a certificate of the operator's own. */
+export const caCertificate = certificate.caCertificate ?? null;

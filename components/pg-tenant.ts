@@ -8,6 +8,7 @@ import { needsRestart } from "../tenants/postgres-settings";
 import { sizedSettings } from "../tenants/sizing";
 import type { PostgresImages } from "./postgres-images";
 import { dynamicFolder, entryPoint, type PostgresProxy } from "./proxy";
+import type { StackMark } from "./stack-mark";
 import type { TenantNetwork, TenantNetworks } from "./tenant-networks";
 
 export interface PgTenantArgs {
@@ -22,6 +23,7 @@ export interface PgTenantArgs {
   passwords: pulumi.Output<Record<string, string>>;
   proxy: PostgresProxy;
   networks: TenantNetworks;
+  mark: StackMark;
   /** IPv4 range of the tenants' networks. */
   tenantSubnets: string;
   /** The Docker host, when it is not the default one. */
@@ -47,7 +49,7 @@ export class PgTenant extends pulumi.ComponentResource {
     const password = this.createPassword(name, args);
     const volume = this.createVolume(name, args);
     const network = args.networks.of(tenant.id, this);
-    const route = this.createRoute(name, args, host);
+    const route = this.createRoute(name, args, host, volume);
     if (tenant.state === "running") {
       const container = this.createContainer(name, args, volume, network);
       this.createServer(name, args, container, route, network, password);
@@ -100,7 +102,7 @@ export class PgTenant extends pulumi.ComponentResource {
   }
 
   /** A closed route is a file without a router, so that it is closed before the sessions are ended. */
-  private createRoute(name: string, args: PgTenantArgs, host: string): TraefikFile {
+  private createRoute(name: string, args: PgTenantArgs, host: string, volume: docker.Volume): TraefikFile {
     const { tenant } = args;
     const open = tenant.access && tenant.state === "running";
     return new TraefikFile(
@@ -110,6 +112,11 @@ export class PgTenant extends pulumi.ComponentResource {
         container: args.proxy.containerName,
         path: `${dynamicFolder}/tenant-${tenant.id}.yml`,
         content: open ? routeFile(args, host) : `# ${tenant.id} is not reachable\n`,
+        // The route is what a tenant has in every state, and what goes with its entry alone.
+        farewell:
+          tenant.onRemove === "retain"
+            ? pulumi.interpolate`The data of ${tenant.id} stays in the Docker volume ${volume.name}.`
+            : `The data of ${tenant.id} is deleted: onRemove is delete.`,
       },
       { parent: this, dependsOn: args.proxy.ready },
     );
@@ -125,13 +132,15 @@ export class PgTenant extends pulumi.ComponentResource {
     return new docker.Container(
       name,
       {
-        name: containerName(args),
+        name: args.mark.containerName(containerName(args)),
         image: args.images.idOf(tenant.version),
         networksAdvanced: [{ name: network.name }],
         // Engines before 23.0.11 and 25.0.4 would ask the host's own resolver for names outside: a way out.
         dns: ["0.0.0.0"],
         dnsOpts: ["timeout:1", "attempts:1"],
         volumes: [{ volumeName: volume.name, containerPath: "/var/lib/postgresql" }],
+        entrypoints: ["sh", "-c", startServer, "sh"],
+        command: ["postgres"],
         // The image insists on a password for a new data directory: one that nobody can know. The real one
         // is set on the running server, so that no secret is part of a container.
         envs: [
@@ -158,6 +167,7 @@ export class PgTenant extends pulumi.ComponentResource {
         shmSize: 16384,
         logDriver: "json-file",
         logOpts: { "max-size": "10m", "max-file": "3" },
+        labels: args.mark.labels,
       },
       {
         parent: this,
@@ -194,11 +204,24 @@ export class PgTenant extends pulumi.ComponentResource {
         ...settingsByEffect(tenant),
         access: tenant.access,
         clients: network.clients,
+        network: network.name,
       },
       { parent: this, dependsOn: [route] },
     );
   }
 }
+
+/**
+ * The image takes a data directory for good as soon as initdb has begun to fill it. Here one counts as half-made
+ * until the server has answered for the first time (provider/postgres-server/psql.ts takes the note
+ * away, before there is a password that anybody knows): when a first start is cut off, by a full disk or
+ * a crash of the host, the next one begins anew.
+ */
+const startServer = `
+  note=$PGDATA.unfinished
+  if [ -e "$note" ]; then rm -rf "$PGDATA"; fi
+  if [ ! -s "$PGDATA/PG_VERSION" ]; then mkdir -p "$(dirname "$note")"; : >"$note"; fi
+  exec docker-entrypoint.sh "$@"`;
 
 function containerName({ prefix, tenant }: PgTenantArgs): string {
   return `${prefix}-${tenant.id}`;

@@ -1,7 +1,8 @@
 import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
 import { stringify } from "yaml";
-import { Network, TraefikFile } from "../provider/resources";
+import { Attachment, Network, TraefikFile } from "../provider/resources";
+import type { StackMark } from "./stack-mark";
 import type { WildcardCertificate } from "./wildcard-certificate";
 
 export interface PostgresProxyArgs {
@@ -12,6 +13,7 @@ export interface PostgresProxyArgs {
   /** Published on all addresses of the Docker host. */
   port: number;
   certificate: WildcardCertificate;
+  mark: StackMark;
   /** The Docker host, when it is not the default one. */
   dockerHost?: string;
 }
@@ -47,7 +49,7 @@ export class PostgresProxy extends pulumi.ComponentResource {
     const container = new docker.Container(
       "proxy",
       {
-        name: containerName,
+        name: args.mark.containerName(containerName),
         image: image.imageId,
         command: staticConfiguration(),
         ports: [{ internal: 5432, external: args.port }],
@@ -62,7 +64,13 @@ export class PostgresProxy extends pulumi.ComponentResource {
         healthcheck: { tests: ["CMD", "traefik", "healthcheck", "--ping"], interval: "30s", timeout: "5s" },
         logDriver: "json-file",
         logOpts: { "max-size": "10m", "max-file": "3" },
+        labels: args.mark.labels,
       },
+      child,
+    );
+    const attachment = new Attachment(
+      "proxy",
+      { host: args.dockerHost, container: container.id, network: network.name },
       child,
     );
     const certificate = new TraefikFile(
@@ -78,7 +86,7 @@ export class PostgresProxy extends pulumi.ComponentResource {
 
     this.containerName = containerName;
     this.containerId = container.id;
-    this.ready = [container, certificate];
+    this.ready = [container, attachment, certificate];
     this.registerOutputs();
   }
 }

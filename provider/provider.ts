@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from "node:util";
 import type * as pulumi from "@pulumi/pulumi/provider";
+import { Attachment } from "./attachment";
 import { Network } from "./network";
 import { PostgresServer } from "./postgres-server";
 import { IncompleteError, type ResourceType } from "./resource-type";
@@ -10,6 +11,7 @@ import { isUnknown, secretsIn, unwrap, wrap } from "./wire";
 type Fields = Record<string, unknown>;
 
 const types: Record<string, ResourceType<Fields>> = {
+  "pgs:index:Attachment": Attachment as unknown as ResourceType<Fields>,
   "pgs:index:Network": Network as unknown as ResourceType<Fields>,
   "pgs:index:PostgresServer": PostgresServer as unknown as ResourceType<Fields>,
   "pgs:index:TraefikFile": TraefikFile as unknown as ResourceType<Fields>,

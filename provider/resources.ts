@@ -1,4 +1,5 @@
 import * as pulumi from "@pulumi/pulumi";
+import type { AttachmentInputs } from "./attachment";
 import type { NetworkInputs } from "./network";
 import type { PostgresServerInputs } from "./postgres-server";
 import type { TraefikFileInputs } from "./traefik-file";
@@ -28,6 +29,13 @@ export class Network extends pulumi.CustomResource {
 
   constructor(name: string, args: Args<NetworkInputs>, opts?: pulumi.CustomResourceOptions) {
     super("pgs:index:Network", name, { proxyAddress: undefined, ...args }, opts);
+  }
+}
+
+/** A running container's place in a network: made again when somebody took it out. */
+export class Attachment extends pulumi.CustomResource {
+  constructor(name: string, args: Args<AttachmentInputs>, opts?: pulumi.CustomResourceOptions) {
+    super("pgs:index:Attachment", name, args, opts);
   }
 }
 

@@ -1,4 +1,5 @@
 import { posix } from "node:path";
+import * as pulumi from "@pulumi/pulumi";
 import { engine, exec, getFile, ifPresent, putFile } from "./engine";
 import type { ResourceType } from "./resource-type";
 
@@ -11,10 +12,12 @@ export interface TraefikFileInputs {
   /** Absolute path in the container, ending in .yml. */
   path: string;
   content: string;
+  /** What the operator is told when the file is deleted. */
+  farewell?: string;
 }
 
 export const TraefikFile: ResourceType<TraefikFileInputs> = {
-  updatable: ["content"],
+  updatable: ["content", "farewell"],
   replacing: ["host", "container", "path"],
 
   async create(inputs) {
@@ -27,12 +30,13 @@ export const TraefikFile: ResourceType<TraefikFileInputs> = {
     return content === undefined ? undefined : { ...state, content };
   },
 
-  async update(_id, _state, inputs) {
-    await write(inputs);
+  async update(_id, state, inputs) {
+    if (inputs.content !== state.content) await write(inputs);
     return inputs;
   },
 
   async delete(_id, state) {
+    if (state.farewell) await pulumi.log.info(state.farewell);
     const container = containerOf(state);
     // Without its container nobody reads the file, and a proxy that comes back on this volume finds in it
     // at worst a route to a server that is gone.

@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { basename } from "node:path";
 import type Docker from "dockerode";
-import { identifier, literal, psql } from "./psql";
+import { identifier, literal, psql, psqlScript } from "./psql";
 
 /**
  * Makes the tenant's database and runs its init scripts, once, so that a run cut off anywhere is taken up
@@ -51,10 +51,7 @@ async function runScript(
   const sql = await readFile(script, "utf8");
   const record = `ALTER DATABASE ${identifier(database)} SET pgs.init = ${literal(JSON.stringify(done))}`;
   try {
-    await psql(container, sql, {
-      database,
-      arguments: ["--single-transaction", "--file", "-", "--command", record],
-    });
+    await psqlScript(container, sql, record, database);
   } catch (error) {
     throw new Error(
       `init script ${basename(script)} failed: ${messageOf(error)}. Nothing of it was kept and the database ` +
@@ -63,11 +60,11 @@ async function runScript(
   }
 }
 
-/** psql names its standard input; the operator knows the script by its own name, given before. */
+/** psql names its own copy; the operator knows the script by its own name, given before. */
 function messageOf(error: unknown): string {
   return (error as Error).message
     .split("\n")
     .filter((line) => /ERROR|FATAL|error/.test(line))
-    .map((line) => line.replace(/^psql:<stdin>:(\d+): /, "line $1: "))
+    .map((line) => line.replace(/^psql:[^:]*:(\d+): /, "line $1: "))
     .join("; ");
 }

@@ -1,11 +1,12 @@
 import type Docker from "dockerode";
+import { attach, isAttached } from "../attachment";
 import { engine, ifPresent } from "../engine";
 import { IncompleteError, type ResourceType } from "../resource-type";
 import { admitClients, admittedClients } from "./clients";
 import { createDatabase } from "./database";
 import { type Limits, limitsOf, setLimits } from "./limits";
 import { matches, scramVerifier } from "./password";
-import { literal, NotReadyError, psql, readyTimeout } from "./psql";
+import { endCutOffRun, literal, NotReadyError, psql, readyTimeout } from "./psql";
 import { endSessions } from "./sessions";
 import { applySettings, asWritten, type Settings } from "./settings";
 
@@ -35,6 +36,8 @@ export interface PostgresServerInputs extends Limits {
   access: boolean;
   /** From where clients may come: a CIDR, or `all` where the network holds nobody but the proxy. */
   clients: string;
+  /** Name of the network that the container is in. */
+  network: string;
   /** Where the operator wrote each setting, for messages. */
   positions?: Record<string, string>;
 }
@@ -54,6 +57,7 @@ export const PostgresServer: ResourceType<PostgresServerInputs> = {
     "settingsAtNextStart",
     "access",
     "clients",
+    "network",
   ],
   replacing: ["host", "container"],
 
@@ -87,6 +91,7 @@ export const PostgresServer: ResourceType<PostgresServerInputs> = {
         containerId: info.Id,
         database: present.databases.includes(state.database) && !present.creating ? state.database : "",
         clients: present.clients,
+        network: (await isAttached(engine(state.host), state.container, state.network)) ? state.network : "",
         password: matches(present.verifier, state.password) ? state.password : "",
         settings: asWritten(state.settings, present.settings),
         settingsWithRestart: asWritten(state.settingsWithRestart, present.settings),
@@ -114,9 +119,14 @@ async function bringAbout(
   const container = engine(inputs.host).getContainer(inputs.container);
   try {
     const limits = limitsOf(await container.inspect());
+    await attach(engine(inputs.host), inputs.container, inputs.network);
     const shrinks = inputs.memory < limits.memory;
     if (!shrinks) await setLimits(container, limits, inputs);
-    const present = await observe(container, readyTimeout);
+    let present = await observe(container, readyTimeout);
+    if (present.creating) {
+      await endCutOffRun(container);
+      present = await observe(container, readyTimeout);
+    }
     refuseOtherVersion(inputs, present);
     await createDatabase(container, inputs.database, inputs.init ?? [], present);
     const pending = await setSettings(container, inputs, before, present.settings);

@@ -14,18 +14,36 @@ export class NotReadyError extends Error {}
 const quietSession =
   "-c log_statement=none -c log_min_duration_statement=-1 -c log_min_error_statement=panic";
 
+/** What pg_stat_activity calls these sessions. */
+const sessionName = "pgs";
+
 /**
  * Asks over TCP: while the image initialises a new data directory, a temporary server listens on the socket
- * alone. Waiting inside the container spares one request to the engine for every look.
+ * alone. Waiting inside the container spares one request to the engine for every look. A server that answers is
+ * complete: the note that says otherwise (`startServer` in components/pg-tenant.ts) goes.
  */
 const whenReady = `
+  set -e
   tries=$1; shift
   until pg_isready -q -h 127.0.0.1 -U postgres; do
     tries=$((tries - 1)); [ "$tries" -gt 0 ] || exit 75
     sleep 0.1
   done
-  exec psql --no-psqlrc --quiet --tuples-only --no-align --username postgres \\
+  rm -f "$PGDATA.unfinished"
+  set -- psql --no-psqlrc --quiet --tuples-only --no-align --username postgres \\
     --set ON_ERROR_STOP=1 --set VERBOSITY=terse "$@"`;
+
+/**
+ * Of a run that is cut off, psql would take the half that it got of a script for the whole: here it starts when
+ * all has arrived.
+ */
+const runWhole = `
+  file=$PGDATA.init.sql
+  (umask 077; cat >"$file") || { rm -f "$file"; exit 1; }
+  [ "$(wc -c <"$file")" -eq "$PGS_SCRIPT_BYTES" ] || { rm -f "$file"; echo "the script did not arrive whole" >&2; exit 1; }
+  code=0; "$@" --file "$file" --command "$PGS_AFTER_SCRIPT" || code=$?
+  rm -f "$file"
+  exit "$code"`;
 
 /**
  * Runs SQL as the superuser over the server's own socket, and waits until the server accepts connections.
@@ -37,12 +55,47 @@ export async function psql(
   sql: string,
   options: { database?: string; arguments?: string[]; timeout?: number } = {},
 ): Promise<string> {
+  return ask(container, 'exec "$@"', sql, options, []);
+}
+
+/**
+ * Runs a script and then `after`, both in one transaction, if need be without this process: either all of it
+ * comes about or nothing. Errors name lines as `psql:FILE:LINE: `.
+ */
+export async function psqlScript(
+  container: Docker.Container,
+  script: string,
+  after: string,
+  database: string,
+): Promise<void> {
+  await ask(container, runWhole, script, { database, arguments: ["--single-transaction"] }, [
+    `PGS_SCRIPT_BYTES=${Buffer.byteLength(script)}`,
+    `PGS_AFTER_SCRIPT=${after}`,
+  ]);
+}
+
+/** Ends what a run that was cut off has left at work in the server, and waits until it is undone. */
+export async function endCutOffRun(container: Docker.Container): Promise<void> {
+  await psql(
+    container,
+    `SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity
+     WHERE application_name = '${sessionName}' AND client_addr IS NULL AND pid <> pg_backend_pid() \\g /dev/null`,
+  );
+}
+
+async function ask(
+  container: Docker.Container,
+  then: string,
+  stdin: string,
+  options: { database?: string; arguments?: string[]; timeout?: number },
+  env: string[],
+): Promise<string> {
   const tries = String((options.timeout ?? readyTimeout) * 10);
   const database = options.database ?? "postgres";
   const result = await exec(
     container,
-    ["sh", "-c", whenReady, "sh", tries, "--dbname", database, ...(options.arguments ?? [])],
-    { stdin: sql, env: [`PGOPTIONS=${quietSession}`] },
+    ["sh", "-c", `${whenReady}\n${then}`, "sh", tries, "--dbname", database, ...(options.arguments ?? [])],
+    { stdin, env: [`PGOPTIONS=${quietSession}`, `PGAPPNAME=${sessionName}`, ...env] },
   );
   if (result.code === 75) throw new NotReadyError("the server does not accept connections");
   if (result.code !== 0) throw new Error(result.stderr.trim() || `psql ended with ${result.code}`);
