@@ -1,3 +1,4 @@
+import { createPrivateKey, X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
 import * as pulumi from "@pulumi/pulumi";
 import * as tls from "@pulumi/tls";
@@ -22,7 +23,7 @@ export class WildcardCertificate extends pulumi.ComponentResource {
 
   constructor(name: string, args: WildcardCertificateArgs, opts?: pulumi.ComponentResourceOptions) {
     super("pgs:index:WildcardCertificate", name, {}, opts);
-    const made = args.certificate ? readFiles(args.certificate, this) : this.sign(args.domain);
+    const made = args.certificate ? readFiles(args.certificate, args.domain) : this.sign(args.domain);
     this.chain = made.chain;
     this.key = made.key;
     this.caCertificate = made.ca;
@@ -75,20 +76,49 @@ export class WildcardCertificate extends pulumi.ComponentResource {
   }
 }
 
-function readFiles(files: { chain: string; key: string }, resource: pulumi.Resource) {
-  const read = (what: string, path: string) => {
+/** @throws pulumi.RunError that lists what is wrong with the files: with them nobody could log in */
+function readFiles(files: { chain: string; key: string }, domain: string) {
+  const read = (what: "chain" | "key") => {
     try {
-      return readFileSync(path, "utf8");
+      return readFileSync(files[what], "utf8");
     } catch (error) {
-      throw new pulumi.ResourceError(
-        `pgs:certificate.${what}: cannot read ${path}: ${(error as Error).message}`,
-        resource,
-      );
+      throw new pulumi.RunError(`pgs:certificate.${what}: ${(error as Error).message}`);
     }
   };
-  return {
-    chain: pulumi.output(read("chain", files.chain)),
-    key: pulumi.secret(read("key", files.key)),
-    ca: undefined,
-  };
+  const [chain, key] = [read("chain"), read("key")];
+  const problems = certificateProblems(chain, key, domain);
+  if (problems.length > 0) {
+    throw new pulumi.RunError(
+      problems.map((problem) => `pgs:certificate: ${files.chain}: ${problem}`).join("\n"),
+    );
+  }
+  return { chain: pulumi.output(chain), key: pulumi.secret(key), ca: undefined };
+}
+
+/** What is wrong with a full chain and its key, both PEM, for `*.domain`. */
+export function certificateProblems(chain: string, key: string, domain: string): string[] {
+  let leaf: X509Certificate;
+  try {
+    leaf = new X509Certificate(chain);
+  } catch {
+    return ["this is no PEM certificate; expected the full chain, the server's own certificate first"];
+  }
+  const problems: string[] = [];
+  const now = Date.now();
+  if (Date.parse(leaf.validTo) < now) problems.push(`it expired on ${leaf.validTo}; put a renewed one there`);
+  if (Date.parse(leaf.validFrom) > now) problems.push(`it is not valid before ${leaf.validFrom}`);
+  // Some label stands for all: the hostnames are not known here, and a wildcard is what covers new ones.
+  if (!leaf.checkHost(`any-tenant.${domain}`)) {
+    problems.push(`it does not cover *.${domain}; it is for ${leaf.subjectAltName ?? "no name at all"}`);
+  }
+  if (!belongsTo(leaf, key)) problems.push("the key in pgs:certificate.key does not belong to it");
+  return problems;
+}
+
+function belongsTo(certificate: X509Certificate, key: string): boolean {
+  try {
+    return certificate.checkPrivateKey(createPrivateKey(key));
+  } catch {
+    return false;
+  }
 }
