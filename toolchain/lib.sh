@@ -3,6 +3,8 @@
 # checkout. Kept to what bash 3.2 knows: that is the bash of macOS.
 
 : "${root:?set by the sourcing script}"
+# Timers and hooks often have no HOME; the shell still knows it.
+export HOME=${HOME:-$(printf "%s" ~)}
 cache=${PGS_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/pgs}
 [[ $cache == /* ]] || cache=$PWD/$cache
 state_dir=$root/.pulumi-state
