@@ -36,7 +36,7 @@ export class Checkout {
   private constructor(
     readonly folder: string,
     readonly prefix: string,
-    readonly port: number,
+    public port: number,
     readonly env: NodeJS.ProcessEnv,
   ) {}
 
@@ -158,7 +158,7 @@ export class Checkout {
   }
 
   options(): Options {
-    return { cwd: this.folder, env: this.env };
+    return { cwd: this.folder, env: this.env, timeout: 900 };
   }
 
   /** Takes away all that this stack made, its data too. */
