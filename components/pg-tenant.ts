@@ -52,7 +52,7 @@ export class PgTenant extends pulumi.ComponentResource {
     const route = this.createRoute(name, args, host, volume);
     if (tenant.state === "running") {
       const container = this.createContainer(name, args, volume, network);
-      this.createServer(name, args, container, route, network, password);
+      this.createServer(name, args, { container, volume, route, network, password });
     }
 
     this.id = tenant.id;
@@ -92,7 +92,11 @@ export class PgTenant extends pulumi.ComponentResource {
   private createVolume(name: string, { tenant, prefix }: PgTenantArgs): docker.Volume {
     return new docker.Volume(
       name,
-      { name: `${prefix}-${tenant.id}` },
+      {
+        name: `${prefix}-${tenant.id}`,
+        // The label of a volume that exists stays as it is, also when an entry takes the volume up again.
+        labels: [{ label: "pgs.version", value: String(tenant.version) }],
+      },
       {
         parent: this,
         ignoreChanges: ["name", "driver", "driverOpts", "labels"],
@@ -183,12 +187,16 @@ export class PgTenant extends pulumi.ComponentResource {
   private createServer(
     name: string,
     args: PgTenantArgs,
-    container: docker.Container,
-    route: TraefikFile,
-    network: TenantNetwork,
-    password: pulumi.Output<string>,
+    parts: {
+      container: docker.Container;
+      volume: docker.Volume;
+      route: TraefikFile;
+      network: TenantNetwork;
+      password: pulumi.Output<string>;
+    },
   ): PostgresServer {
     const { tenant } = args;
+    const { container, volume, route, network, password } = parts;
     return new PostgresServer(
       name,
       {
@@ -199,6 +207,7 @@ export class PgTenant extends pulumi.ComponentResource {
         password,
         init: [...tenant.initFiles],
         version: tenant.version,
+        volume: volume.name,
         memory: tenant.memory,
         cpus: tenant.cpus,
         ...settingsByEffect(tenant),

@@ -22,7 +22,7 @@ export class Provider implements pulumi.Provider {
   readonly version = "0.1.0";
 
   async check(urn: string, olds: unknown, news: unknown): Promise<pulumi.CheckResult> {
-    return { failures: typeOf(urn).check?.(known(news), known(olds)) ?? [] };
+    return { failures: (await typeOf(urn).check?.(known(news), known(olds))) ?? [] };
   }
 
   async diff(_id: string, urn: string, olds: unknown, news: unknown): Promise<pulumi.DiffResult> {

@@ -1,3 +1,5 @@
+type MaybePromise<T> = T | Promise<T>;
+
 /**
  * What a kind of resource must be able to do. `Inputs` is what the program asked for; what is kept in the
  * state (`State`) are the inputs as they were last brought about, and what was learnt on the way.
@@ -13,7 +15,7 @@ export interface ResourceType<Inputs extends object, State extends Inputs = Inpu
   check?(
     inputs: Partial<Inputs>,
     before: Partial<Inputs>,
-  ): { property: keyof Inputs & string; reason: string }[];
+  ): MaybePromise<{ property: keyof Inputs & string; reason: string }[]>;
 
   /** Makes the resource, or takes up what an interrupted run left of it. */
   create(inputs: Inputs): Promise<{ id: string; state: State }>;

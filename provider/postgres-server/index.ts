@@ -20,6 +20,8 @@ export interface PostgresServerInputs extends Limits {
   containerId: string;
   /** Major version; that of existing data cannot be changed. */
   version: number;
+  /** Name of the volume, whose label says which version its data was made by. */
+  volume: string;
   /** The database to make; its init scripts run in it. */
   database: string;
   /** Of the role postgres; printable ASCII. */
@@ -61,13 +63,14 @@ export const PostgresServer: ResourceType<PostgresServerInputs> = {
   ],
   replacing: ["host", "container"],
 
-  check({ password, version }, before) {
-    const failures: ReturnType<NonNullable<typeof PostgresServer.check>> = [];
+  async check({ host, password, version, volume }, before) {
+    const failures: Awaited<ReturnType<NonNullable<typeof PostgresServer.check>>> = [];
     if (password !== undefined && !/^[ -~]{1,256}$/.test(password)) {
       failures.push({ property: "password", reason: "a password is 1 to 256 printable ASCII characters" });
     }
-    if (before.version !== undefined && version !== undefined && before.version !== version) {
-      failures.push({ property: "version", reason: otherVersion(before.version, version) });
+    const present = before.version ?? (volume && (await versionOf(host, volume)));
+    if (present && version !== undefined && present !== version) {
+      failures.push({ property: "version", reason: otherVersion(present, version) });
     }
     return failures;
   },
@@ -191,6 +194,12 @@ function refuseOtherVersion({ database, version }: PostgresServerInputs, present
   const other = present.versions.find((found) => found !== version);
   if (other === undefined || present.databases.includes(database)) return;
   throw new Error(otherVersion(other, version));
+}
+
+/** Of a volume that exists and was made by this program: the data's version, also while no server runs. */
+async function versionOf(host: string | undefined, volume: string): Promise<number | undefined> {
+  const info = await ifPresent(engine(host).getVolume(volume).inspect());
+  return Number(info?.Labels?.["pgs.version"]) || undefined;
 }
 
 function otherVersion(present: number, wanted: number): string {
