@@ -19,10 +19,12 @@ import {
 import { isSecret, plain } from "./support/wire";
 
 const types = {
+  attachment: "pgs:index:Attachment",
   certificate: "pgs:index:WildcardCertificate",
   container: "docker:index/container:Container",
   image: "docker:index/remoteImage:RemoteImage",
   images: "pgs:index:PostgresImages",
+  mark: "pgs:index:StackMark",
   network: "pgs:index:Network",
   networks: "pgs:index:TenantNetworks",
   password: "random:index/randomPassword:RandomPassword",
@@ -81,12 +83,13 @@ function counting(one: Registration | undefined): unknown {
 }
 
 describe("the stack", () => {
-  it("is a provider, a certificate, a proxy, networks, images, and one component a tenant", async () => {
+  it("is a provider, a certificate, a mark, a proxy, networks, images, and one component a tenant", async () => {
     const graph = await runProgram("tenants: { acme: {}, globex: {} }");
     expect(childrenOf(graph, "stack", "pgs-test")).toEqual(
       [
         `${types.certificate} certificate`,
         `${types.images} images`,
+        `${types.mark} stack`,
         `${types.networks} networks`,
         `${types.proxy} proxy`,
         `${types.provider} pgs`,
@@ -99,10 +102,10 @@ describe("the stack", () => {
   it("hands every pgs resource to the explicit provider, whose state holds no configuration", async () => {
     const graph = await runTenant("", { "pgs:passwords": '{"acme":"own"}' });
     expect(find(graph, "provider", "pgs").inputs).toEqual({});
-    const custom = graph.resources.filter(({ type }) =>
-      [types.route, types.network, types.server].includes(type as never),
+    const custom = graph.resources.filter(({ type, custom }) => custom && type.startsWith("pgs:"));
+    expect(new Set(custom.map(({ type }) => type))).toEqual(
+      new Set([types.attachment, types.network, types.route, types.server]),
     );
-    expect(custom).toHaveLength(5);
     for (const one of custom) expect(one.provider, one.type).toBe(`${types.provider} pgs`);
   });
 
@@ -267,6 +270,13 @@ describe("a tenant", () => {
     );
   });
 
+  it("says when its entry is removed what becomes of its data", async () => {
+    const farewell = async (fields: string) => find(await runTenant(fields), "route").inputs.farewell;
+    expect(await farewell("")).toContain("stays in the Docker volume pgs-acme");
+    expect(await farewell("state: stopped")).toContain("stays in the Docker volume pgs-acme");
+    expect(await farewell("onRemove: delete")).toContain("is deleted");
+  });
+
   it("stopped keeps its volume, password and network, and has neither container nor server nor router", async () => {
     const graph = await runTenant("state: stopped");
     expect(childrenOf(graph, "tenant", "acme")).toEqual(
@@ -413,7 +423,7 @@ describe("an edit", () => {
     ["settings", "settings: { work_mem: 16MB, max_connections: 50 }", ["server"]],
     ["hostname", "hostname: other", ["route"]],
     ["passwordVersion", "passwordVersion: 2", ["password"]],
-    ["onRemove", "onRemove: delete", ["volume"]],
+    ["onRemove", "onRemove: delete", ["route", "volume"]],
   ] as const)(
     "of %s touches of all resources only the tenant's own that it is about",
     async (_, fields, expected) => {
@@ -531,11 +541,12 @@ describe("the proxy", () => {
     expect(publishing[0]?.inputs.ports).toEqual([{ internal: 5432, external: 6432 }]);
   });
 
-  it("has its image, network, volume, container and certificate below its component", async () => {
+  it("has its image, network, volume, container, attachment and certificate below its component", async () => {
     expect(childrenOf(await runTenant(), "proxy", "proxy")).toEqual(
       [
         `${types.container} proxy`,
         `${types.network} proxy`,
+        `${types.attachment} proxy`,
         `${types.image} proxy`,
         `${types.volume} proxy`,
         `${types.route} certificate`,

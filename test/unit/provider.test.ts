@@ -391,7 +391,7 @@ describe("a setting in postgresql.auto.conf", () => {
     ["shared_preload_libraries", "$libdir/a.so", '"$libdir/a.so"'],
     ["search_path", "app, Other, 1st", 'app, "Other", "1st"'],
     ["search_path", "app,, other,", "app, other"],
-    ["search_path", '"$user", public', '"$user", public'],
+    ["search_path", '"$user",public', '"$user", public'],
   ])("that is a list of names reads as it was asked for: %s = %j", (name, asked, present) => {
     expect(asWritten({ [name]: asked }, { [name]: present })).toEqual({ [name]: asked });
   });

@@ -13,6 +13,8 @@ const project = join(__dirname, "../../..");
 export interface Registration {
   type: string;
   name: string;
+  /** Made by a provider, and no component. */
+  custom: boolean;
   /** `TYPE NAME`, or the empty string for the stack itself. */
   parent: string;
   /** As on the wire: secrets are wrapped. */
@@ -49,7 +51,8 @@ async function run(tenants: string, config: Record<string, string>): Promise<Gra
   const register = vi.spyOn(MockMonitor.prototype, "registerResource");
   const registerOutputs = vi.spyOn(MockMonitor.prototype, "registerResourceOutputs");
   try {
-    await pulumi.runtime.setMocks({ newResource, call: ({ inputs }) => inputs }, "pgs", "test");
+    // As a preview: what the program itself does to a Docker host in an up is out of place here.
+    await pulumi.runtime.setMocks({ newResource, call: ({ inputs }) => inputs }, "pgs", "test", true);
     configure({ "pgs:tenantsFile": tenantsFile, ...config });
     await runIndex();
     const outputs = registerOutputs.mock.calls.map(([request]) => request);
@@ -119,6 +122,7 @@ export function imageId(name: string): string {
 function newResource({ type, name, inputs }: MockResourceArgs) {
   const learnt: Record<string, Record<string, unknown>> = {
     "pgs:index:Network": { proxyAddress },
+    "random:index/randomId:RandomId": { hex: "0123456789abcdef" },
     "random:index/randomPassword:RandomPassword": { result: pulumi.secret(generatedPassword(name)) },
     "docker:index/remoteImage:RemoteImage": { imageId: imageId(inputs.name) },
     "tls:index/privateKey:PrivateKey": { privateKeyPem: pulumi.secret(`${name} key\n`) },
@@ -134,6 +138,7 @@ function registration(request: any): Registration {
   return {
     type: request.getType(),
     name: request.getName(),
+    custom: request.getCustom(),
     parent: short(request.getParent()),
     inputs: request.getObject().toJavaScript(),
     provider: short(request.getProvider()),
