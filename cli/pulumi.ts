@@ -28,6 +28,13 @@ export async function runPulumi(args: string[]): Promise<void> {
   if (code !== 0) throw new CommandError("", code);
 }
 
+/** Runs Pulumi silently, feeding it `stdin`. @throws CommandError with what it said */
+export function feedPulumi(args: string[], stdin: string): void {
+  const result = spawnSync("pulumi", args, { cwd: projectFolder, encoding: "utf8", input: stdin });
+  if (result.error) throw result.error;
+  if (result.status !== 0) throw new CommandError(result.stderr.trim(), result.status ?? 1);
+}
+
 /** What Pulumi prints, parsed. */
 export function askPulumi<T>(args: string[]): T {
   const result = spawnSync("pulumi", args, { cwd: projectFolder, encoding: "utf8" });
@@ -38,6 +45,7 @@ export function askPulumi<T>(args: string[]): T {
 
 /** Selects the stack `dev`, making it, where none was ever selected: as `pulumi stack select` does it. */
 export function ensureStack(): void {
+  if (process.env.PULUMI_STACK) return;
   const selected = spawnSync("pulumi", ["stack", "--show-name", "--non-interactive"], {
     cwd: projectFolder,
     encoding: "utf8",

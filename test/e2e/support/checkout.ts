@@ -59,8 +59,13 @@ export class Checkout {
     return checkout;
   }
 
+  /** After something else than the methods below may have changed the stack. */
+  forgetOutputs(): void {
+    this.knownOutputs = undefined;
+  }
+
   private forget(args: string[]): void {
-    if (args[1] !== "output") this.knownOutputs = undefined;
+    if (args[1] !== "output") this.forgetOutputs();
   }
 
   write(path: string, text: string): void {
