@@ -80,15 +80,16 @@ export async function exec(
   return { code: ExitCode, stdout: out.toString("utf8"), stderr: err.toString("utf8") };
 }
 
-/** Puts one file into a folder of a container, running or not. Its owner is root and nobody else reads it. */
+/** Puts one file into a folder of a container, running or not. Its owner, by default root, alone reads it. */
 export async function putFile(
   container: Docker.Container,
   folder: string,
   name: string,
   content: string,
+  owner = 0,
 ): Promise<void> {
   const archive = tar.pack();
-  archive.entry({ name, mode: 0o600 }, content);
+  archive.entry({ name, mode: 0o600, uid: owner, gid: owner }, content);
   archive.finalize();
   await container.putArchive(await buffer(archive), { path: folder });
 }

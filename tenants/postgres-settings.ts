@@ -42,6 +42,9 @@ export function needsRestart(version: number, name: string): boolean {
   return catalogueOf(version)?.get(name)?.context === "postmaster";
 }
 
+/** Settings that PostgreSQL takes from no file. https://www.postgresql.org/docs/18/sql-set.html */
+const sessionsOwn = /^(seed|transaction_(deferrable|isolation|read_only))$/;
+
 /**
  * What is wrong with a setting of tenants.yaml: an unknown name, or a value that the server would refuse.
  * What only a running server can tell (a time zone, a library) is left to it, and so are extensions' settings.
@@ -51,6 +54,8 @@ export function settingProblem(version: number, name: string, value: string): st
   if (!catalogue || name.includes(".")) return undefined;
   const setting = catalogue.get(name);
   if (!setting) return `PostgreSQL ${version} has no setting ${name}`;
+  if (sessionsOwn.test(name))
+    return `${name} belongs to a session or transaction and cannot be set for a server`;
   if (setting.context === "internal") return `${name} tells how the server was built and cannot be set`;
   switch (setting.type) {
     case "bool":
@@ -82,7 +87,8 @@ function numberProblem(setting: Setting, value: string): string | undefined {
   const allowed = `expected a number from ${setting.min} to ${setting.max}${
     setting.unit ? ` (× ${setting.unit}), or one with a unit (${Object.keys(units).join(", ")})` : ""
   }, got ${value}`;
-  const match = /^([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([a-zA-Z]*)$/.exec(value.trim());
+  const text = setting.type === "integer" ? decimal(value.trim()) : value.trim();
+  const match = /^([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([a-zA-Z]*)$/.exec(text);
   if (!match) return allowed;
   const factor = match[2] ? units[match[2]] : baseOf(setting.unit, units);
   if (factor === undefined) return allowed;
@@ -90,6 +96,12 @@ function numberProblem(setting: Setting, value: string): string | undefined {
   const rounded = setting.type === "integer" ? Math.round(number) : number;
   if (rounded < (setting.min ?? -Infinity) || rounded > (setting.max ?? Infinity)) return allowed;
   return undefined;
+}
+
+/** PostgreSQL reads a whole number as C does: 0640 is octal, 0x1A0 hexadecimal. */
+function decimal(value: string): string {
+  if (/^0[0-7]+$/.test(value)) return String(Number.parseInt(value, 8));
+  return /^0x[0-9a-f]+$/i.test(value) ? String(Number(value)) : value;
 }
 
 function unitsFor(unit: string | undefined): Record<string, number> {

@@ -9,6 +9,7 @@ import { matches, scramVerifier } from "./password";
 import { endCutOffRun, literal, NotReadyError, psql, readyTimeout } from "./psql";
 import { endSessions } from "./sessions";
 import { applySettings, asWritten, type Settings } from "./settings";
+import { restart } from "./start";
 
 /** What is true of one running server and can be changed while it runs. */
 export interface PostgresServerInputs extends Limits {
@@ -139,7 +140,7 @@ async function bringAbout(
       tooLarge ||
       pending.some((name) => name in { ...before.settingsWithRestart, ...inputs.settingsWithRestart })
     ) {
-      await restart(container);
+      await restartWithSettings(container, inputs, present.settings);
     }
     if (shrinks) await setLimits(container, limits, inputs);
     await admitClients(container, inputs.clients, present.clients);
@@ -220,19 +221,35 @@ async function setSettings(
     ...from.settingsWithRestart,
     ...from.settingsAtNextStart,
   });
+  const trial = Object.keys({ ...before.settingsWithRestart, ...inputs.settingsWithRestart }).length > 0;
   try {
-    return await applySettings(container, all(inputs), all(before), present);
+    return await applySettings(container, all(inputs), all(before), present, trial);
   } catch (error) {
-    const [, name] = /^setting (\S+):/.exec((error as Error).message) ?? [];
-    const position = name && inputs.positions?.[name];
-    throw position ? new Error(`${position}: ${(error as Error).message}`) : error;
+    throw positioned(error, inputs);
   }
 }
 
-/** The stop signal asks PostgreSQL for a clean shutdown; the engine waits two minutes before it kills it. */
-async function restart(container: Docker.Container): Promise<void> {
-  await container.restart({ t: 120 });
-  await psql(container, "");
+/** Says where in tenants.yaml the setting stands that a message begins with. */
+function positioned(error: unknown, inputs: PostgresServerInputs): unknown {
+  const [, name] = /^setting ([^\s,:]+)/.exec((error as Error).message) ?? [];
+  const position = name && inputs.positions?.[name];
+  return position ? new Error(`${position}: ${(error as Error).message}`) : error;
+}
+
+/** With settings that the server does not come up with, it goes on with those it had. */
+async function restartWithSettings(
+  container: Docker.Container,
+  inputs: PostgresServerInputs,
+  present: Settings,
+): Promise<void> {
+  const refused = await restart(container, present);
+  if (refused === undefined) return;
+  const changed = Object.entries(inputs.settingsWithRestart).filter(
+    ([name, value]) => present[name] !== value,
+  );
+  const names = changed.map(([name]) => name).join(", ");
+  const message = `${names && `setting ${names}: `}the server does not start with it and runs with its former settings again: ${refused}`;
+  throw positioned(new Error(message), inputs);
 }
 
 async function setPassword(

@@ -1,5 +1,6 @@
 import type Docker from "dockerode";
 import { literal, psql } from "./psql";
+import { refusedStart } from "./start";
 
 /** Server settings by name, in lower case, kept in postgresql.auto.conf by ALTER SYSTEM. */
 export type Settings = Record<string, string>;
@@ -19,6 +20,7 @@ const lists = new Set([
 /**
  * Brings about `wanted`, takes back what was set before (`previous`) and is no longer wanted, and reloads.
  * Settings that somebody else made are left alone. When the server refuses one, none of them counts.
+ * @param trial whether to ask the server's program if it would start with the new values
  * @returns names of the settings that wait for a restart, whoever changed them
  */
 export async function applySettings(
@@ -26,44 +28,65 @@ export async function applySettings(
   wanted: Settings,
   previous: Settings,
   present: Settings,
+  trial: boolean,
 ): Promise<string[]> {
-  const changed = Object.entries(wanted).filter(([name, value]) => present[name] !== stored(name, value));
+  const set = Object.entries(wanted).filter(([name, value]) => present[name] !== stored(name, value));
   const dropped = Object.keys(previous).filter((name) => !(name in wanted) && name in present);
-  await requireLibraries(container, changed);
-  await writeSettings(container, changed, present);
+  const changed: Change[] = [...set, ...dropped.map((name): Change => [name, undefined])];
+  await requireLibraries(container, set);
+  await writeSettings(container, changed, present, trial);
   const reload = [
-    ...dropped.map((name) => `ALTER SYSTEM RESET ${name};`),
     "SELECT pg_reload_conf() \\g /dev/null",
     // The postmaster reads its files a moment after the signal, and this session hears of it after that.
     "SELECT pg_sleep(0.2) \\g /dev/null",
   ];
-  const nothing = changed.length === 0 && dropped.length === 0;
   const pending = await psql(
     container,
-    [...(nothing ? [] : reload), "SELECT lower(name) FROM pg_settings WHERE pending_restart"].join("\n"),
+    [
+      ...(changed.length === 0 ? [] : reload),
+      "SELECT lower(name) FROM pg_settings WHERE pending_restart",
+    ].join("\n"),
   );
   return pending ? pending.split("\n") : [];
 }
 
+/** A setting's name and its new value; undefined takes it out of the file. */
+type Change = [name: string, value: string | undefined];
+
 /** All or none: on an error the file is put back as it was, before the server has read it. */
 async function writeSettings(
   container: Docker.Container,
-  changed: [string, string][],
+  changes: Change[],
   present: Settings,
+  trial: boolean,
 ): Promise<void> {
-  if (changed.length === 0) return;
-  const alter = ([name, value]: [string, string]) => `ALTER SYSTEM SET ${name} = ${quoted(name, value)};`;
+  if (changes.length === 0) return;
+  const alter = ([name, value]: Change) =>
+    value === undefined
+      ? `ALTER SYSTEM RESET ${name};`
+      : `ALTER SYSTEM SET ${name} = ${quoted(name, value)};`;
+  const undo = (done: Change[]) =>
+    psql(container, done.map(([name]) => alter([name, present[name]])).join("\n"));
   try {
-    await psql(container, changed.map(alter).join("\n"), { arguments: ["--file", "-"] });
+    await psql(container, changes.map(alter).join("\n"), { arguments: ["--file", "-"] });
   } catch (error) {
-    const before = changed.map(([name]) =>
-      name in present ? alter([name, present[name] ?? ""]) : `ALTER SYSTEM RESET ${name};`,
-    );
-    await psql(container, before.join("\n"));
     // One statement a line: the line number, which psql tells of a file, says which one the server refused.
     const [, line, message] = /^psql:<stdin>:(\d+): (.*)/.exec((error as Error).message) ?? [];
-    throw line ? new Error(`setting ${changed[Number(line) - 1]?.[0]}: ${message}`) : error;
+    if (!line) throw error;
+    await undo(changes.slice(0, Number(line) - 1));
+    throw new Error(`setting ${changes[Number(line) - 1]?.[0]}: ${message}`);
   }
+  const refused = trial && (await refusedStart(container));
+  if (!refused) return;
+  await undo(changes);
+  throw new Error(`setting ${mentioned(changes, refused)}: ${refused}`);
+}
+
+/** The changed settings that a message speaks of; all of them where it names none. */
+function mentioned(changes: Change[], message: string): string {
+  const names = changes.map(([name]) => name);
+  const named = names.filter((name) => message.includes(name));
+  return (named.length > 0 ? named : names).join(", ");
 }
 
 /** Those of `names` as they stand in postgresql.auto.conf, in the form in which they were asked for. */
