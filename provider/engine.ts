@@ -44,12 +44,12 @@ export interface ExecResult {
 
 /**
  * Runs `command` in a running container, feeding it `stdin`. Whatever is secret belongs there: arguments and
- * environment can be read by `docker inspect`.
+ * environment can be read by `docker inspect`. It may take `seconds`; without them, as long as it likes.
  */
 export async function exec(
   container: Docker.Container,
   command: string[],
-  options: { stdin?: string; env?: string[]; user?: string } = {},
+  options: { stdin?: string; env?: string[]; user?: string; seconds?: number } = {},
 ): Promise<ExecResult> {
   const process = await container.exec({
     Cmd: command,
@@ -71,7 +71,14 @@ export async function exec(
   const output = Promise.all([buffer(stdout), buffer(stderr)]);
   // A command that ends before it has read all its input closes the stream: its exit code tells more.
   if (options.stdin !== undefined) stream.end(options.stdin);
-  await ended;
+  const { seconds } = options;
+  const timer =
+    seconds &&
+    setTimeout(
+      () => stream.destroy(new Error(`no answer from the container in ${seconds} s`)),
+      seconds * 1000,
+    );
+  await ended.finally(() => clearTimeout(timer));
   stdout.end();
   stderr.end();
   const [out, err] = await output;

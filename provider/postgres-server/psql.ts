@@ -4,6 +4,12 @@ import { exec } from "../engine";
 /** How long a server may take until it accepts connections, in seconds; recovery after a crash counts too. */
 export const readyTimeout = 600;
 
+/**
+ * How long an answer may take, in seconds. A tenant that locks its catalogs, or has a trigger that no login gets
+ * past, must not keep an `up` from the other tenants.
+ */
+const answerTimeout = 120;
+
 /** The server did not accept connections in time. */
 export class NotReadyError extends Error {}
 
@@ -55,7 +61,7 @@ export async function psql(
   sql: string,
   options: { database?: string; arguments?: string[]; timeout?: number } = {},
 ): Promise<string> {
-  return ask(container, 'exec "$@"', sql, options, []);
+  return ask(container, `exec timeout ${answerTimeout} "$@"`, sql, options, [], answerTimeout);
 }
 
 /**
@@ -89,14 +95,26 @@ async function ask(
   stdin: string,
   options: { database?: string; arguments?: string[]; timeout?: number },
   env: string[],
+  limit?: number,
 ): Promise<string> {
-  const tries = String((options.timeout ?? readyTimeout) * 10);
+  const timeout = options.timeout ?? readyTimeout;
+  const tries = String(timeout * 10);
   const database = options.database ?? "postgres";
   const result = await exec(
     container,
     ["sh", "-c", `${whenReady}\n${then}`, "sh", tries, "--dbname", database, ...(options.arguments ?? [])],
-    { stdin, env: [`PGOPTIONS=${quietSession}`, `PGAPPNAME=${sessionName}`, ...env] },
+    {
+      stdin,
+      env: [`PGOPTIONS=${quietSession}`, `PGAPPNAME=${sessionName}`, ...env],
+      // In the container the tenant could stop what keeps the time.
+      seconds: limit && timeout + limit + 10,
+    },
   );
+  if (result.code === 124) {
+    throw new Error(
+      `the server gave no answer in ${limit} s: a lock on its catalogs, or a login trigger, may be in the way`,
+    );
+  }
   if (result.code === 75) throw new NotReadyError("the server does not accept connections");
   if (result.code !== 0) throw new Error(result.stderr.trim() || `psql ended with ${result.code}`);
   return result.stdout.trim();
