@@ -1,4 +1,7 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
+import { parse } from "yaml";
 import { readTenants, type Tenant, TenantsFileError } from "../tenants";
 
 /** The stack's configuration; Pulumi.yaml says what each key is, with its default. */
@@ -40,7 +43,7 @@ export function readSettings(): StackSettings {
   );
   const isolation = config.require("isolation");
   expect(isIsolation(isolation), "isolation", `expected network or shared, got ${isolation}`);
-  const images = config.requireObject<Record<string, string>>("images");
+  const images = { ...declaredImages(), ...config.requireObject<Record<string, string>>("images") };
   for (const [key, image] of Object.entries(images)) {
     expect(
       /^(proxy|[1-9][0-9])$/.test(key),
@@ -82,6 +85,12 @@ export function readSettings(): StackSettings {
       pulumi.secret<Record<string, string>>({}),
     dockerHost: new pulumi.Config("docker").get("host"),
   };
+}
+
+/** Pulumi takes a stack's own object for the whole: `pgs:images.19` alone would leave the stack without a proxy. */
+function declaredImages(): Record<string, string> {
+  const project = parse(readFileSync(join(__dirname, "..", "Pulumi.yaml"), "utf8"));
+  return project.config.images.default;
 }
 
 /** The tenants of the stack. @throws pulumi.RunError that lists all that is wrong in the file */

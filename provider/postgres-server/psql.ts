@@ -116,6 +116,7 @@ async function ask(
     );
   }
   if (result.code === 75) throw new NotReadyError("the server does not accept connections");
+  if (result.code === 137) throw new NotReadyError("the server went away");
   if (result.code !== 0) throw new Error(result.stderr.trim() || `psql ended with ${result.code}`);
   return result.stdout.trim();
 }
