@@ -99,15 +99,19 @@ describe("the stack", () => {
     );
   });
 
-  it("hands every pgs resource to the explicit provider, whose state holds no configuration", async () => {
-    const graph = await runTenant("", { "pgs:passwords": '{"acme":"own"}' });
-    expect(find(graph, "provider", "pgs").inputs).toEqual({});
-    const custom = graph.resources.filter(({ type, custom }) => custom && type.startsWith("pgs:"));
-    expect(new Set(custom.map(({ type }) => type))).toEqual(
-      new Set([types.attachment, types.network, types.route, types.server]),
-    );
-    for (const one of custom) expect(one.provider, one.type).toBe(`${types.provider} pgs`);
-  });
+  it.each(["network", "shared"])(
+    "hands every pgs resource to the explicit provider, whose state holds no configuration (isolation: %s)",
+    async (isolation) => {
+      const config = { "pgs:isolation": isolation, "pgs:passwords": '{"acme":"own"}' };
+      const graph = await runTenant("", config);
+      expect(find(graph, "provider", "pgs").inputs).toEqual({});
+      const custom = graph.resources.filter((one) => one.custom && one.type.startsWith("pgs:"));
+      expect(new Set(custom.map(({ type }) => type))).toEqual(
+        new Set([types.attachment, types.network, types.route, types.server]),
+      );
+      for (const one of custom) expect(one.provider, one.type).toBe(`${types.provider} pgs`);
+    },
+  );
 
   it("has the certificate in its own component, signed by a CA of its own", async () => {
     const graph = await runTenant();
