@@ -118,11 +118,10 @@ test.each([
   ],
   ["removed", () => docker("rm", "--force", checkout.name("proxy"))],
   [
-    "removed with its network and volume",
+    "removed with its network",
     async () => {
       await docker("rm", "--force", checkout.name("proxy"));
       await docker("network", "rm", checkout.name("proxy"));
-      await docker("volume", "rm", checkout.name("proxy"));
     },
   ],
 ])("a proxy that was %s is back after an up", async (what, sabotage) => {
@@ -134,6 +133,17 @@ test.each([
   console.log(`drift: proxy ${what}: put right in ${up.seconds.toFixed(1)} s`);
   await expectAllWell();
   expect(await startOf("still")).toBe(starts);
+});
+
+test("a volume that is gone is not made anew in silence: the up names it, and goes on when somebody has made it", async () => {
+  await docker("rm", "--force", checkout.name("proxy"));
+  await docker("volume", "rm", checkout.name("proxy"));
+  const up = await checkout.tryUp();
+  expect(up.code).not.toBe(0);
+  expect(up.output).toContain(`No such volume: ${checkout.name("proxy")}`);
+  await docker("volume", "create", checkout.name("proxy"));
+  await checkout.up();
+  await expectAllWell();
 });
 
 /** As a tool does that makes a container anew from its own notes: same name, network and labels, no volume. */
