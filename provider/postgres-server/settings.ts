@@ -11,6 +11,8 @@ export type Settings = Record<string, string>;
  */
 const lists = new Set([
   "local_preload_libraries",
+  "oauth_validator_libraries",
+  "output_plugin_libraries",
   "search_path",
   "session_preload_libraries",
   "shared_preload_libraries",
@@ -62,7 +64,7 @@ async function writeSettings(
 ): Promise<void> {
   if (changes.length === 0) return;
   const alter = ([name, value]: Change) =>
-    value === undefined
+    value === undefined || stored(name, value) === undefined
       ? `ALTER SYSTEM RESET ${name};`
       : `ALTER SYSTEM SET ${name} = ${quoted(name, value)};`;
   const undo = (done: Change[]) =>
@@ -93,7 +95,7 @@ function mentioned(changes: Change[], message: string): string {
 export function asWritten(names: Settings, present: Settings): Settings {
   return Object.fromEntries(
     Object.entries(names)
-      .filter(([name]) => name in present)
+      .filter(([name, value]) => name in present || stored(name, value) === undefined)
       .map(([name, value]) => [name, present[name] === stored(name, value) ? value : (present[name] ?? "")]),
   );
 }
@@ -102,8 +104,10 @@ export function asWritten(names: Settings, present: Settings): Settings {
 async function requireLibraries(container: Docker.Container, changed: [string, string][]): Promise<void> {
   for (const [name, value] of changed) {
     if (!name.endsWith("_preload_libraries")) continue;
+    // https://www.postgresql.org/docs/18/runtime-config-client.html#GUC-LOCAL-PRELOAD-LIBRARIES
+    const folder = name === "local_preload_libraries" ? "/plugins" : "";
     for (const library of elements(value)) {
-      const path = `(SELECT setting FROM pg_config WHERE name = 'PKGLIBDIR') || ${literal(`/${library}.so`)}`;
+      const path = `(SELECT setting FROM pg_config WHERE name = 'PKGLIBDIR') || ${literal(`${folder}/${library}.so`)}`;
       const found = await psql(container, `SELECT (pg_stat_file(${path}, true)).size IS NOT NULL`);
       if (found !== "t") throw new Error(`setting ${name}: the image has no library ${library}`);
     }
@@ -114,9 +118,16 @@ function quoted(name: string, value: string): string {
   return lists.has(name) ? elements(value).map(literal).join(", ") || "''" : literal(value);
 }
 
-/** The text that ALTER SYSTEM leaves in the file for `value`. */
-function stored(name: string, value: string): string {
+/**
+ * Lists that are empty when nobody sets them. ALTER SYSTEM would leave a list with one empty name instead: a
+ * library that the server looks for in vain at every login.
+ */
+const emptyLists = /^((local|session|shared)_preload_libraries|oauth_validator_libraries|temp_tablespaces)$/;
+
+/** The text that ALTER SYSTEM leaves in the file for `value`; undefined where it is to leave none. */
+function stored(name: string, value: string): string | undefined {
   if (!lists.has(name)) return value;
+  if (emptyLists.test(name) && elements(value).length === 0) return undefined;
   return elements(value)
     .map((element) => (/^[a-z_][a-z0-9_$]*$/.test(element) ? element : `"${element}"`))
     .join(", ");

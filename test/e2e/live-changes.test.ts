@@ -1,0 +1,511 @@
+import { join } from "node:path";
+import { connect } from "node:tls";
+import { Client } from "pg";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { stringify } from "yaml";
+import { Checkout } from "./support/checkout";
+import { eventually, run, succeed } from "./support/command";
+
+const mib = 2 ** 20;
+
+/** One tenant for each kind of change, so that one `up` makes them all. */
+const before: Record<string, object> = {
+  closed: {},
+  rotated: {},
+  chosen: {},
+  grown: { memory: "256Mi" },
+  faster: { cpus: 0.5 },
+  tuned: { settings: { work_mem: "5MB", lock_timeout: "7s" } },
+  renamed: {},
+  untouched: {},
+};
+const after: Record<string, object> = {
+  closed: { access: false },
+  rotated: { passwordVersion: 2 },
+  chosen: {},
+  grown: { memory: "2Gi" },
+  faster: { cpus: 1.5 },
+  tuned: { settings: { work_mem: "9MB", statement_timeout: "5min", search_path: 'app, "$user", public' } },
+  renamed: { hostname: "renamed-now" },
+  untouched: {},
+};
+const chosenPassword = "The 0perator's \\own & password";
+
+/** A session that was opened before the changes, and knows when its end came. */
+interface Session {
+  client: Client;
+  pid: number;
+  ended?: number;
+}
+
+let checkout: Checkout;
+const sessions: Record<string, Session> = {};
+const startTimes: Record<string, string> = {};
+const oldPasswords: Record<string, string> = {};
+let entries = before;
+let preview: string;
+let upEnded: number;
+
+beforeAll(async () => {
+  checkout = await Checkout.create(tenantsFile(before));
+  await checkout.up();
+  for (const id of Object.keys(before)) {
+    await openSession(id);
+    startTimes[id] = await startTime(id);
+    oldPasswords[id] = await checkout.password(id);
+  }
+});
+afterAll(async () => {
+  for (const { client } of Object.values(sessions)) await client.end().catch(() => {});
+  await checkout?.remove();
+});
+
+describe("a new server", () => {
+  test.each([
+    ["untouched", { shared_buffers: "32MB", effective_cache_size: "96MB", maintenance_work_mem: "8MB" }],
+    ["untouched", { max_connections: "25" }],
+    ["grown", { shared_buffers: "64MB", effective_cache_size: "192MB", maintenance_work_mem: "16MB" }],
+    ["grown", { max_connections: "51" }],
+  ])("%s has sizes that follow from its memory limit: %j", async (id, sizes) => {
+    expect(await show(id, Object.keys(sizes))).toEqual(sizes);
+  });
+
+  test("was started once for them", async () => {
+    expect(await starts("grown")).toBe(1);
+  });
+});
+
+describe("changed live", () => {
+  beforeAll(async () => {
+    await checkout.pulumi("config", "set", "--secret", "--path", "pgs:passwords.chosen", chosenPassword);
+    edit(after);
+    preview = await checkout.pulumi("preview", "--diff");
+    await checkout.up();
+    upEnded = performance.now();
+  });
+
+  test.each(Object.keys(before))("%s: the server was not restarted", async (id) => {
+    expect(await startTime(id)).toBe(startTimes[id]);
+  });
+
+  test.each(Object.keys(before).filter((id) => id !== "closed"))("%s: its open session goes on", goesOn);
+
+  test("access off: open sessions end within two seconds of the up's end", async () => {
+    await eventually(2, async () => expect(sessions.closed?.ended).toBeDefined());
+    expect(sessions.closed?.ended).toBeLessThan(upEnded + 2000);
+  });
+
+  test("access off: a new login is refused", async () => {
+    await expect(checkout.query("closed", "SELECT 1")).rejects.toThrow();
+  });
+
+  test.each(["rotated", "chosen"])("%s: the new password logs in and the old one does not", async (id) => {
+    expect(await checkout.password(id)).not.toBe(oldPasswords[id]);
+    await checkout.query(id, "SELECT 1");
+    await expect(logIn(id, { password: oldPasswords[id] })).rejects.toThrow("password authentication failed");
+  });
+
+  test("the operator's own password is that which was set", async () => {
+    expect(await checkout.password("chosen")).toBe(chosenPassword);
+  });
+
+  test("memory: the limit is in force, without swap", async () => {
+    const { Memory, MemorySwap } = await hostConfig("grown");
+    expect({ Memory, MemorySwap }).toEqual({ Memory: 2048 * mib, MemorySwap: 2048 * mib });
+    expect(await kernelLimit("grown", "memory/memory.limit_in_bytes", "memory.max")).toBe(`${2048 * mib}`);
+  });
+
+  test("memory: what can change live has changed, and what cannot waits for the next start", async () => {
+    expect(await show("grown", ["effective_cache_size", "maintenance_work_mem"])).toEqual({
+      effective_cache_size: "1536MB",
+      maintenance_work_mem: "128MB",
+    });
+    expect(await show("grown", ["shared_buffers", "max_connections"])).toEqual({
+      shared_buffers: "64MB",
+      max_connections: "51",
+    });
+  });
+
+  test("memory: preview said what of it waits for the next start", () => {
+    const section = planOf("grown");
+    expect(section).toMatch(/settingsAtNextStart: \{[^}]*shared_buffers *: "64MB" => "512MB"/);
+    expect(section).toMatch(/memory *: 268435456 => 2147483648/);
+    expect(section).not.toContain("settingsWithRestart");
+  });
+
+  test("cpus: the limit is in force", async () => {
+    expect((await hostConfig("faster")).NanoCpus).toBe(1.5e9);
+    expect(await kernelLimit("faster", "cpu/cpu.cfs_quota_us", "cpu.max")).toMatch(/^150000( 100000)?$/);
+  });
+
+  const wanted = {
+    work_mem: "9MB",
+    statement_timeout: "5min",
+    search_path: 'app, "$user", public',
+  };
+  test("settings: new sessions have the new values", async () => {
+    expect(await show("tuned", Object.keys(wanted))).toEqual(wanted);
+  });
+
+  test("settings: the open session has them too", async () => {
+    expect(await show("tuned", Object.keys(wanted), sessions.tuned?.client)).toEqual(wanted);
+  });
+
+  test("settings: one that was taken out of the file is gone", async () => {
+    expect(await show("tuned", ["lock_timeout"])).toEqual({ lock_timeout: "0" });
+  });
+
+  test("hostname: the new one logs in and the old one does not", async () => {
+    expect(await logIn("renamed", { hostname: "renamed-now.pgs.localhost" })).toBe("renamed");
+    await expect(logIn("renamed", { hostname: "renamed.pgs.localhost" })).rejects.toThrow();
+  });
+
+  test("what was done is what preview finds done", async () => {
+    await checkout.pulumi("preview", "--expect-no-changes");
+  });
+});
+
+describe("the certificate changes live", () => {
+  const serials: string[] = [];
+  const operatorCertificate = async () => {
+    const [chain, key] = ["chain.pem", "key.pem"].map((file) => join(checkout.folder, file)) as [
+      string,
+      string,
+    ];
+    const args = `req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 -subj /CN=own -addext subjectAltName=DNS:*.pgs.localhost -out ${chain} -keyout ${key}`;
+    await succeed("openssl", args.split(" "));
+    return { chain, key };
+  };
+
+  const changed = async () => {
+    await eventually(5, async () => expect(serials).not.toContain(await servedSerial()));
+    serials.push(await servedSerial());
+    for (const id of ["untouched", "tuned", "rotated"]) {
+      expect(await startTime(id)).toBe(startTimes[id]);
+      await goesOn(id);
+    }
+  };
+
+  test("when the stack's own CA signs a new one; access that is opened again lets clients in", async () => {
+    serials.push(await servedSerial());
+    edit({ ...entries, closed: {} });
+    const urn =
+      "urn:pulumi:dev::pgs::pgs:index:WildcardCertificate$tls:index/locallySignedCert:LocallySignedCert::server";
+    await checkout.up("--replace", urn);
+    await changed();
+    // Verified with the CA, as before.
+    await checkout.query("closed", "SELECT 1");
+    expect(await startTime("closed")).toBe(startTimes.closed);
+  });
+
+  test("when the operator brings one; without a password of the operator's own, the random one counts", async () => {
+    const { chain, key } = await operatorCertificate();
+    await checkout.pulumi("config", "set", "--path", "pgs:certificate.chain", chain);
+    await checkout.pulumi("config", "set", "--path", "pgs:certificate.key", key);
+    await checkout.pulumi("config", "rm", "--path", "pgs:passwords.chosen");
+    await checkout.up();
+    await changed();
+    expect(await logIn("chosen", { password: oldPasswords.chosen })).toBe("chosen");
+    await expect(logIn("chosen", { password: chosenPassword })).rejects.toThrow(/authentication failed/);
+    expect(await startTime("chosen")).toBe(startTimes.chosen);
+  });
+
+  test("when the operator's files change", async () => {
+    await operatorCertificate();
+    await checkout.up();
+    await changed();
+  });
+
+  test("back to one of the stack's own", async () => {
+    await checkout.pulumi("config", "rm", "pgs:certificate");
+    await checkout.up();
+    await changed();
+    await checkout.query("untouched", "SELECT 1");
+  });
+});
+
+describe("every setting that PostgreSQL can reload", () => {
+  /** Other values than those in force where a number leaves room for it, and where it is no time limit. */
+  const other = `SELECT lower(name) AS name, CASE
+      WHEN vartype = 'integer' AND setting::bigint > 0 AND setting::bigint < max_val::bigint
+        THEN (setting::bigint + 1)::text
+      WHEN vartype = 'real' AND setting::float8 > 0 AND setting::float8 * 1.5 <= max_val::float8
+        THEN trim_scale(setting::numeric * 1.5)::text
+      ELSE setting END AS value
+    FROM pg_settings WHERE context NOT IN ('internal', 'postmaster')
+      AND name !~ '^(seed|transaction_(deferrable|isolation|read_only))$'
+      AND name !~ '^(ssl|unix_socket|listen|data_dir|config_file|hba_file|ident_file|allow_alter_system)'
+    ORDER BY name`;
+  let settings: Record<string, string>;
+
+  test("is taken over live, all in one up", async () => {
+    const rows = await checkout.query("faster", other);
+    settings = Object.fromEntries(rows.map(({ name, value }) => [name, value])) as Record<string, string>;
+    console.log(`live-changes: ${rows.length} reloadable settings`);
+    expect(rows.length).toBeGreaterThan(200);
+    edit({ ...entries, faster: { cpus: 1.5, settings } });
+    await checkout.up();
+    expect(await startTime("faster")).toBe(startTimes.faster);
+    await goesOn("faster");
+  });
+
+  test("has the value of tenants.yaml", async () => {
+    const rows = await checkout.query("faster", "SELECT lower(name) AS name, setting FROM pg_settings");
+    const inForce = Object.fromEntries(rows.map(({ name, setting }) => [name, setting]));
+    const differing = Object.keys(settings).filter((name) => inForce[name] !== settings[name]);
+    expect(differing.map((name) => [name, settings[name], inForce[name]])).toEqual([]);
+  });
+
+  test("is no difference for the next preview, and gone when it is taken out again", async () => {
+    await checkout.pulumi("preview", "--expect-no-changes");
+    edit({ ...entries, faster: {} });
+    await checkout.up();
+    expect(await startTime("faster")).toBe(startTimes.faster);
+    const left = await checkout.query(
+      "faster",
+      "SELECT name FROM pg_file_settings WHERE sourcefile LIKE '%auto.conf' ORDER BY name",
+    );
+    expect(left.map(({ name }) => name)).toEqual([
+      "effective_cache_size",
+      "maintenance_work_mem",
+      "max_connections",
+      "shared_buffers",
+    ]);
+  });
+});
+
+describe("settings that need a restart", () => {
+  const settings = { max_connections: 40, wal_buffers: "2MB", work_mem: "7MB" };
+
+  test("preview names them", async () => {
+    edit({ ...entries, tuned: { settings } });
+    expect(await checkout.pulumi("preview")).toMatch(/tuned +update +\[diff: .*settingsWithRestart/);
+    preview = await checkout.pulumi("preview", "--diff");
+    expect(planOf("tuned")).toMatch(/settingsWithRestart[^}]*max_connections *: "40"/);
+  });
+
+  test("restart that server once, whatever their number, and no other", async () => {
+    const startsBefore = await starts("tuned");
+    await checkout.up();
+    expect(await startTime("tuned")).not.toBe(startTimes.tuned);
+    expect(await starts("tuned")).toBe(startsBefore + 1);
+    expect(await show("tuned", Object.keys(settings))).toEqual({
+      max_connections: "40",
+      wal_buffers: "2MB",
+      work_mem: "7MB",
+    });
+    for (const id of ["untouched", "rotated", "renamed", "faster"]) {
+      expect(await startTime(id)).toBe(startTimes[id]);
+      await goesOn(id);
+    }
+    startTimes.tuned = await startTime("tuned");
+  });
+});
+
+describe("a setting that is refused", () => {
+  test.each([
+    [
+      "an unknown name",
+      "work_memm: 4MB",
+      /3:28: tenants\.untouched\.settings\.work_memm: .*did you mean work_mem\?/,
+    ],
+    [
+      "a value that is none",
+      "work_mem: plenty",
+      /3:38: tenants\.untouched\.settings\.work_mem: expected a number/,
+    ],
+    [
+      "a value out of range",
+      "max_connections: 0",
+      /3:45: tenants\.untouched\.settings\.max_connections: expected/,
+    ],
+  ])("%s is refused before anything is planned", async (_name, setting, message) => {
+    const containersBefore = await containers();
+    checkout.write("tenants.yaml", `tenants:\n  tuned: {}\n  untouched: { settings: { ${setting} } }\n`);
+    const result = await checkout.tryUp();
+    expect(result.code).not.toBe(0);
+    expect(result.output).toMatch(message);
+    expect(await containers()).toEqual(containersBefore);
+    expect(await show("tuned", ["work_mem"])).toEqual({ work_mem: "7MB" });
+    await goesOn("untouched");
+  });
+
+  test.each([
+    ["timezone", "Nowhere/Land", "Etc/UTC", 0],
+    ["shared_preload_libraries", "nothere", "", 0],
+    // The server says no to these only when it starts: it is started again as it was.
+    ["max_connections", "2", "25", 2],
+    ["huge_pages", "on", "try", 2],
+  ])(
+    "%s: %s fails the up, names its line, and leaves the server as it was",
+    async (name, value, former, restarts) => {
+      const startsBefore = await starts("untouched");
+      checkout.write(
+        "tenants.yaml",
+        `${tenantsFile({ ...entries, untouched: undefined })}  untouched:\n    settings:\n      work_mem: 6MB\n      ${name}: ${value}\n`,
+      );
+      const line = 4 + tenantsFile({ ...entries, untouched: undefined }).split("\n").length - 1;
+      const result = await checkout.tryUp();
+      expect(result.code).not.toBe(0);
+      expect(result.output).toMatch(new RegExp(`tenants\\.yaml:${line}:\\d+: setting ${name}: .+`));
+      expect(await show("untouched", [name, "work_mem"])).toEqual({ [name]: former, work_mem: "4MB" });
+      if (restarts === 0) {
+        expect(await startTime("untouched")).toBe(startTimes.untouched);
+        await goesOn("untouched");
+      }
+      expect(await starts("untouched")).toBeLessThanOrEqual(startsBefore + restarts);
+      await succeed("docker", ["restart", "--time", "60", checkout.name("untouched")]);
+      await eventually(30, async () => void (await checkout.query("untouched", "SELECT 1")));
+      await openSession("untouched");
+      startTimes.untouched = await startTime("untouched");
+    },
+  );
+
+  test("once it is corrected, the up goes through", async () => {
+    edit({ ...entries, untouched: { settings: { work_mem: "6MB" } } });
+    await checkout.up();
+    expect(await show("untouched", ["work_mem"])).toEqual({ work_mem: "6MB" });
+    expect(await startTime("untouched")).toBe(startTimes.untouched);
+  });
+});
+
+describe("a memory limit", () => {
+  test("raised before the server's next start has its sizes after it", async () => {
+    await succeed("docker", ["restart", "--time", "60", checkout.name("grown")]);
+    await eventually(30, async () =>
+      expect(await show("grown", ["shared_buffers", "max_connections"])).toEqual({
+        shared_buffers: "512MB",
+        max_connections: "409",
+      }),
+    );
+  });
+
+  test("lowered from 2Gi to 128Mi leaves a server that runs with the small sizes, and its data", async () => {
+    await checkout.query("grown", "CREATE TABLE kept AS SELECT n FROM generate_series(1, 200000) AS n");
+    const startsBefore = await starts("grown");
+    edit({ ...entries, grown: { memory: "128Mi" } });
+    await checkout.up();
+    expect((await hostConfig("grown")).Memory).toBe(128 * mib);
+    expect(await starts("grown")).toBe(startsBefore + 1);
+    expect(await show("grown", ["shared_buffers", "max_connections"])).toEqual({
+      shared_buffers: "32MB",
+      max_connections: "25",
+    });
+    expect(await checkout.query("grown", "SELECT count(*)::int AS n FROM kept")).toEqual([{ n: 200000 }]);
+  });
+
+  test("and that starts again", async () => {
+    await succeed("docker", ["restart", "--time", "60", checkout.name("grown")]);
+    await eventually(30, async () =>
+      expect(await checkout.query("grown", "SELECT count(*)::int AS n FROM kept")).toEqual([{ n: 200000 }]),
+    );
+    await checkout.pulumi("preview", "--expect-no-changes");
+  });
+});
+
+function tenantsFile(tenants: Record<string, object | undefined>): string {
+  return stringify({ defaults: { memory: "128Mi" }, tenants }, { keepUndefined: false, lineWidth: 0 });
+}
+
+function edit(tenants: Record<string, object>): void {
+  entries = tenants;
+  checkout.write("tenants.yaml", tenantsFile(tenants));
+}
+
+async function containers(): Promise<string[]> {
+  const list = await succeed("docker", ["ps", "--all", "--no-trunc", "--format", "{{.Names}} {{.ID}}"]);
+  return list.split("\n").filter((line) => line.startsWith(`${checkout.prefix}-`));
+}
+
+async function openSession(id: string): Promise<void> {
+  const client = await checkout.client(id);
+  const { rows } = await client.query("SELECT pg_backend_pid() AS pid");
+  const session: Session = { client, pid: rows[0].pid };
+  client.on("end", () => {
+    session.ended = performance.now();
+  });
+  sessions[id] = session;
+}
+
+async function goesOn(id: string): Promise<void> {
+  const { rows } = (await sessions[id]?.client.query("SELECT pg_backend_pid() AS pid")) ?? { rows: [] };
+  expect(rows).toEqual([{ pid: sessions[id]?.pid }]);
+}
+
+/** Asked over the server's own socket: it is also told of a tenant without access. */
+async function startTime(id: string): Promise<string> {
+  const sql = "SELECT pg_postmaster_start_time()";
+  return succeed("docker", ["exec", checkout.name(id), "psql", "-U", "postgres", "-Atc", sql]);
+}
+
+/** How many times the server of this container was ready over TCP: its own first set-up is not. */
+async function starts(id: string): Promise<number> {
+  const log = await run("docker", ["logs", checkout.name(id)]);
+  return log.output.split("\n").filter((line) => line.includes("listening on IPv4 address")).length;
+}
+
+async function show(id: string, names: string[], client?: Client): Promise<Record<string, string>> {
+  const columns = names.map((name) => `current_setting('${name}') AS ${name}`);
+  const sql = `SELECT ${columns.join(", ")}`;
+  const rows = client ? (await client.query(sql)).rows : await checkout.query(id, sql);
+  return rows[0] as Record<string, string>;
+}
+
+async function hostConfig(id: string): Promise<{ Memory: number; MemorySwap: number; NanoCpus: number }> {
+  const answer = await succeed("docker", ["inspect", "--format", "{{json .HostConfig}}", checkout.name(id)]);
+  return JSON.parse(answer);
+}
+
+/** What the kernel holds the container to, by the names of cgroups v1 and v2. */
+async function kernelLimit(id: string, v1: string, v2: string): Promise<string> {
+  const read = `cat /sys/fs/cgroup/${v1} 2>/dev/null || cat /sys/fs/cgroup/${v2}`;
+  return (await succeed("docker", ["exec", checkout.name(id), "sh", "-c", read])).trim();
+}
+
+/** What `preview --diff` said of the tenant's server. */
+function planOf(id: string): string {
+  const section = preview
+    .split(/^ +(?=[-+~]+ [\w:/-]+: \()/m)
+    .find(
+      (part) => part.startsWith("~ pgs:index:PostgresServer") && part.includes(`[id=${checkout.name(id)}]`),
+    );
+  expect(section, `no plan for ${id} in:\n${preview}`).toBeDefined();
+  return section ?? "";
+}
+
+/** Logs in over the public port, without verifying the certificate. @returns the database's name */
+async function logIn(id: string, other: { password?: string; hostname?: string }): Promise<string> {
+  const config = await checkout.clientConfig(id);
+  const servername = other.hostname ?? new URL(await checkout.connectionString(id)).hostname;
+  const client = new Client({
+    ...config,
+    password: other.password ?? config.password,
+    ssl: { servername, rejectUnauthorized: false },
+  });
+  client.on("error", () => {});
+  await client.connect();
+  try {
+    return (await client.query("SELECT current_database() AS name")).rows[0].name;
+  } finally {
+    await client.end();
+  }
+}
+
+/** Serial number of the certificate that a new TLS client is shown. */
+function servedSerial(): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({
+      host: "127.0.0.1",
+      port: checkout.port,
+      servername: "untouched.pgs.localhost",
+      ALPNProtocols: ["postgresql"],
+      rejectUnauthorized: false,
+    });
+    socket.setTimeout(5000, () => socket.destroy(new Error("no answer within five seconds")));
+    socket.on("error", reject);
+    socket.on("secureConnect", () => {
+      resolve(socket.getPeerCertificate().serialNumber);
+      socket.destroy();
+    });
+  });
+}
