@@ -712,12 +712,6 @@ describe("a wrong configuration", () => {
     expect(refusal({ "pgs:images": images })).toMatch(/^pgs:images\.18: expected a tag .*$/);
   });
 
-  it("has no image for the proxy", async () => {
-    expect(refusal({ "pgs:images": '{"18":"postgres:18.6-bookworm"}' })).toMatch(
-      /^pgs:images\.proxy: expected .*$/,
-    );
-  });
-
   it("stops the program before any resource is planned, and so does a wrong tenants.yaml", async () => {
     await expect(runTenant("", { "pgs:port": "0" })).rejects.toThrow("pgs:port: expected a port");
     await expect(runTenant("acess: true, cpus: 0")).rejects.toThrow(/acess.*\n.*cpus/);
@@ -742,6 +736,15 @@ describe("a right configuration", () => {
       expect(find(graph, "image", "postgres-18").inputs.name).toBe(image);
     },
   );
+
+  it("may have an image more, beside those of Pulumi.yaml", async () => {
+    const graph = await runProgram("tenants: { acme: {}, globex: { version: 17 } }", {
+      "pgs:images": '{"17":"postgres:17.5-bookworm"}',
+    });
+    expect(find(graph, "image", "postgres-17").inputs.name).toBe("postgres:17.5-bookworm");
+    expect(find(graph, "image", "postgres-18").inputs.name).toMatch(/^postgres:18\./);
+    expect(find(graph, "image", "proxy").inputs.name).toMatch(/^traefik:/);
+  });
 
   it("may have the longest names and the last port", async () => {
     const graph = await runTenant("", {

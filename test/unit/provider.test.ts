@@ -105,33 +105,33 @@ describe("the provider", () => {
   });
 
   it.each([
-    ["PostgresServer", server, { containerId: "2" }],
-    ["PostgresServer", server, { database: "" }],
-    ["PostgresServer", server, { password: "q" }],
-    ["PostgresServer", server, { memory: 2 ** 31 }],
-    ["PostgresServer", server, { cpus: 2 }],
-    ["PostgresServer", server, { settings: { work_mem: "8MB" } }],
-    ["PostgresServer", server, { settings: {} }],
-    ["PostgresServer", server, { settingsWithRestart: { max_connections: "60" } }],
-    ["PostgresServer", server, { settingsAtNextStart: { shared_buffers: "512MB" } }],
-    ["PostgresServer", server, { access: false }],
-    ["PostgresServer", server, { clients: "10.213.0.6/32" }],
-    ["Network", network, { proxy: "2" }],
-    ["TraefikFile", file, { content: "b" }],
-  ])("updates a %s in place: %#", async (type, state, change) => {
+    ["PostgresServer", { containerId: "2" }, server],
+    ["PostgresServer", { database: "" }, server],
+    ["PostgresServer", { password: "q" }, server],
+    ["PostgresServer", { memory: 2 ** 31 }, server],
+    ["PostgresServer", { cpus: 2 }, server],
+    ["PostgresServer", { settings: { work_mem: "8MB" } }, server],
+    ["PostgresServer", { settings: {} }, server],
+    ["PostgresServer", { settingsWithRestart: { max_connections: "60" } }, server],
+    ["PostgresServer", { settingsAtNextStart: { shared_buffers: "512MB" } }, server],
+    ["PostgresServer", { access: false }, server],
+    ["PostgresServer", { clients: "10.213.0.6/32" }, server],
+    ["Network", { proxy: "2" }, network],
+    ["TraefikFile", { content: "b" }, file],
+  ])("updates a %s in place to %j", async (type, change, state) => {
     expect(await diff(type, state, { ...state, ...change })).toMatchObject({ changes: true, replaces: [] });
   });
 
   it.each([
-    ["PostgresServer", server, "host"],
-    ["PostgresServer", server, "container"],
-    ["Network", network, "host"],
-    ["Network", network, "name"],
-    ["Network", network, "internal"],
-    ["TraefikFile", file, "host"],
-    ["TraefikFile", file, "container"],
-    ["TraefikFile", file, "path"],
-  ])("replaces a %s for another %3$s, the old one first", async (type, state, key) => {
+    ["PostgresServer", "host", server],
+    ["PostgresServer", "container", server],
+    ["Network", "host", network],
+    ["Network", "name", network],
+    ["Network", "internal", network],
+    ["TraefikFile", "host", file],
+    ["TraefikFile", "container", file],
+    ["TraefikFile", "path", file],
+  ])("replaces a %s for another %s, the old one first", async (type, key, state) => {
     expect(await diff(type, state, { ...state, [key]: "another" })).toEqual({
       changes: true,
       replaces: [key],
@@ -140,13 +140,13 @@ describe("the provider", () => {
   });
 
   it.each([
-    ["PostgresServer", server, { init: ["/init/acme.sql"] }],
-    ["PostgresServer", server, { positions: { work_mem: "tenants.yaml:6:7" } }],
-    ["Network", network, { pool: "10.9.0.0/16" }],
-    ["Network", network, { prefixLength: 20 }],
+    ["PostgresServer", { init: ["/init/acme.sql"] }, server],
+    ["PostgresServer", { positions: { work_mem: "tenants.yaml:6:7" } }, server],
+    ["Network", { pool: "10.9.0.0/16" }, network],
+    ["Network", { prefixLength: 20 }, network],
   ])(
-    "leaves a %s alone for what counts only when it is made, or in messages",
-    async (type, state, change) => {
+    "leaves a %s alone for %j: that counts only when it is made, or in messages",
+    async (type, change, state) => {
       expect(await diff(type, state, { ...state, ...change })).toMatchObject({
         changes: false,
         replaces: [],
