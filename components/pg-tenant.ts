@@ -82,7 +82,9 @@ export class PgTenant extends pulumi.ComponentResource {
     );
     return pulumi
       .all([passwords, password.result])
-      .apply(([chosen, generated]) => chosen[tenant.id] ?? generated);
+      .apply(([chosen, generated]) =>
+        Object.hasOwn(chosen, tenant.id) ? (chosen[tenant.id] as string) : generated,
+      );
   }
 
   /**
@@ -238,9 +240,8 @@ function containerName({ prefix, tenant }: PgTenantArgs): string {
 
 /** A new server starts with the sizes that it would be given next, and need not be restarted for them. */
 function initdbArgs(tenant: Tenant): string {
-  const { settingsWithRestart, settingsAtNextStart } = settingsByEffect(tenant);
+  const { settingsAtNextStart } = settingsByEffect(tenant);
   return Object.entries(settingsAtNextStart)
-    .filter(([name]) => !(name in settingsWithRestart))
     .map(([name, value]) => `--set ${name}=${value}`)
     .join(" ");
 }

@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { isIPv4 } from "node:net";
 import { join } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import { parse } from "yaml";
@@ -37,9 +38,16 @@ export function readSettings(): StackSettings {
   expect(isPort(port), "port", `expected a port from 1 to 65535, got ${port}`);
   const prefix = config.require("prefix");
   expect(
-    /^[a-z][a-z0-9-]{0,15}$/.test(prefix),
+    /^[a-z][a-z0-9-]{0,13}$/.test(prefix),
     "prefix",
-    `expected up to 16 lower-case letters, digits and hyphens, a letter first, got ${prefix}`,
+    // With a hyphen and the longest tenant id it is a container's name, which the proxy looks up as a DNS label.
+    `expected up to 14 lower-case letters, digits and hyphens, a letter first, got ${prefix}`,
+  );
+  const tenantSubnets = config.require("tenantSubnets");
+  expect(
+    isRange(tenantSubnets),
+    "tenantSubnets",
+    `expected an IPv4 range such as 10.213.0.0/16, got ${tenantSubnets}`,
   );
   const isolation = config.require("isolation");
   expect(isIsolation(isolation), "isolation", `expected network or shared, got ${isolation}`);
@@ -73,7 +81,7 @@ export function readSettings(): StackSettings {
     isolation: isIsolation(isolation) ? isolation : "network",
     certificate,
     tenantsFile: config.require("tenantsFile"),
-    tenantSubnets: config.require("tenantSubnets"),
+    tenantSubnets,
     proxyImage: images.proxy ?? "",
     postgresImages: new Map(
       Object.entries(images)
@@ -108,6 +116,12 @@ function isDomain(text: string): boolean {
     text.length <= 180 &&
     /^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$/.test(text)
   );
+}
+
+/** What the networks need of it is checked by them; the routes are closed to all of it. */
+function isRange(text: string): boolean {
+  const [address = "", length = ""] = text.split("/");
+  return isIPv4(address) && /^\d+$/.test(length) && Number(length) <= 29;
 }
 
 function isIsolation(text: string): text is StackSettings["isolation"] {

@@ -14,8 +14,11 @@ export function engine(host: string | undefined): Docker {
   let found = engines.get(key);
   if (!found) {
     // dockerode knows these addresses from its environment only.
+    const inherited = process.env.DOCKER_HOST;
     if (host) process.env.DOCKER_HOST = host;
     found = new Docker();
+    if (inherited === undefined) delete process.env.DOCKER_HOST;
+    else process.env.DOCKER_HOST = inherited;
     engines.set(key, found);
   }
   return found;

@@ -91,7 +91,9 @@ const withoutHost = { "com.docker.network.bridge.inhibit_ipv4": "true" };
  * it refuses those that overlap. Networks of the engine's own choosing would end at about 31.
  */
 async function createNetwork(inputs: NetworkInputs): Promise<void> {
-  const { name, internal, prefixLength = 29 } = inputs;
+  const { name, internal } = inputs;
+  const pool = inputs.pool ? parsePool(inputs.pool) : undefined;
+  const prefixLength = Math.max(inputs.prefixLength ?? 29, pool?.length ?? 0);
   const create = (base?: string) =>
     engine(inputs.host).createNetwork({
       Name: name,
@@ -107,7 +109,6 @@ async function createNetwork(inputs: NetworkInputs): Promise<void> {
           }
         : undefined,
     });
-  const pool = inputs.pool && parsePool(inputs.pool);
   if (!pool) {
     await create();
     return;

@@ -36,7 +36,8 @@ export interface Tenant {
   /**
    * Where the file says what, as `tenants.yaml:LINE:COLUMN`: the tenant itself under "", a field under its
    * name, a setting under `settings.NAME`. What comes from `defaults` is found there, what is built in is
-   * not found. Read it with {@link positionOf}. It changes when lines move: never make it part of a resource.
+   * not found. Read it with {@link positionOf}. It changes when lines move: a resource that
+   * has it must not take that for a change.
    */
   readonly positions: Readonly<Record<string, string>>;
 }
