@@ -122,7 +122,10 @@ async function bringAbout(
 ): Promise<void> {
   const container = engine(inputs.host).getContainer(inputs.container);
   try {
-    const limits = limitsOf(await container.inspect());
+    const info = await container.inspect();
+    // What kept it from starting may be gone, and the engine waits up to a minute between its tries.
+    if (info.State.Restarting) await container.restart({ t: 120 });
+    const limits = limitsOf(info);
     await attach(engine(inputs.host), inputs.container, inputs.network);
     const shrinks = inputs.memory < limits.memory;
     if (!shrinks) await setLimits(container, limits, inputs);
@@ -269,10 +272,10 @@ async function explain(
 ): Promise<Error> {
   const message = (error as Error).message;
   const info = await ifPresent(container.inspect()).catch(() => undefined);
-  if (info && !(error instanceof NotReadyError) && info.State.Running) {
+  if (info && !(error instanceof NotReadyError) && info.State.Running && !info.State.Restarting) {
     return new Error(`${inputs.container}: ${message}`);
   }
-  const state = !info ? "is gone" : info.State.Running ? "runs" : `is ${info.State.Status}`;
+  const state = !info ? "is gone" : info.State.Status === "running" ? "runs" : `is ${info.State.Status}`;
   return new Error(
     `${inputs.container}: ${message} (the container ${state}); \`docker logs --tail 20 ${inputs.container}\` says why`,
   );

@@ -1,0 +1,216 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { parse } from "yaml";
+import { Checkout } from "./support/checkout";
+import { run, succeed } from "./support/command";
+
+const root = join(__dirname, "../..");
+const image = "postgres:18.6-bookworm";
+
+let checkout: Checkout;
+beforeAll(async () => {
+  checkout = await Checkout.create("tenants: { acme: {}, globex: {} }");
+  checkout.write("init/acme.sql", "");
+  checkout.write("tenants-moved.yaml", "tenants: { acme: {}, globex: {} }");
+  await checkout.up();
+  await checkout.query("acme", "CREATE TABLE kept AS SELECT 1 AS i");
+});
+afterAll(() => checkout?.remove());
+
+const volumeExists = async (id: string) =>
+  (await run("docker", ["volume", "inspect", checkout.name(id)])).code === 0;
+
+interface Step {
+  op: string;
+  urn: string;
+}
+
+/** The plan of an up; `problem` is what Pulumi says when there is none. */
+async function plan(): Promise<{ steps: Step[]; problem: string }> {
+  const result = await checkout.tryPulumi("preview", "--json", "--refresh=false", "--show-sames");
+  const { steps = [] } = JSON.parse(result.stdout.slice(result.stdout.indexOf("{")));
+  return { steps, problem: result.code === 0 ? "" : result.output };
+}
+
+/** Of volumes nothing but `same` may be planned as long as their tenants are in the file. */
+function expectVolumesKept(steps: Step[]): void {
+  const volumes = steps.filter(({ urn }) => urn.includes("docker:index/volume:Volume::"));
+  expect(volumes.length).toBeGreaterThanOrEqual(3);
+  expect(volumes.filter(({ op }) => op !== "same")).toEqual([]);
+}
+
+function changes(steps: Step[]): string[] {
+  return steps
+    .filter(({ op }) => op !== "same" && op !== "read")
+    .map(({ op, urn }) => `${op} ${urn.split("::").slice(-2).join(" ")}`);
+}
+
+describe("no edit plans anything for a volume of a tenant that stays:", () => {
+  /** For each field a value that is not the default. `refused` when the edit must fail instead. */
+  const fields: Record<string, { to: string; refused?: RegExp; plansNothing?: boolean }> = {
+    version: { to: "19", refused: /data is that of PostgreSQL 18 and cannot be used by 19/ },
+    memory: { to: "300Mi" },
+    cpus: { to: "0.5" },
+    access: { to: "false" },
+    state: { to: "stopped" },
+    hostname: { to: "other" },
+    // Scripts count only when the database is first made.
+    init: { to: "[init/acme.sql]", plansNothing: true },
+    settings: { to: "{ max_connections: 50, work_mem: 1MB }" },
+    passwordVersion: { to: "2" },
+    onRemove: { to: "delete" },
+  };
+
+  test("every field of the schema is tried", () => {
+    const schema = JSON.parse(readFileSync(join(root, "tenants.schema.json"), "utf8"));
+    expect(Object.keys(fields).sort()).toEqual(fieldsOf(schema).sort());
+  });
+
+  test.each(Object.entries(fields))("tenants.yaml: %s", async (field, { to, refused, plansNothing }) => {
+    await checkout.pulumi("config", "set", "--path", "pgs:images.19", image);
+    checkout.write("tenants.yaml", `tenants: { acme: { ${field}: ${to} }, globex: {} }`);
+    onTestFinished(() => checkout.write("tenants.yaml", "tenants: { acme: {}, globex: {} }"));
+    const { steps, problem } = await plan();
+    if (refused) expect(problem).toMatch(refused);
+    else expect(problem).toBe("");
+    // A plan that is refused ends early; what it has must keep the volumes nevertheless.
+    if (!refused) expectVolumesKept(steps);
+    expect(steps.filter(({ op, urn }) => urn.includes("Volume::") && op !== "same")).toEqual([]);
+    if (!refused && !plansNothing) expect(changes(steps)).not.toEqual([]);
+  });
+
+  const keys: Record<string, { path: string; to: string; secret?: boolean; plansNothing?: boolean }> = {
+    domain: { path: "pgs:domain", to: "db.example.com" },
+    port: { path: "pgs:port", to: "1" },
+    tenantsFile: { path: "pgs:tenantsFile", to: "tenants-moved.yaml", plansNothing: true },
+    prefix: { path: "pgs:prefix", to: "pgst-elsewhere" },
+    tenantSubnets: { path: "pgs:tenantSubnets", to: "10.208.0.0/12" },
+    isolation: { path: "pgs:isolation", to: "shared" },
+    images: { path: "pgs:images.18", to: "postgres:18.5-bookworm" },
+    passwords: { path: "pgs:passwords.acme", to: "of-my-own", secret: true },
+    certificate: { path: "pgs:certificate", to: "" },
+  };
+
+  test("every configuration key of Pulumi.yaml is tried", () => {
+    const declared = Object.keys(parse(readFileSync(join(root, "Pulumi.yaml"), "utf8")).config);
+    expect(Object.keys(keys)).toEqual(expect.arrayContaining(declared));
+  });
+
+  test.each(Object.entries(keys))("configuration: %s", async (key, { path, to, secret, plansNothing }) => {
+    const before = readFileSync(join(checkout.folder, "Pulumi.dev.yaml"), "utf8");
+    onTestFinished(() => checkout.write("Pulumi.dev.yaml", before));
+    if (key === "certificate") await useOwnCertificate();
+    else await checkout.pulumi("config", "set", ...(secret ? ["--secret"] : []), "--path", path, to);
+    const { steps, problem } = await plan();
+    expect(problem).toBe("");
+    expectVolumesKept(steps);
+    if (!plansNothing) expect(changes(steps)).not.toEqual([]);
+  });
+
+  test("and applied, another prefix makes new containers on the old volumes", async () => {
+    const before = readFileSync(join(checkout.folder, "Pulumi.dev.yaml"), "utf8");
+    await checkout.pulumi("config", "set", "pgs:prefix", `${checkout.prefix}b`);
+    await checkout.up();
+    expect(await checkout.query("acme", "SELECT i FROM kept")).toEqual([{ i: 1 }]);
+    checkout.write("Pulumi.dev.yaml", before);
+    await checkout.up();
+    expect(await checkout.query("acme", "SELECT i FROM kept")).toEqual([{ i: 1 }]);
+    await checkout.pulumi("preview", "--expect-no-changes");
+  });
+
+  async function useOwnCertificate(): Promise<void> {
+    const file = (name: string) => join(checkout.folder, name);
+    await succeed("openssl", [
+      ...["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"],
+      ...["-subj", "/CN=test", "-addext", "subjectAltName=DNS:*.pgs.localhost"],
+      ...["-keyout", file("own.key"), "-out", file("own.pem")],
+    ]);
+    await checkout.pulumi("config", "set", "--path", "pgs:certificate.chain", file("own.pem"));
+    await checkout.pulumi("config", "set", "--path", "pgs:certificate.key", file("own.key"));
+  }
+});
+
+describe("another major version on data that exists is refused, in the preview and in the up, with what to do instead:", () => {
+  const refusal =
+    /the tenant's data is that of PostgreSQL 18 and cannot be used by 19: write version: 18 again\. To move to 19, add a second tenant/;
+
+  test.each([
+    ["a running tenant", undefined],
+    ["a tenant that was stopped", "tenants: { acme: { state: stopped }, globex: {} }"],
+    ["a tenant that was removed and is added again", "tenants: { globex: {} }"],
+  ])("%s", async (_, before) => {
+    if (before) await checkout.apply(before);
+    checkout.write("tenants.yaml", "tenants: { acme: { version: 19 }, globex: {} }");
+    const preview = await checkout.tryPulumi("preview");
+    expect(preview.code).not.toBe(0);
+    expect(preview.output).toMatch(refusal);
+    const up = await checkout.tryUp();
+    expect(up.code).not.toBe(0);
+    expect(up.output).toMatch(refusal);
+    await checkout.apply("tenants: { acme: {}, globex: {} }");
+    expect(await checkout.query("acme", "SELECT i FROM kept")).toEqual([{ i: 1 }]);
+    await checkout.pulumi("preview", "--expect-no-changes");
+  });
+});
+
+describe("removing an entry", () => {
+  test("keeps the volume, and the up says where the data is", async () => {
+    const output = await checkout.apply("tenants: { globex: {} }");
+    expect(output).toContain(`The data of acme stays in the Docker volume ${checkout.name("acme")}.`);
+    expect(output).not.toContain("The data of globex");
+    expect(await volumeExists("acme")).toBe(true);
+    expect((await run("docker", ["inspect", checkout.name("acme"), "--type", "container"])).code).not.toBe(0);
+  });
+
+  test("and adding it again takes the data up, with a new password that works", async () => {
+    await checkout.apply("tenants: { acme: {}, globex: {} }");
+    expect(await checkout.query("acme", "SELECT i FROM kept")).toEqual([{ i: 1 }]);
+    await checkout.pulumi("preview", "--expect-no-changes");
+  });
+
+  test("together with onRemove: delete in one edit keeps the volume", async () => {
+    const output = await checkout.apply("defaults: { onRemove: delete }\ntenants: { globex: {} }");
+    expect(output).toContain(`The data of acme stays in the Docker volume ${checkout.name("acme")}.`);
+    expect(await volumeExists("acme")).toBe(true);
+    await checkout.apply("tenants: { acme: {}, globex: {} }");
+    expect(await checkout.query("acme", "SELECT i FROM kept")).toEqual([{ i: 1 }]);
+  });
+
+  test("after onRemove: delete was applied deletes the volume, and the up says so", async () => {
+    await checkout.apply("tenants: { acme: {}, globex: { onRemove: delete } }");
+    await checkout.query("globex", "SELECT 1");
+    const output = await checkout.apply("tenants: { acme: {} }");
+    expect(output).toContain("The data of globex is deleted: onRemove is delete.");
+    expect(await volumeExists("globex")).toBe(false);
+    expect(await volumeExists("acme")).toBe(true);
+  });
+
+  test("keeps the volume again once onRemove was taken back", async () => {
+    await checkout.apply("tenants: { acme: {}, globex: { onRemove: delete } }");
+    await checkout.apply("tenants: { acme: {}, globex: {} }");
+    await checkout.apply("tenants: { acme: {} }");
+    expect(await volumeExists("globex")).toBe(true);
+  });
+});
+
+test("pulumi destroy keeps the data and says where it is; the next up takes it up", async () => {
+  const output = await checkout.pulumi("destroy", "--yes", "--skip-preview");
+  expect(output).toContain(`The data of acme stays in the Docker volume ${checkout.name("acme")}.`);
+  expect(await volumeExists("acme")).toBe(true);
+  await checkout.up();
+  expect(await checkout.query("acme", "SELECT i FROM kept")).toEqual([{ i: 1 }]);
+});
+
+/** The fields of a tenant in the JSON schema. */
+function fieldsOf(schema: { properties: { tenants: { additionalProperties: unknown } } }): string[] {
+  const found: string[] = [];
+  const visit = (part: unknown): void => {
+    if (part === null || typeof part !== "object") return;
+    const { properties } = part as { properties?: Record<string, unknown> };
+    if (properties) found.push(...Object.keys(properties));
+    else for (const inner of Object.values(part)) visit(inner);
+  };
+  visit(schema.properties.tenants.additionalProperties);
+  return found;
+}
