@@ -43,7 +43,7 @@ export function needsRestart(version: number, name: string): boolean {
 }
 
 /** Settings that PostgreSQL takes from no file. https://www.postgresql.org/docs/18/sql-set.html */
-const sessionsOwn = /^(seed|transaction_(deferrable|isolation|read_only))$/;
+const sessionsOwn = /^transaction_(deferrable|isolation|read_only)$/;
 
 /**
  * What is wrong with a setting of tenants.yaml: an unknown name, or a value that the server would refuse.

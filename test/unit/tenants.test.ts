@@ -621,6 +621,7 @@ describe("a setting that PostgreSQL 18 knows", () => {
     ["wal_level", "minimal", "replica", "LOGICAL", "logical"],
     ["synchronous_commit", "remote_apply", "off", "true", "0"],
     ["jit", "on", "OFF", "no", "1"],
+    ["log_file_mode", "0640", "0x1A0", "416", "0777"],
   ])("%s takes %s, %s, %s and %s", (name, ...values) => {
     for (const value of values) expect(errorOf(`settings: { ${name}: "${value}" }`)).toBe("accepted");
   });
@@ -640,6 +641,8 @@ describe("a setting that PostgreSQL 18 knows", () => {
     ["max_connections", "10MB", "got 10MB"],
     ["wal_level", "archive", "expected minimal, replica, logical, got archive"],
     ["jit", "maybe", "expected on or off, got maybe"],
+    ["transaction_read_only", "on", "belongs to a session or transaction"],
+    ["log_file_mode", "01000", "from 0 to 511, got 01000"],
     ["block_size", "8192", "tells how the server was built"],
     ["work_men", "1MB", "PostgreSQL 18 has no setting work_men; did you mean work_mem?"],
     ["shared_buffers", "308MB", "shared_buffers may be at most 60 % of the tenant's memory, got 308MB"],
