@@ -30,20 +30,32 @@ export async function restart(
   const folder = (await psql(container, "SHOW data_directory")).trim();
   const since = Math.floor(Date.now() / 1000);
   await container.restart({ t: 120 });
-  try {
-    await psql(container, "");
-    return undefined;
-  } catch (error) {
-    const info = await container.inspect();
-    // One that runs, and was not started over and over, has another trouble.
-    if (info.State.Running && info.RestartCount === 0) throw error;
-  }
+  if (await comesUp(container)) return undefined;
   const reason = await lastFatal(container, since);
   await container.stop().catch(() => {});
   await putFile(container, folder, "postgresql.auto.conf", configurationFile(former), postgresUser);
   await container.start();
   await psql(container, "");
   return reason;
+}
+
+/**
+ * Whether the server accepts connections. One that ends at its start takes the question down with it, and that
+ * may be told before the engine has seen the end.
+ * @throws the last failure of a server that runs and still has another trouble
+ */
+async function comesUp(container: Docker.Container): Promise<boolean> {
+  for (let tries = 20; ; tries--) {
+    try {
+      await psql(container, "");
+      return true;
+    } catch (error) {
+      const { State, RestartCount } = await container.inspect();
+      if (!State.Running || State.Restarting || RestartCount > 0) return false;
+      if (tries === 0) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 250));
+    }
+  }
 }
 
 /** https://www.postgresql.org/docs/18/config-setting.html#CONFIG-SETTING-CONFIGURATION-FILE */
