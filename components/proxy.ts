@@ -45,7 +45,12 @@ export class PostgresProxy extends pulumi.ComponentResource {
       { host: args.dockerHost, name: containerName, internal: false },
       child,
     );
-    const volume = new docker.Volume("proxy", { name: containerName }, child);
+    // As with a tenant's: no edit replaces it.
+    const volume = new docker.Volume(
+      "proxy",
+      { name: containerName },
+      { ...child, ignoreChanges: ["name", "driver", "driverOpts", "labels"] },
+    );
     const container = new docker.Container(
       "proxy",
       {
