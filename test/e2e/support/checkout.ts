@@ -3,6 +3,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Client, type ClientConfig } from "pg";
+import type { TenantSummaries } from "../../../cli/tenants-table";
 import { type Options, type Result, run, succeed } from "./command";
 
 const root = join(__dirname, "..", "..", "..");
@@ -12,18 +13,9 @@ export const runPrefix = process.env.PGS_TEST_PREFIX ?? "pgst";
 
 let made = 0;
 
-export interface Tenant {
-  host: string;
-  port: number;
-  database: string;
-  user: string;
-  access: boolean;
-  state: string;
-}
-
 interface Outputs {
   connectionStrings: Record<string, string>;
-  tenants: Record<string, Tenant>;
+  tenants: TenantSummaries;
   caCertificate: string;
 }
 
@@ -98,7 +90,7 @@ export class Checkout {
     return this.up();
   }
 
-  async tenants(): Promise<Record<string, Tenant>> {
+  async tenants(): Promise<TenantSummaries> {
     return (await this.outputs()).tenants;
   }
 
