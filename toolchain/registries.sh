@@ -12,7 +12,7 @@ platform=$OSTYPE-$HOSTTYPE
 # One key for all three Go modules, their versions and this platform.
 go_key() {
   {
-    cat "$root"/toolchain/go/*/go.* "$root"/toolchain/go/plugins/*.go "$root"/toolchain/go/plugins/shim/*/*
+    cat "$root"/toolchain/go/*/go.* "$root"/toolchain/go/plugins/*.go "$root"/toolchain/go/plugins/shim/*/* "$root/toolchain/language-nodejs"
     printf '%s\n' "$platform" "$cli_version"
     local name
     for name in $plugin_names; do plugin_version "$name"; done
@@ -148,7 +148,9 @@ build_pulumi() {
   local plugins=$built
   build pulumi "-s -w -X $pulumi/sdk/v3/go/common/version.Version=$cli_version" $pulumi/pkg/v3/cmd/pulumi
   local cli=$built bin=$built_home/versions/$cli_version/bin
-  place "$language" "$bin/pulumi-language-nodejs"
+  place "$language" "$bin/pulumi-language-nodejs-host"
+  cp "$root/toolchain/language-nodejs" "$bin/pulumi-language-nodejs.part"
+  mv -f "$bin/pulumi-language-nodejs.part" "$bin/pulumi-language-nodejs"
   place "$cli" "$bin/pulumi"
   for name in $plugin_names; do
     place "$plugins" "$built_home/plugins/resource-$name-v$(plugin_version "$name")/pulumi-resource-$name"
@@ -184,11 +186,10 @@ go_build() {
 
 # A hard link: three plugins of one binary take the room of one.
 place() {
+  if [[ $1 -ef $2 ]]; then return; fi
   mkdir -p "$(dirname -- "$2")"
   ln -f "$1" "$2.part"
   mv -f "$2.part" "$2"
-  # rename(2) does nothing when both names are one file already.
-  rm -f "$2.part"
 }
 
 give_back_go_caches() {
