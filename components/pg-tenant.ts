@@ -227,8 +227,13 @@ export class PgTenant extends pulumi.ComponentResource {
  * until the server has answered for the first time (provider/postgres-server/psql.ts takes the note
  * away, before there is a password that anybody knows): when a first start is cut off, by a full disk or
  * a crash of the host, the next one begins anew.
+ *
+ * Two servers on one volume would destroy its data, and PostgreSQL sees no process of another container: the
+ * lock is the kernel's, for as long as any process of this container lives.
  */
 const startServer = `
+  exec 9>/var/lib/postgresql/.in-use
+  flock -n 9 || [ $? -ne 1 ] || { echo "another container uses this volume" >&2; exit 1; }
   note=$PGDATA.unfinished
   if [ -e "$note" ]; then rm -rf "$PGDATA"; fi
   if [ ! -s "$PGDATA/PG_VERSION" ]; then mkdir -p "$(dirname "$note")"; : >"$note"; fi

@@ -34,8 +34,8 @@ export function readSettings(): StackSettings {
 
   const domain = config.require("domain");
   expect(isDomain(domain), "domain", `expected a domain name such as pgs.example.com, got ${domain}`);
-  const port = config.requireNumber("port");
-  expect(isPort(port), "port", `expected a port from 1 to 65535, got ${port}`);
+  const port = Number(config.require("port"));
+  expect(isPort(port), "port", `expected a port from 1 to 65535, got ${config.require("port")}`);
   const prefix = config.require("prefix");
   expect(
     /^[a-z][a-z0-9-]{0,13}$/.test(prefix),
@@ -58,14 +58,14 @@ export function readSettings(): StackSettings {
       `images.${key}`,
       "expected `proxy` or a PostgreSQL major version",
     );
+    const example = key === "proxy" ? "v3.7.15" : `${key}.6-bookworm`;
     expect(
-      isPinned(image),
+      isPinned(image, key !== "proxy"),
       `images.${key}`,
-      `expected a tag with a minor version, such as 18.6-bookworm, got ${image}`,
+      `expected a tag with a minor version${key === "proxy" ? "" : " and an OS"}, such as ${example}, got ${image}`,
     );
   }
-  expect(images.proxy !== undefined, "images.proxy", "expected Traefik's image");
-  const certificate = config.getObject<{ chain: string; key: string }>("certificate");
+  const certificate = config.getObject<{ chain: string; key: string }>("certificate") ?? undefined;
   expect(
     certificate === undefined ||
       (typeof certificate.chain === "string" && typeof certificate.key === "string"),
@@ -132,7 +132,8 @@ function isPort(port: number): boolean {
   return Number.isInteger(port) && port >= 1 && port <= 65535;
 }
 
-/** A tag without a minor version moves, and with it the collations of the system under it. */
-function isPinned(image: string): boolean {
-  return /@sha256:[0-9a-f]{64}$/.test(image) || /:v?\d+\.\d+[^/]*$/.test(image);
+/** A tag without a minor version moves, and one without the system's name moves its collations. */
+function isPinned(image: string, withSystem: boolean): boolean {
+  const tag = withSystem ? /:\d+\.\d+-[a-z][\w.-]*$/ : /:v?\d+\.\d+[^/]*$/;
+  return /@sha256:[0-9a-f]{64}$/.test(image) || tag.test(image);
 }

@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from "node:util";
+import { log } from "@pulumi/pulumi";
 import type * as pulumi from "@pulumi/pulumi/provider";
 import { Attachment } from "./attachment";
 import { Network } from "./network";
@@ -31,6 +32,8 @@ export class Provider implements pulumi.Provider {
     const after = unwrap(news) as Fields;
     const differs = (key: string) => !isDeepStrictEqual(before[key], after[key]);
     const replaces = type.replacing.filter(differs);
+    const remark = replaces.length === 0 && type.remark?.(before, known(news));
+    if (remark) await log.warn(remark);
     return {
       changes: replaces.length > 0 || type.updatable.some(differs),
       replaces,

@@ -17,6 +17,9 @@ export interface ResourceType<Inputs extends object, State extends Inputs = Inpu
     before: Partial<Inputs>,
   ): MaybePromise<{ property: keyof Inputs & string; reason: string }[]>;
 
+  /** What the operator should know of a planned update beyond the fields that it changes. */
+  remark?(state: State, inputs: Inputs): string | undefined;
+
   /** Makes the resource, or takes up what an interrupted run left of it. */
   create(inputs: Inputs): Promise<{ id: string; state: State }>;
 

@@ -45,10 +45,15 @@ export interface PostgresServerInputs extends Limits {
   positions?: Record<string, string>;
 }
 
+export interface PostgresServerState extends PostgresServerInputs {
+  /** What the running server has, in bytes: it may wait for a restart to have less. */
+  sharedBuffers?: number;
+}
+
 /** The most of its memory that a running server's shared_buffers may be when the limit is lowered under it. */
 const largestSharedBuffers = 0.6;
 
-export const PostgresServer: ResourceType<PostgresServerInputs> = {
+export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerState> = {
   updatable: [
     "containerId",
     "database",
@@ -76,9 +81,13 @@ export const PostgresServer: ResourceType<PostgresServerInputs> = {
     return failures;
   },
 
+  remark(state, { container, memory }) {
+    if (memory === undefined || !tooLarge(state, memory)) return undefined;
+    return `${container} is restarted once: its shared_buffers would fill more than ${largestSharedBuffers * 100} % of the new memory limit`;
+  },
+
   async create(inputs) {
-    await bringAbout(inputs, {});
-    return { id: inputs.container, state: inputs };
+    return { id: inputs.container, state: await bringAbout(inputs, {}) };
   },
 
   async read(_id, state) {
@@ -93,6 +102,7 @@ export const PostgresServer: ResourceType<PostgresServerInputs> = {
         ...state,
         ...limitsOf(info),
         containerId: info.Id,
+        sharedBuffers: present.sharedBuffers,
         database: present.databases.includes(state.database) && !present.creating ? state.database : "",
         clients: present.clients,
         network: (await isAttached(engine(state.host), state.container, state.network)) ? state.network : "",
@@ -107,8 +117,7 @@ export const PostgresServer: ResourceType<PostgresServerInputs> = {
   },
 
   async update(_id, state, inputs) {
-    await bringAbout(inputs, state);
-    return inputs;
+    return bringAbout(inputs, state);
   },
 
   async delete() {
@@ -118,8 +127,8 @@ export const PostgresServer: ResourceType<PostgresServerInputs> = {
 
 async function bringAbout(
   inputs: PostgresServerInputs,
-  before: Partial<PostgresServerInputs>,
-): Promise<void> {
+  before: Partial<PostgresServerState>,
+): Promise<PostgresServerState> {
   const container = engine(inputs.host).getContainer(inputs.container);
   try {
     const info = await container.inspect();
@@ -137,22 +146,25 @@ async function bringAbout(
     refuseOtherVersion(inputs, present);
     await createDatabase(container, inputs.database, inputs.init ?? [], present);
     const pending = await setSettings(container, inputs, before, present.settings);
-    // A server whose buffers fill its new limit would be killed under load.
-    const tooLarge = shrinks && present.sharedBuffers > inputs.memory * largestSharedBuffers;
-    if (
-      tooLarge ||
-      pending.some((name) => name in { ...before.settingsWithRestart, ...inputs.settingsWithRestart })
-    ) {
-      await restartWithSettings(container, inputs, present.settings);
-    }
+    const restarts =
+      tooLarge({ ...present, ...limits }, inputs.memory) ||
+      pending.some((name) => name in { ...before.settingsWithRestart, ...inputs.settingsWithRestart });
+    if (restarts) await restartWithSettings(container, inputs, present.settings);
     if (shrinks) await setLimits(container, limits, inputs);
     await admitClients(container, inputs.clients, present.clients);
     await setPassword(container, inputs.password, present.verifier);
     if (!inputs.access) await endSessions(container);
+    const { sharedBuffers } = restarts ? await observe(container, readyTimeout) : present;
+    return { ...inputs, sharedBuffers };
   } catch (error) {
     const reason = await explain(error, container, inputs);
     throw new IncompleteError(inputs.container, { ...inputs, ...written(before), containerId: "" }, reason);
   }
+}
+
+/** Whether a lower limit would leave a server that is killed under load: its buffers nearly fill it. */
+function tooLarge({ memory, sharedBuffers = 0 }: { memory: number; sharedBuffers?: number }, limit: number) {
+  return limit < memory && sharedBuffers > limit * largestSharedBuffers;
 }
 
 /** Settings that an incomplete run may have left in the file stay known, so that they can be taken back. */

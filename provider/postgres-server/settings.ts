@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from "node:util";
 import type Docker from "dockerode";
 import { literal, psql } from "./psql";
 import { refusedStart } from "./start";
@@ -32,7 +33,7 @@ export async function applySettings(
   present: Settings,
   trial: boolean,
 ): Promise<string[]> {
-  const set = Object.entries(wanted).filter(([name, value]) => present[name] !== stored(name, value));
+  const set = Object.entries(wanted).filter(([name, value]) => !isWritten(name, value, present[name]));
   const dropped = Object.keys(previous).filter((name) => !(name in wanted) && name in present);
   const changed: Change[] = [...set, ...dropped.map((name): Change => [name, undefined])];
   await requireLibraries(container, set);
@@ -64,7 +65,7 @@ async function writeSettings(
 ): Promise<void> {
   if (changes.length === 0) return;
   const alter = ([name, value]: Change) =>
-    value === undefined || stored(name, value) === undefined
+    value === undefined || isLeftOut(name, value)
       ? `ALTER SYSTEM RESET ${name};`
       : `ALTER SYSTEM SET ${name} = ${quoted(name, value)};`;
   const undo = (done: Change[]) =>
@@ -95,8 +96,8 @@ function mentioned(changes: Change[], message: string): string {
 export function asWritten(names: Settings, present: Settings): Settings {
   return Object.fromEntries(
     Object.entries(names)
-      .filter(([name, value]) => name in present || stored(name, value) === undefined)
-      .map(([name, value]) => [name, present[name] === stored(name, value) ? value : (present[name] ?? "")]),
+      .filter(([name, value]) => name in present || isWritten(name, value, undefined))
+      .map(([name, value]) => [name, isWritten(name, value, present[name]) ? value : (present[name] ?? "")]),
   );
 }
 
@@ -124,18 +125,21 @@ function quoted(name: string, value: string): string {
  */
 const emptyLists = /^((local|session|shared)_preload_libraries|oauth_validator_libraries|temp_tablespaces)$/;
 
-/** The text that ALTER SYSTEM leaves in the file for `value`; undefined where it is to leave none. */
-function stored(name: string, value: string): string | undefined {
-  if (!lists.has(name)) return value;
-  if (emptyLists.test(name) && elements(value).length === 0) return undefined;
-  return elements(value)
-    .map((element) => (/^[a-z_][a-z0-9_$]*$/.test(element) ? element : `"${element}"`))
-    .join(", ");
+function isLeftOut(name: string, value: string): boolean {
+  return emptyLists.test(name) && elements(value).length === 0;
 }
 
+/** Whether `text`, the setting's text in the file or undefined, says `value`. */
+function isWritten(name: string, value: string, text: string | undefined): boolean {
+  if (isLeftOut(name, value)) return text === undefined;
+  if (!lists.has(name) || text === undefined) return text === value;
+  return isDeepStrictEqual(elements(text), elements(value));
+}
+
+/** Of a list, each in double quotes where it has to be: `app, "a name"`. */
 function elements(value: string): string[] {
-  return value
-    .split(",")
-    .map((element) => element.trim().replace(/^"(.*)"$/, "$1"))
+  const found = value.match(/"(?:[^"]|"")*"|[^\s,"][^,]*/g) ?? [];
+  return found
+    .map((element) => (element.startsWith('"') ? element.slice(1, -1).replaceAll('""', '"') : element.trim()))
     .filter((element) => element !== "");
 }

@@ -57,6 +57,17 @@ test("not even root could write to the file system outside of data and temporary
   expect(own).toBe("");
 });
 
+test("a second container on a tenant's volume ends at once, and the server goes on", async () => {
+  const { Config, Image } = await inspect(checkout.name("acme"));
+  const [sh = "", ...script] = Config.Entrypoint;
+  const second = ["--name", checkout.name("second"), "--rm", "--network", "none", "--user", "999:999"];
+  const mount = ["--volume", `${checkout.name("acme")}:/var/lib/postgresql`];
+  const command = [Image, ...script, ...Config.Cmd];
+  const { output } = await run("docker", ["run", ...second, ...mount, "--entrypoint", sh, ...command]);
+  expect(output.trim()).toBe("another container uses this volume");
+  expect(await checkout.query("acme", "SELECT 1 AS one")).toEqual([{ one: 1 }]);
+});
+
 test("a shell can start no more than 2048 processes, and a neighbour goes on", async () => {
   const neighbour = await keepAsking(checkout, "globex");
   const bomb = `
@@ -200,9 +211,9 @@ test("nor a Docker socket: the only socket is its own server's", async () => {
     { find / -path /proc -prune -o -type s -print 2>/dev/null
       while read -r _ _ _ _ at _; do if [ -S "$at" ]; then echo "$at"; fi; done </proc/self/mountinfo
     } | sort --unique`);
-  expect(sockets.trim().split("\n")).toEqual([
-    expect.stringMatching(/^\/(tmp|run\/postgresql)\/\.s\.PGSQL\.5432$/),
-  ]);
+  const found = sockets.trim().split("\n");
+  expect(found.filter((path) => !/^\/(tmp|run\/postgresql)\/\.s\.PGSQL\.5432$/.test(path))).toEqual([]);
+  expect(found).not.toEqual([]);
 });
 
 test("out of memory, a server comes back by itself, and its neighbours' sessions go on", async () => {

@@ -384,6 +384,7 @@ describe("a memory limit", () => {
     await checkout.query("grown", "CREATE TABLE kept AS SELECT n FROM generate_series(1, 200000) AS n");
     const startsBefore = await starts("grown");
     edit({ ...entries, grown: { memory: "128Mi" } });
+    expect(await checkout.pulumi("preview")).toContain(`${checkout.name("grown")} is restarted once`);
     await checkout.up();
     expect((await hostConfig("grown")).Memory).toBe(128 * mib);
     expect(await starts("grown")).toBe(startsBefore + 1);

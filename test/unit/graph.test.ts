@@ -703,6 +703,7 @@ describe("a wrong configuration", () => {
   it.each([
     "postgres",
     "postgres:18",
+    "postgres:18.6",
     "postgres:latest",
     "postgres:bookworm",
     "example.com:5000.1/postgres:18",
@@ -714,6 +715,9 @@ describe("a wrong configuration", () => {
 
   it("stops the program before any resource is planned, and so does a wrong tenants.yaml", async () => {
     await expect(runTenant("", { "pgs:port": "0" })).rejects.toThrow("pgs:port: expected a port");
+    await expect(runTenant("", { "pgs:port": "abc" })).rejects.toThrow(
+      "pgs:port: expected a port from 1 to 65535, got abc",
+    );
     await expect(runTenant("acess: true, cpus: 0")).rejects.toThrow(/acess.*\n.*cpus/);
   });
 
@@ -727,15 +731,16 @@ describe("a wrong configuration", () => {
 });
 
 describe("a right configuration", () => {
-  it.each(["postgres:18.6-bookworm", "example.com:5000/postgres:18.6", `postgres@sha256:${"0".repeat(64)}`])(
-    "may have the image %s",
-    async (image) => {
-      const graph = await runTenant("", {
-        "pgs:images": JSON.stringify({ proxy: "traefik:v3.7.15", 18: image }),
-      });
-      expect(find(graph, "image", "postgres-18").inputs.name).toBe(image);
-    },
-  );
+  it.each([
+    "postgres:18.6-bookworm",
+    "example.com:5000/postgres:18.6-trixie",
+    `postgres@sha256:${"0".repeat(64)}`,
+  ])("may have the image %s", async (image) => {
+    const graph = await runTenant("", {
+      "pgs:images": JSON.stringify({ proxy: "traefik:v3.7.15", 18: image }),
+    });
+    expect(find(graph, "image", "postgres-18").inputs.name).toBe(image);
+  });
 
   it("may have an image more, beside those of Pulumi.yaml", async () => {
     const graph = await runProgram("tenants: { acme: {}, globex: { version: 17 } }", {

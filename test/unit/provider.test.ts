@@ -172,6 +172,19 @@ describe("the provider", () => {
     expect(await diff("PostgresServer", secret("p"), secret("q"))).toMatchObject({ changes: true });
   });
 
+  it("says before a restart that a memory limit will cost one, and otherwise nothing", async () => {
+    const warn = vi.spyOn(pulumi.log, "warn").mockResolvedValue();
+    const before = { ...server, memory: 1000, sharedBuffers: 250 };
+    for (const memory of [2000, 1000, 417, unknown])
+      await diff("PostgresServer", before, { ...server, memory });
+    expect(warn).not.toHaveBeenCalled();
+    await diff("PostgresServer", before, { ...server, memory: 416 });
+    expect(warn.mock.calls).toEqual([
+      [expect.stringMatching(/^pgs-acme is restarted once: its shared_buffers /)],
+    ]);
+    warn.mockRestore();
+  });
+
   it("sees a change in a part that refresh found gone", async () => {
     const { memory: _, ...without } = server;
     expect(await diff("PostgresServer", without, server)).toMatchObject({ changes: true, replaces: [] });
@@ -392,6 +405,8 @@ describe("a setting in postgresql.auto.conf", () => {
     ["search_path", "app, Other, 1st", 'app, "Other", "1st"'],
     ["search_path", "app,, other,", "app, other"],
     ["search_path", '"$user",public', '"$user", public'],
+    ["search_path", "user, order", '"user", "order"'],
+    ["search_path", '"a ""b"", c", d', '"a ""b"", c", d'],
   ])("that is a list of names reads as it was asked for: %s = %j", (name, asked, present) => {
     expect(asWritten({ [name]: asked }, { [name]: present })).toEqual({ [name]: asked });
   });

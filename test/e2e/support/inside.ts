@@ -44,6 +44,8 @@ interface ContainerInfo {
   Id: string;
   Name: string;
   RestartCount: number;
+  Image: string;
+  Config: { Entrypoint: string[]; Cmd: string[] };
   State: { StartedAt: string; OOMKilled: boolean };
   HostConfig: Record<string, unknown>;
   Mounts: { Type: string; Name?: string; Destination: string }[];
