@@ -1,0 +1,53 @@
+// Loaded first in the program and in the provider (Pulumi.yaml, provider/pulumi-resource-pgs). Takes from
+// @pulumi/pulumi what costs time in every command and serves nothing here.
+const Module = require("node:module");
+
+const load = Module._load;
+
+Module._load = function (request, parent, isMain) {
+  const now = () => load.call(this, request, parent, isMain);
+  if (!/[\\/]@pulumi[\\/]pulumi[\\/]/.test(parent?.filename ?? "")) return now();
+  if (usedToSerializeFunctions.has(request)) return whenUsed(now);
+  if (request === "./debuggable") return withoutTraces(now());
+  return now();
+};
+
+/**
+ * The TypeScript compiler and npm's dependency solver, half of the start-up time: for the code of functions that
+ * a program writes into its state. This one writes none.
+ */
+const usedToSerializeFunctions = new Set(["typescript", "@npmcli/arborist", "normalize-package-data"]);
+
+function whenUsed(load) {
+  let loaded;
+  const module = () => {
+    loaded ??= load();
+    return loaded;
+  };
+  // __esModule keeps TypeScript's import helpers from copying the module's properties, which would load it.
+  return new Proxy(() => {}, {
+    get: (_, name) => (name === "__esModule" ? true : module()[name]),
+    apply: (_, self, values) => module().apply(self, values),
+  });
+}
+
+/**
+ * Each of the many promises of a resource is given a stack trace, with positions looked up in source maps: with
+ * 50 tenants, half of the program's time. It would be shown where a program ends with a promise that is open;
+ * that it does is told all the same.
+ */
+function withoutTraces(debuggable) {
+  const { debuggablePromise } = debuggable;
+  if (debuggablePromise.withoutTrace) return debuggable;
+  debuggable.debuggablePromise = (promise, context) => {
+    const limit = Error.stackTraceLimit;
+    Error.stackTraceLimit = 0;
+    try {
+      return debuggablePromise(promise, context);
+    } finally {
+      Error.stackTraceLimit = limit;
+    }
+  };
+  debuggable.debuggablePromise.withoutTrace = true;
+  return debuggable;
+}
