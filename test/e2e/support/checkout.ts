@@ -32,7 +32,11 @@ export class Checkout {
     readonly env: NodeJS.ProcessEnv,
   ) {}
 
-  static async create(tenants: string, config: Record<string, string> = {}): Promise<Checkout> {
+  static async create(
+    tenants: string,
+    config: Record<string, string> = {},
+    env: NodeJS.ProcessEnv = {},
+  ): Promise<Checkout> {
     const folder = mkdtempSync(join(tmpdir(), "pgs-e2e-"));
     await copyProject(folder);
     symlinkSync(join(root, "node_modules"), join(folder, "node_modules"));
@@ -43,6 +47,7 @@ export class Checkout {
       PULUMI_CONFIG_PASSPHRASE: "for these tests",
       PULUMI_CONFIG_PASSPHRASE_FILE: undefined,
       NO_COLOR: "1",
+      ...env,
     });
     checkout.write("tenants.yaml", tenants);
     await checkout.pulumi("stack", "init", "dev");
