@@ -19,7 +19,12 @@ const networks = new TenantNetworks("networks", { ...settings, proxy }, { provid
 const images = new PostgresImages("images", settings);
 
 const servers = entries.map(
-  (tenant) => new PgTenant(tenant.id, { ...settings, tenant, proxy, networks, images, mark }, { providers }),
+  (tenant) =>
+    new PgTenant(
+      tenant.id,
+      { ...settings, tenant, certificate, proxy, networks, images, mark },
+      { providers },
+    ),
 );
 
 /** By tenant id: postgresql://… with the password. */
@@ -28,5 +33,6 @@ export const connectionStrings = pulumi.secret(
 );
 /** By tenant id: where it is reached, and how it is set. */
 export const tenants = Object.fromEntries(servers.map((server) => [server.id, server.summary]));
-/** What clients verify the proxy with, PEM; null with a certificate of the operator's own. */
-export const caCertificate = certificate.caCertificate ?? null;
+const signsNothing = settings.certificate && entries.every(({ tls }) => tls === "terminate");
+/** The stack's own CA, PEM; null when clients meet no certificate that it signed. */
+export const caCertificate = signsNothing ? null : certificate.caCertificate;

@@ -10,6 +10,7 @@ import type { PostgresImages } from "./postgres-images";
 import { dynamicFolder, entryPoint, type PostgresProxy } from "./proxy";
 import type { StackMark } from "./stack-mark";
 import type { TenantNetwork, TenantNetworks } from "./tenant-networks";
+import type { WildcardCertificate } from "./wildcard-certificate";
 
 export interface PgTenantArgs {
   tenant: Tenant;
@@ -18,9 +19,13 @@ export interface PgTenantArgs {
   /** The tenant is reached at HOSTNAME.domain, on `port`. */
   domain: string;
   port: number;
+  /** Whether a hostname that follows from the id ends in random characters, so that it cannot be guessed. */
+  hostnameSuffix: "none" | "random";
   images: PostgresImages;
   /** The operator's own passwords by tenant id; a tenant without one gets a random one. */
   passwords: pulumi.Output<Record<string, string>>;
+  /** Signs the certificate of a server that TLS is passed through to. */
+  certificate: WildcardCertificate;
   proxy: PostgresProxy;
   networks: TenantNetworks;
   mark: StackMark;
@@ -39,20 +44,26 @@ export class PgTenant extends pulumi.ComponentResource {
   /** A secret. */
   readonly connectionString: pulumi.Output<string>;
   /** What the stack's output says of the tenant. */
-  readonly summary: Record<string, string | number | boolean>;
+  readonly summary: Record<string, pulumi.Input<string | number | boolean>>;
 
   constructor(name: string, args: PgTenantArgs, opts?: pulumi.ComponentResourceOptions) {
     super("pgs:index:PgTenant", name, {}, opts);
     const { tenant } = args;
-    const host = `${tenant.hostname}.${args.domain}`;
-
+    const host = this.createHost(name, args);
     const password = this.createPassword(name, args);
     const volume = this.createVolume(name, args);
     const network = args.networks.of(tenant.id, this);
-    const route = this.createRoute(name, args, host, volume);
-    if (tenant.state === "running") {
-      const container = this.createContainer(name, args, volume, network);
-      this.createServer(name, args, { container, volume, route, network, password });
+    const container =
+      tenant.state === "running" ? this.createContainer(name, args, volume, network) : undefined;
+    const createServer = (after: pulumi.Resource[]) =>
+      container && this.createServer(name, args, { container, volume, network, password, host }, after);
+    if (tenant.tls === "passthrough" && tenant.access) {
+      // The server has its certificate before the proxy lets clients through to it.
+      const server = createServer([]);
+      this.createRoute(name, args, host, volume, server ? [server] : []);
+    } else {
+      // The route is closed before the server ends the sessions that came by it.
+      createServer([this.createRoute(name, args, host, volume, [])]);
     }
 
     this.id = tenant.id;
@@ -66,11 +77,25 @@ export class PgTenant extends pulumi.ComponentResource {
       user: role,
       access: tenant.access,
       state: tenant.state,
+      tls: tenant.tls,
       version: tenant.version,
       memory: tenant.memory,
       cpus: tenant.cpus,
     };
     this.registerOutputs();
+  }
+
+  /** The name that clients connect to. One that the operator wrote is used as it is. */
+  private createHost(name: string, args: PgTenantArgs): pulumi.Input<string> {
+    const { tenant, domain } = args;
+    if (tenant.hostname !== undefined) return `${tenant.hostname}.${domain}`;
+    if (args.hostnameSuffix === "none") return `${tenant.id}.${domain}`;
+    const suffix = new random.RandomString(
+      name,
+      { length: 6, special: false, upper: false },
+      { parent: this },
+    );
+    return pulumi.interpolate`${tenant.id}-${suffix.result}.${domain}`;
   }
 
   /** Letters and digits alone, unless the operator chose it: safe in a URL, and in a shell. */
@@ -107,8 +132,14 @@ export class PgTenant extends pulumi.ComponentResource {
     );
   }
 
-  /** A closed route is a file without a router, so that it is closed before the sessions are ended. */
-  private createRoute(name: string, args: PgTenantArgs, host: string, volume: docker.Volume): TraefikFile {
+  /** A closed route is a file without a router: it is changed, and not deleted at the end of the `up`. */
+  private createRoute(
+    name: string,
+    args: PgTenantArgs,
+    host: pulumi.Input<string>,
+    volume: docker.Volume,
+    after: pulumi.Resource[],
+  ): TraefikFile {
     const { tenant } = args;
     const open = tenant.access && tenant.state === "running";
     return new TraefikFile(
@@ -117,14 +148,16 @@ export class PgTenant extends pulumi.ComponentResource {
         host: args.dockerHost,
         container: args.proxy.containerName,
         path: `${dynamicFolder}/tenant-${tenant.id}.yml`,
-        content: open ? routeFile(args, host) : `# ${tenant.id} is not reachable\n`,
+        content: open
+          ? pulumi.output(host).apply((known) => routeFile(args, known))
+          : `# ${tenant.id} is not reachable\n`,
         // The route is what a tenant has in every state, and what goes with its entry alone.
         farewell:
           tenant.onRemove === "retain"
             ? pulumi.interpolate`The data of ${tenant.id} stays in the Docker volume ${volume.name}.`
             : `The data of ${tenant.id} is deleted: onRemove is delete.`,
       },
-      { parent: this, dependsOn: args.proxy.ready },
+      { parent: this, dependsOn: [...args.proxy.ready, ...after] },
     );
   }
 
@@ -192,13 +225,15 @@ export class PgTenant extends pulumi.ComponentResource {
     parts: {
       container: docker.Container;
       volume: docker.Volume;
-      route: TraefikFile;
       network: TenantNetwork;
       password: pulumi.Output<string>;
+      host: pulumi.Input<string>;
     },
+    after: pulumi.Resource[],
   ): PostgresServer {
     const { tenant } = args;
-    const { container, volume, route, network, password } = parts;
+    const { container, volume, network, password, host } = parts;
+    const pair = tenant.tls === "passthrough" ? args.certificate.sign(name, host, this) : undefined;
     return new PostgresServer(
       name,
       {
@@ -216,8 +251,10 @@ export class PgTenant extends pulumi.ComponentResource {
         access: tenant.access,
         clients: network.clients,
         network: network.name,
+        certificate: pair?.chain,
+        key: pair?.key,
       },
-      { parent: this, dependsOn: [route] },
+      { parent: this, dependsOn: after },
     );
   }
 }
@@ -269,7 +306,7 @@ function settingsByEffect({ settings, version, memory, positions }: Tenant) {
 
 /** Other tenants could reach this one through the proxy's address in their own network: they may not. */
 function routeFile(args: PgTenantArgs, host: string): string {
-  const { id } = args.tenant;
+  const { id, tls } = args.tenant;
   return stringify({
     tcp: {
       routers: {
@@ -277,7 +314,7 @@ function routeFile(args: PgTenantArgs, host: string): string {
           entryPoints: [entryPoint],
           rule: `HostSNI(\`${host}\`) && !ClientIP(\`${args.tenantSubnets}\`)`,
           service: id,
-          tls: {},
+          tls: tls === "passthrough" ? { passthrough: true } : {},
         },
       },
       services: { [id]: { loadBalancer: { servers: [{ address: `${containerName(args)}:5432` }] } } },

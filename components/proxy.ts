@@ -3,7 +3,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { stringify } from "yaml";
 import { Attachment, Network, TraefikFile } from "../provider/resources";
 import type { StackMark } from "./stack-mark";
-import type { WildcardCertificate } from "./wildcard-certificate";
+import type { KeyPair, WildcardCertificate } from "./wildcard-certificate";
 
 export interface PostgresProxyArgs {
   /** Names of the container, volume and network start with it. */
@@ -84,7 +84,7 @@ export class PostgresProxy extends pulumi.ComponentResource {
         host: args.dockerHost,
         container: container.name,
         path: `${dynamicFolder}/certificate.yml`,
-        content: certificateFile(args.certificate),
+        content: certificateFile(args.certificate.served),
       },
       child,
     );
@@ -119,7 +119,7 @@ function staticConfiguration(): string[] {
  * libpq from version 17 on offers the ALPN protocol `postgresql`, with direct TLS and with STARTTLS; a server
  * that does not know it would be refused. https://www.postgresql.org/docs/18/protocol-flow.html
  */
-function certificateFile(certificate: WildcardCertificate): pulumi.Output<string> {
+function certificateFile(certificate: KeyPair): pulumi.Output<string> {
   return pulumi.secret(
     pulumi.all([certificate.chain, certificate.key]).apply(([chain, key]) =>
       stringify({

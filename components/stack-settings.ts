@@ -13,11 +13,14 @@ export interface StackSettings {
   prefix: string;
   tenantSubnets: string;
   isolation: "network" | "shared";
+  hostnameSuffix: "none" | "random";
   proxyImage: string;
   /** By PostgreSQL major version. */
   postgresImages: Map<number, string>;
   /** Paths of the operator's own full chain and key. */
   certificate?: { chain: string; key: string };
+  /** How long certificates of the stack's own CA are valid. */
+  certificateDays: number;
   /** The operator's own passwords by tenant id: a secret. */
   passwords: pulumi.Output<Record<string, string>>;
   /** The Docker provider's own key; undefined means its default. */
@@ -51,6 +54,12 @@ export function readSettings(): StackSettings {
   );
   const isolation = config.require("isolation");
   expect(isIsolation(isolation), "isolation", `expected network or shared, got ${isolation}`);
+  const hostnameSuffix = config.require("hostnameSuffix");
+  expect(
+    isHostnameSuffix(hostnameSuffix),
+    "hostnameSuffix",
+    `expected none or random, got ${hostnameSuffix}`,
+  );
   const images = { ...declaredImages(), ...config.requireObject<Record<string, string>>("images") };
   for (const [key, image] of Object.entries(images)) {
     expect(
@@ -72,6 +81,12 @@ export function readSettings(): StackSettings {
     "certificate",
     "expected `chain` and `key`, the paths of a full chain and its private key",
   );
+  const certificateDays = config.requireNumber("certificateDays");
+  expect(
+    Number.isInteger(certificateDays) && certificateDays >= 1 && certificateDays <= 3650,
+    "certificateDays",
+    `expected a whole number of days from 1 to 3650, got ${certificateDays}`,
+  );
   if (problems.length > 0) throw new pulumi.RunError(problems.join("\n"));
 
   return {
@@ -79,7 +94,9 @@ export function readSettings(): StackSettings {
     port,
     prefix,
     isolation: isIsolation(isolation) ? isolation : "network",
+    hostnameSuffix: isHostnameSuffix(hostnameSuffix) ? hostnameSuffix : "none",
     certificate,
+    certificateDays,
     tenantsFile: config.require("tenantsFile"),
     tenantSubnets,
     proxyImage: images.proxy ?? "",
@@ -126,6 +143,10 @@ function isRange(text: string): boolean {
 
 function isIsolation(text: string): text is StackSettings["isolation"] {
   return text === "network" || text === "shared";
+}
+
+function isHostnameSuffix(text: string): text is StackSettings["hostnameSuffix"] {
+  return text === "none" || text === "random";
 }
 
 function isPort(port: number): boolean {

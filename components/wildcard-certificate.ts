@@ -8,76 +8,101 @@ export interface WildcardCertificateArgs {
   domain: string;
   /** The operator's own full chain and key, as paths of PEM files; without them the stack makes its own. */
   certificate?: { chain: string; key: string };
+  /** How long what the stack's CA signs is valid. */
+  certificateDays: number;
+}
+
+/** A certificate with its private key. */
+export interface KeyPair {
+  /** The certificate and those that signed it, PEM, leaf first. */
+  chain: pulumi.Output<string>;
+  /** PEM; a secret. */
+  key: pulumi.Output<string>;
 }
 
 const hours = { perDay: 24, perYear: 24 * 365 };
 
-/** The certificate that every tenant's hostname is served with. */
+/** The certificate that every tenant's hostname is served with, and the stack's own CA, which can sign more. */
 export class WildcardCertificate extends pulumi.ComponentResource {
-  /** The certificate and those that signed it, PEM, leaf first. */
-  readonly chain: pulumi.Output<string>;
-  /** Its private key, PEM; a secret. */
-  readonly key: pulumi.Output<string>;
-  /** What clients verify the server with, PEM; undefined with the operator's own certificate. */
-  readonly caCertificate: pulumi.Output<string> | undefined;
+  /** What the proxy shows. */
+  readonly served: KeyPair;
+  /** What clients verify those with that the stack's CA signed, PEM. */
+  readonly caCertificate: pulumi.Output<string>;
+  private readonly ca: KeyPair;
 
-  constructor(name: string, args: WildcardCertificateArgs, opts?: pulumi.ComponentResourceOptions) {
+  constructor(
+    name: string,
+    private readonly args: WildcardCertificateArgs,
+    opts?: pulumi.ComponentResourceOptions,
+  ) {
     super("pgs:index:WildcardCertificate", name, {}, opts);
-    const made = args.certificate ? readFiles(args.certificate, args.domain) : this.sign(args.domain);
-    this.chain = made.chain;
-    this.key = made.key;
-    this.caCertificate = made.ca;
+    const { domain, certificate } = args;
+    const operators = certificate && readFiles(certificate, domain);
+    this.ca = this.createCa();
+    this.caCertificate = this.ca.chain;
+    this.served = operators ?? this.sign("server", `*.${domain}`, this);
     this.registerOutputs();
   }
 
-  /** A CA of the stack's own, for ten years, and a certificate that it signs anew each year. */
-  private sign(domain: string) {
+  /**
+   * The stack's own CA, for ten years. It is there also while the proxy shows the operator's certificate, so
+   * that clients who know it can go on when the stack comes back to it.
+   */
+  private createCa(): KeyPair {
     const opts = { parent: this };
-    const caKey = new tls.PrivateKey("ca", { algorithm: "ECDSA", ecdsaCurve: "P256" }, opts);
+    const key = new tls.PrivateKey("ca", { algorithm: "ECDSA", ecdsaCurve: "P256" }, opts);
     const ca = new tls.SelfSignedCert(
       "ca",
       {
-        privateKeyPem: caKey.privateKeyPem,
+        privateKeyPem: key.privateKeyPem,
         isCaCertificate: true,
-        subject: { commonName: `pgs CA for ${domain}` },
+        subject: { commonName: `pgs CA for ${this.args.domain}` },
         validityPeriodHours: 10 * hours.perYear,
         allowedUses: ["cert_signing", "crl_signing"],
       },
       opts,
     );
-    const key = new tls.PrivateKey("server", { algorithm: "ECDSA", ecdsaCurve: "P256" }, opts);
+    ca.validityEndTime.apply((end) => {
+      if (Date.parse(end) - Date.now() > hours.perYear * 3_600_000) return;
+      void pulumi.log.warn(
+        `the stack's CA ends on ${end}, and then no client that verifies with it can log in: docs/certificates.md says how to change to a new one before`,
+        this,
+      );
+    });
+    return { chain: ca.certPem, key: key.privateKeyPem };
+  }
+
+  /** A certificate for this DNS name from the stack's CA. The first `up` in the last third of its life renews it. */
+  sign(name: string, dnsName: pulumi.Input<string>, parent: pulumi.Resource): KeyPair {
+    const opts = { parent };
+    const key = new tls.PrivateKey(name, { algorithm: "ECDSA", ecdsaCurve: "P256" }, opts);
     const request = new tls.CertRequest(
-      "server",
-      {
-        privateKeyPem: key.privateKeyPem,
-        subject: { commonName: `*.${domain}` },
-        dnsNames: [`*.${domain}`],
-      },
+      name,
+      { privateKeyPem: key.privateKeyPem, subject: { commonName: dnsName }, dnsNames: [dnsName] },
       opts,
     );
+    const lifetime = this.args.certificateDays * hours.perDay;
     const certificate = new tls.LocallySignedCert(
-      "server",
+      name,
       {
         certRequestPem: request.certRequestPem,
-        caPrivateKeyPem: caKey.privateKeyPem,
-        caCertPem: ca.certPem,
-        validityPeriodHours: hours.perYear,
-        // Renewed by the first `up` in the last third of its life.
-        earlyRenewalHours: hours.perYear / 3,
+        caPrivateKeyPem: this.ca.key,
+        caCertPem: this.ca.chain,
+        validityPeriodHours: lifetime,
+        earlyRenewalHours: lifetime / 3,
         allowedUses: ["digital_signature", "server_auth"],
       },
       opts,
     );
     return {
-      chain: pulumi.interpolate`${certificate.certPem}${ca.certPem}`,
+      chain: pulumi.interpolate`${certificate.certPem}${this.ca.chain}`,
       key: key.privateKeyPem,
-      ca: ca.certPem,
     };
   }
 }
 
 /** @throws pulumi.RunError that lists what is wrong with the files: with them nobody could log in */
-function readFiles(files: { chain: string; key: string }, domain: string) {
+function readFiles(files: { chain: string; key: string }, domain: string): KeyPair {
   const read = (what: "chain" | "key") => {
     try {
       return readFileSync(files[what], "utf8");
@@ -92,7 +117,7 @@ function readFiles(files: { chain: string; key: string }, domain: string) {
       problems.map((problem) => `pgs:certificate: ${files.chain}: ${problem}`).join("\n"),
     );
   }
-  return { chain: pulumi.output(chain), key: pulumi.secret(key), ca: undefined };
+  return { chain: pulumi.output(chain), key: pulumi.secret(key) };
 }
 
 /** What is wrong with a full chain and its key, both PEM, for `*.domain`. */

@@ -39,12 +39,12 @@ export class Attachment extends pulumi.CustomResource {
   }
 }
 
-/** One running server: readiness, password, database, init scripts, settings, limits. */
+/** One running server: readiness, password, database, init scripts, settings, limits, certificate. */
 export class PostgresServer extends pulumi.CustomResource {
   constructor(name: string, args: Args<PostgresServerInputs>, opts?: pulumi.CustomResourceOptions) {
     super("pgs:index:PostgresServer", name, args, {
       ...opts,
-      additionalSecretOutputs: ["password"],
+      additionalSecretOutputs: ["password", "key"],
     });
   }
 }

@@ -11,8 +11,8 @@ import { readYaml, type YamlData } from "./yaml-data";
 export interface Tenant {
   /** The key in tenants.yaml: a lower-case DNS label of at most 48 characters. Also the database's name. */
   readonly id: string;
-  /** The first label of the name that clients connect to. Default: the id. */
-  readonly hostname: string;
+  /** The first label of the name that clients connect to, where the file says it; else it follows from the id. */
+  readonly hostname: string | undefined;
   /** PostgreSQL major version. Default: 18. */
   readonly version: number;
   /** Hard memory limit in bytes. Default: 512 MiB. */
@@ -23,6 +23,8 @@ export interface Tenant {
   readonly access: boolean;
   /** Whether the server runs. Default: running. */
   readonly state: "running" | "stopped";
+  /** Where TLS ends: at the proxy, or at the server. Default: terminate. */
+  readonly tls: "terminate" | "passthrough";
   /** SQL scripts for a new database, as the file names them: relative to its folder. Default: none. */
   readonly init: readonly string[];
   /** The same scripts as absolute paths. */
@@ -133,12 +135,13 @@ function toTenant(id: string, content: TenantsFileContent, folder: string): Omit
   const init = own.init ?? [];
   return {
     id,
-    hostname: own.hostname ?? id,
+    hostname: own.hostname,
     version: fields.version,
     memory: memoryBytes(fields.memory),
     cpus: fields.cpus,
     access: fields.access,
     state: fields.state,
+    tls: fields.tls,
     init,
     initFiles: init.map((path) => resolve(folder, path)),
     settings: mapValues({ ...content.defaults?.settings, ...own.settings }, settingText),

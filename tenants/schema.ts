@@ -9,6 +9,7 @@ export const builtInDefaults = {
   cpus: 1,
   access: true,
   state: "running",
+  tls: "terminate",
   passwordVersion: 1,
   onRemove: "retain",
 } as const;
@@ -65,6 +66,11 @@ function tenantFields({ versions, initProblem }: SchemaRules) {
         "stopped shuts the server down cleanly and takes its container and route away; volume, password and network stay.",
       default: builtInDefaults.state,
     }),
+    tls: z.enum(["terminate", "passthrough"], expected("terminate or passthrough")).meta({
+      description:
+        "Where TLS ends: terminate - at the proxy; passthrough - at the server, with a certificate of its own from the stack's CA. Changed live.",
+      default: builtInDefaults.tls,
+    }),
     hostname: hostnameSchema,
     init: initSchema(initProblem),
     settings: settingsSchema,
@@ -114,7 +120,7 @@ const hostnameSchema = z
   })
   .meta({
     description:
-      "The first label of the name that clients connect to: HOSTNAME.DOMAIN. Default: the tenant id. Unique in the file. Changed live.",
+      "The first label of the name that clients connect to: HOSTNAME.DOMAIN. Default: the tenant id, with a random suffix where the stack says so. Unique in the file. Changed live.",
   });
 
 function versionSchema(versions: readonly number[] | undefined) {

@@ -2,6 +2,7 @@ import type Docker from "dockerode";
 import { attach, isAttached } from "../attachment";
 import { engine, ifPresent } from "../engine";
 import { IncompleteError, type ResourceType } from "../resource-type";
+import { certificateDigest, hasCertificate, type ServerCertificate, setCertificate } from "./certificate";
 import { admitClients, admittedClients } from "./clients";
 import { createDatabase } from "./database";
 import { type Limits, limitsOf, setLimits } from "./limits";
@@ -41,6 +42,10 @@ export interface PostgresServerInputs extends Limits {
   clients: string;
   /** Name of the network that the container is in. */
   network: string;
+  /** What clients see whose TLS the proxy passes through, PEM, leaf first; without one the server has no TLS. */
+  certificate?: string;
+  /** Its private key, PEM; a secret. */
+  key?: string;
   /** Where the operator wrote each setting, for messages. */
   positions?: Record<string, string>;
 }
@@ -66,6 +71,8 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
     "access",
     "clients",
     "network",
+    "certificate",
+    "key",
   ],
   replacing: ["host", "container"],
 
@@ -107,6 +114,7 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
         clients: present.clients,
         network: (await isAttached(engine(state.host), state.container, state.network)) ? state.network : "",
         password: matches(present.verifier, state.password) ? state.password : "",
+        certificate: hasCertificate(certificateOf(state), present) ? state.certificate : "",
         settings: asWritten(state.settings, present.settings),
         settingsWithRestart: asWritten(state.settingsWithRestart, present.settings),
         settingsAtNextStart: asWritten(state.settingsAtNextStart, present.settings),
@@ -152,6 +160,7 @@ async function bringAbout(
     if (restarts) await restartWithSettings(container, inputs, present.settings);
     if (shrinks) await setLimits(container, limits, inputs);
     await admitClients(container, inputs.clients, present.clients);
+    await setCertificate(container, certificateOf(inputs), present);
     await setPassword(container, inputs.password, present.verifier);
     if (!inputs.access) await endSessions(container);
     const { sharedBuffers } = restarts ? await observe(container, readyTimeout) : present;
@@ -167,6 +176,10 @@ function tooLarge({ memory, sharedBuffers = 0 }: { memory: number; sharedBuffers
   return limit < memory && sharedBuffers > limit * largestSharedBuffers;
 }
 
+function certificateOf({ certificate, key }: PostgresServerInputs): ServerCertificate | undefined {
+  return certificate !== undefined && key !== undefined ? { chain: certificate, key } : undefined;
+}
+
 /** Settings that an incomplete run may have left in the file stay known, so that they can be taken back. */
 function written(before: Partial<PostgresServerInputs>): Partial<PostgresServerInputs> {
   const { settings, settingsWithRestart, settingsAtNextStart } = before;
@@ -180,6 +193,8 @@ interface Observed {
   creating: boolean;
   /** Contents of postgresql.auto.conf, names in lower case. */
   settings: Settings;
+  /** Of the file with the server's certificate. */
+  certificateDigest: string | null;
   /** From where clients may come. */
   clients: string;
   /** Of the running server, in bytes. */
@@ -197,6 +212,7 @@ async function observe(container: Docker.Container, timeout: number): Promise<Ob
        'creating', current_setting('pgs.creating', true) <> '' IS TRUE,
        'settings', (SELECT coalesce(json_object_agg(lower(name), setting), '{}') FROM pg_file_settings
                     WHERE sourcefile LIKE '%/postgresql.auto.conf'),
+       'certificateDigest', ${certificateDigest},
        'clients', ${admittedClients},
        'sharedBuffers', pg_size_bytes(current_setting('shared_buffers')),
        'versions', (SELECT json_agg(name::int) FROM pg_ls_dir('/var/lib/postgresql') AS name WHERE name ~ '^[0-9]+$'))`,

@@ -1,10 +1,10 @@
 import { join } from "node:path";
-import { connect } from "node:tls";
 import { Client } from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { stringify } from "yaml";
 import { Checkout } from "./support/checkout";
 import { eventually, run, succeed } from "./support/command";
+import { shownCertificate } from "./support/tls";
 
 const mib = 2 ** 20;
 
@@ -493,20 +493,6 @@ async function logIn(id: string, other: { password?: string; hostname?: string }
 }
 
 /** Serial number of the certificate that a new TLS client is shown. */
-function servedSerial(): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const socket = connect({
-      host: "127.0.0.1",
-      port: checkout.port,
-      servername: "untouched.pgs.localhost",
-      ALPNProtocols: ["postgresql"],
-      rejectUnauthorized: false,
-    });
-    socket.setTimeout(5000, () => socket.destroy(new Error("no answer within five seconds")));
-    socket.on("error", reject);
-    socket.on("secureConnect", () => {
-      resolve(socket.getPeerCertificate().serialNumber);
-      socket.destroy();
-    });
-  });
+async function servedSerial(): Promise<string> {
+  return (await shownCertificate(checkout.port, "untouched.pgs.localhost")).serialNumber;
 }

@@ -347,6 +347,102 @@ describe("a route", () => {
   });
 });
 
+describe("a tenant whose TLS is passed through", () => {
+  const fields = "tls: passthrough, hostname: db";
+
+  it("has a certificate of its own for its hostname, signed by the stack's CA", async () => {
+    const graph = await runTenant(fields);
+    const made = childrenOf(graph, "tenant", "acme").filter((one) => one.startsWith("tls:"));
+    expect(made).toEqual([
+      "tls:index/certRequest:CertRequest acme",
+      "tls:index/locallySignedCert:LocallySignedCert acme",
+      "tls:index/privateKey:PrivateKey acme",
+    ]);
+    const inputs = (type: string) =>
+      graph.resources.find((one) => one.type.endsWith(type) && one.name === "acme")?.inputs;
+    expect(inputs(":CertRequest")).toMatchObject({ dnsNames: ["db.pgs.localhost"] });
+    expect(inputs(":LocallySignedCert")).toMatchObject({
+      caCertPem: "ca certificate\n",
+      validityPeriodHours: 365 * 24,
+    });
+  });
+
+  it("has it in its server, the key a secret, and in no container", async () => {
+    const graph = await runTenant(fields);
+    const server = find(graph, "server");
+    expect(server.inputs.certificate).toBe("acme certificate\nca certificate\n");
+    expect(isSecret(server.inputs.key)).toBe(true);
+    expect(plain(server.inputs.key)).toBe("acme key\n");
+    expect(server.additionalSecretOutputs).toContain("key");
+    expect(find(graph, "container").inputs).toEqual(find(await runTenant(), "container").inputs);
+    for (const terminated of [await runTenant(), await runTenant("tls: terminate")]) {
+      expect(find(terminated, "server").inputs).not.toHaveProperty("certificate");
+      expect(find(terminated, "server").inputs).not.toHaveProperty("key");
+    }
+  });
+
+  it("has a route that leaves TLS alone, opened after its server has the certificate", async () => {
+    const graph = await runTenant(fields);
+    expect(routeOf(graph)?.tcp.routers.acme?.tls).toEqual({ passthrough: true });
+    expect(find(graph, "route").dependencies).toContain(`${types.server} acme`);
+    expect(find(graph, "server").dependencies).not.toContain(`${types.route} acme`);
+  });
+
+  it("has its route closed before its server ends the sessions", async () => {
+    const graph = await runTenant(`${fields}, access: false`);
+    expect(routeOf(graph)).toBeNull();
+    expect(find(graph, "server").dependencies).toContain(`${types.route} acme`);
+  });
+
+  it("never gets the operator's own certificate, and the stack's CA is an output then too", async () => {
+    const files = certificateFiles(temporaryFolder(), "*.pgs.localhost");
+    const graph = await runTenant(fields, { "pgs:certificate": JSON.stringify(files) });
+    expect(find(graph, "server").inputs.certificate).toBe("acme certificate\nca certificate\n");
+    expect(graph.outputs.caCertificate).toBe("ca certificate\n");
+  });
+
+  it("may be stopped", async () => {
+    const graph = await runTenant(`${fields}, state: stopped`);
+    expect(routeOf(graph)).toBeNull();
+    expect(graph.resources.filter(({ type }) => type === types.server)).toEqual([]);
+  });
+});
+
+describe("a hostname with a random suffix", () => {
+  const config = { "pgs:hostnameSuffix": "random" };
+
+  it("is in the route, the connection string and the outputs alike", async () => {
+    const graph = await runTenant("", config);
+    expect(childrenOf(graph, "tenant", "acme")).toContain("random:index/randomString:RandomString acme");
+    const host = "acme-3f9c1a.pgs.localhost";
+    expect(routeOf(graph)?.tcp.routers.acme?.rule).toMatch(new RegExp(`^HostSNI\\(\`${host}\`\\)`));
+    expect(new URL(connectionString(graph) ?? "").hostname).toBe(host);
+    expect(graph.outputs.tenants).toMatchObject({ acme: { host } });
+  });
+
+  it("fits in a DNS label with the longest id", async () => {
+    const id = "a".repeat(48);
+    const graph = await runProgram(`tenants: { ${id}: {} }`, config);
+    const { host } = (graph.outputs.tenants as Record<string, { host: string }>)[id] ?? { host: "" };
+    expect(host.split(".")[0]?.length).toBeLessThanOrEqual(63);
+  });
+
+  it("keeps its suffix whatever else of the tenant changes", async () => {
+    const suffix = async (fields: string) =>
+      (await runTenant(fields, config)).resources.find(({ type }) => type.endsWith(":RandomString"));
+    const before = await suffix("");
+    for (const fields of ["state: stopped", "passwordVersion: 2", "access: false", "memory: 1Gi"]) {
+      expect(await suffix(fields)).toEqual(before);
+    }
+  });
+
+  it("is not made of one that the operator wrote", async () => {
+    const graph = await runTenant("hostname: acme", config);
+    expect(graph.outputs.tenants).toMatchObject({ acme: { host: "acme.pgs.localhost" } });
+    expect(childrenOf(graph, "tenant", "acme")).not.toContain("random:index/randomString:RandomString acme");
+  });
+});
+
 describe("a server's container", () => {
   it("is hardened", async () => {
     const { inputs } = find(await runTenant(), "container");
@@ -519,6 +615,7 @@ describe("the outputs", () => {
         user: "postgres",
         access: false,
         state: "running",
+        tls: "terminate",
         version: 18,
         memory: 2 ** 30,
         cpus: 2,
@@ -615,7 +712,7 @@ describe("the certificate's file", () => {
     });
   });
 
-  it("has the operator's own chain and key instead, still a secret, and no CA is made", async () => {
+  it("has the operator's own chain and key instead, still a secret, and keeps the CA for later", async () => {
     const certificate = certificateFiles(temporaryFolder(), "*.pgs.localhost");
     const graph = await runTenant("", { "pgs:certificate": JSON.stringify(certificate) });
     const { content } = find(graph, "route", "certificate").inputs;
@@ -623,7 +720,10 @@ describe("the certificate's file", () => {
     expect(parse(plain(content)).tls.certificates).toEqual([
       { certFile: readFileSync(certificate.chain, "utf8"), keyFile: readFileSync(certificate.key, "utf8") },
     ]);
-    expect(childrenOf(graph, "certificate", "certificate")).toEqual([]);
+    expect(childrenOf(graph, "certificate", "certificate")).toEqual([
+      "tls:index/privateKey:PrivateKey ca",
+      "tls:index/selfSignedCert:SelfSignedCert ca",
+    ]);
     expect(graph.outputs.caCertificate).toBeNull();
   });
 });
@@ -640,8 +740,22 @@ describe("the CA", () => {
       validityPeriodHours: number;
       earlyRenewalHours: number;
     };
-    expect(earlyRenewalHours).toBeGreaterThan(0);
-    expect(earlyRenewalHours).toBeLessThan(validityPeriodHours);
+    expect([validityPeriodHours, earlyRenewalHours]).toEqual([365 * 24, (365 * 24) / 3]);
+  });
+
+  it("signs for as many days as the stack says", async () => {
+    const graph = await runTenant("", { "pgs:certificateDays": "90" });
+    const signed = graph.resources.find(({ type }) => type.endsWith(":LocallySignedCert"));
+    expect(signed?.inputs).toMatchObject({ validityPeriodHours: 2160, earlyRenewalHours: 720 });
+  });
+
+  it("is the same whatever serves the hostnames", async () => {
+    const files = certificateFiles(temporaryFolder(), "*.pgs.localhost");
+    const ca = (graph: Graph) => graph.resources.filter(({ name }) => name === "ca");
+    const own = ca(await runTenant());
+    expect(own).toHaveLength(2);
+    expect(ca(await runTenant("", { "pgs:certificate": JSON.stringify(files) }))).toEqual(own);
+    expect(ca(await runTenant("", { "pgs:certificateDays": "90" }))).toEqual(own);
   });
 
   it("and the certificate have a key each, and secrets they stay", async () => {
@@ -673,6 +787,7 @@ describe("a wrong configuration", () => {
       "pgs:port": "0",
       "pgs:prefix": "Dev_1",
       "pgs:isolation": "none",
+      "pgs:hostnameSuffix": "some",
       "pgs:images": '{"proxy":"traefik:v3.7.15","18":"postgres:18","new":"postgres:19.1-bookworm"}',
       "pgs:certificate": '{"chain":"chain.pem"}',
     });
@@ -681,6 +796,7 @@ describe("a wrong configuration", () => {
       "pgs:port",
       "pgs:prefix",
       "pgs:isolation",
+      "pgs:hostnameSuffix",
       "pgs:images.18",
       "pgs:images.new",
       "pgs:certificate",
@@ -693,6 +809,8 @@ describe("a wrong configuration", () => {
     ["port", ["0", "-1", "65536", "1.5"]],
     ["prefix", ["", "1a", "-a", "A", "a_b", "a".repeat(17)]],
     ["isolation", ["", "none", "Network"]],
+    ["certificateDays", ["0", "1.5", "3651", "-1"]],
+    ["hostnameSuffix", ["", "some", "Random", "true"]],
     ["certificate", ["{}", '{"chain":"a"}', '{"key":"a"}', '{"chain":1,"key":2}']],
   ])("of pgs:%s is refused", async (key, values) => {
     for (const value of values) {

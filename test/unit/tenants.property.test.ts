@@ -118,7 +118,7 @@ const validFile = fc
 
 /** What stands in a wrong place: any JSON, with the words of the format among its keys and values. */
 const word = fc.constantFrom(
-  ..."defaults tenants acme version memory cpus access state hostname init settings passwordVersion onRemove".split(
+  ..."defaults tenants acme version memory cpus access state tls hostname init settings passwordVersion onRemove".split(
     " ",
   ),
   "512Mi",

@@ -52,7 +52,8 @@ function errorOf(fields: string): string {
 describe("a file that is right", () => {
   it("gives a tenant without fields every default", () => {
     const expected = {
-      hostname: "acme",
+      hostname: undefined,
+      tls: "terminate",
       version: 18,
       memory: 512 * 2 ** 20,
       cpus: 1,
@@ -66,7 +67,7 @@ describe("a file that is right", () => {
     };
     expect(parse("tenants:\n  acme:\n  globex: {}\n")).toEqual([
       { ...expected, id: "acme", positions: { "": "tenants.yaml:2:3" } },
-      { ...expected, id: "globex", hostname: "globex", positions: { "": "tenants.yaml:3:3" } },
+      { ...expected, id: "globex", positions: { "": "tenants.yaml:3:3" } },
     ]);
   });
 
@@ -217,7 +218,7 @@ describe("the file as a whole", () => {
       "  1: {}", // 11
       "  initech: { settings: { port: 5, work_mem: [1] } }", // 12
     ].join("\n");
-    const shared = "version, memory, cpus, access, state, settings, passwordVersion, onRemove";
+    const shared = "version, memory, cpus, access, state, tls, settings, passwordVersion, onRemove";
     expect(errorsOf(text)).toEqual([
       `tenants.yaml:2:3: defaults.memroy: there is no field memroy; did you mean memory? (allowed: ${shared})`,
       'tenants.yaml:3:11: defaults.memory: expected a whole number with the unit Ki, Mi or Gi, such as 512Mi, got "512MB"; write 512Mi',

@@ -123,10 +123,14 @@ function newResource({ type, name, inputs }: MockResourceArgs) {
   const learnt: Record<string, Record<string, unknown>> = {
     "pgs:index:Network": { proxyAddress },
     "random:index/randomId:RandomId": { hex: "0123456789abcdef" },
+    "random:index/randomString:RandomString": { result: "3f9c1a" },
     "random:index/randomPassword:RandomPassword": { result: pulumi.secret(generatedPassword(name)) },
     "docker:index/remoteImage:RemoteImage": { imageId: imageId(inputs.name) },
     "tls:index/privateKey:PrivateKey": { privateKeyPem: pulumi.secret(`${name} key\n`) },
-    "tls:index/selfSignedCert:SelfSignedCert": { certPem: `${name} certificate\n` },
+    "tls:index/selfSignedCert:SelfSignedCert": {
+      certPem: `${name} certificate\n`,
+      validityEndTime: "2100-01-01T00:00:00Z",
+    },
     "tls:index/certRequest:CertRequest": { certRequestPem: `${name} request\n` },
     "tls:index/locallySignedCert:LocallySignedCert": { certPem: `${name} certificate\n` },
   };
