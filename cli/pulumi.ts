@@ -1,5 +1,6 @@
 import { spawn, spawnSync } from "node:child_process";
 import { dirname } from "node:path";
+import { text } from "node:stream/consumers";
 
 /** The checkout: Pulumi finds its project here, wherever the command was called. */
 export const projectFolder = dirname(__dirname);
@@ -16,31 +17,63 @@ export class CommandError extends Error {
 
 /** Runs Pulumi on this terminal. @throws CommandError with Pulumi's exit code */
 export async function runPulumi(args: string[]): Promise<void> {
-  const child = spawn("pulumi", args, { cwd: projectFolder, stdio: "inherit" });
-  // Ctrl-C reaches Pulumi as well, which ends in its own good time; this process waits for it.
-  const wait = () => {};
-  process.on("SIGINT", wait);
-  const code = await new Promise<number>((resolve, reject) => {
-    child.on("error", reject);
-    child.on("close", (status) => resolve(status ?? 1));
-  });
-  process.off("SIGINT", wait);
+  const code = await runOnTerminal("pulumi", args);
   if (code !== 0) throw new CommandError("", code);
 }
 
-/** Runs Pulumi silently, feeding it `stdin`. @throws CommandError with what it said */
-export function feedPulumi(args: string[], stdin: string): void {
-  const result = spawnSync("pulumi", args, { cwd: projectFolder, encoding: "utf8", input: stdin });
-  if (result.error) throw result.error;
-  if (result.status !== 0) throw new CommandError(result.stderr.trim(), result.status ?? 1);
+/** Runs a program on this terminal to its end. @returns its exit code */
+export async function runOnTerminal(
+  command: string,
+  args: string[],
+  env: NodeJS.ProcessEnv = process.env,
+): Promise<number> {
+  const child = spawn(command, args, {
+    cwd: command === "pulumi" ? projectFolder : undefined,
+    env,
+    stdio: "inherit",
+  });
+  // Ctrl-C reaches the program as well, which ends in its own good time; this process waits for it.
+  const wait = () => {};
+  const pass = (signal: NodeJS.Signals) => child.kill(signal);
+  process.on("SIGINT", wait);
+  process.on("SIGTERM", pass);
+  process.on("SIGHUP", pass);
+  try {
+    return await new Promise<number>((resolve, reject) => {
+      child.on("error", reject);
+      child.on("close", (status) => resolve(status ?? 1));
+    });
+  } finally {
+    process.off("SIGINT", wait);
+    process.off("SIGTERM", pass);
+    process.off("SIGHUP", pass);
+  }
 }
 
-/** What Pulumi prints, parsed. */
-export function askPulumi<T>(args: string[]): T {
-  const result = spawnSync("pulumi", args, { cwd: projectFolder, encoding: "utf8" });
-  if (result.error) throw result.error;
-  if (result.status !== 0) throw new CommandError(result.stderr.trim(), result.status ?? 1);
-  return JSON.parse(result.stdout) as T;
+/** Runs Pulumi silently, feeding it `stdin`. @throws CommandError with what it said */
+export async function feedPulumi(args: string[], stdin: string): Promise<void> {
+  const { code, stderr } = await quietly(args, stdin);
+  if (code !== 0) throw new CommandError(stderr.trim(), code);
+}
+
+/** What Pulumi prints, parsed. @throws CommandError with what it said */
+export async function askPulumi<T>(args: string[]): Promise<T> {
+  const { code, stdout, stderr } = await quietly(args);
+  if (code !== 0) throw new CommandError(stderr.trim(), code);
+  return JSON.parse(stdout) as T;
+}
+
+/** Runs Pulumi silently to its end, whatever its exit code. */
+export async function quietly(args: string[], stdin = "") {
+  const child = spawn("pulumi", [...args, "--non-interactive"], { cwd: projectFolder });
+  const ended = new Promise<number>((resolve, reject) => {
+    child.on("error", reject);
+    child.on("close", (status) => resolve(status ?? 1));
+  });
+  child.stdin.on("error", () => {});
+  child.stdin.end(stdin);
+  const [code, stdout, stderr] = await Promise.all([ended, text(child.stdout), text(child.stderr)]);
+  return { code, stdout, stderr };
 }
 
 /** Selects the stack `dev`, making it, where none was ever selected: as `pulumi stack select` does it. */

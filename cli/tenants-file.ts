@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import {
   closeSync,
   fsyncSync,
@@ -8,33 +9,34 @@ import {
   statSync,
   writeSync,
 } from "node:fs";
-import { dirname, join, relative, resolve } from "node:path";
+import { dirname, join, relative } from "node:path";
 import { createTwoFilesPatch } from "diff";
 import { parseTenants, readTenants, type Tenant, TenantsFileError } from "../tenants";
 import { type Edit, EditError, edited } from "./edit-tenants";
-import { askPulumi, CommandError, projectFolder } from "./pulumi";
+import { CommandError } from "./pulumi";
+import type { StackConfig } from "./stack";
+
+/** A checked change of tenants.yaml that is not written yet. */
+export interface Change {
+  /** Empty when the file says so already. */
+  diff: string;
+  /** What the file then says. */
+  tenants: Tenant[];
+  /** Replaces the file. @throws CommandError when somebody changed it meanwhile */
+  write(): void;
+}
 
 /** The stack's tenants.yaml. */
 export class TenantsFile {
-  private constructor(
-    readonly path: string,
-    private readonly versions: number[],
-  ) {}
+  readonly path: string;
 
-  /** The file that the stack's configuration names. */
-  static ofStack(): TenantsFile {
-    type Config = Record<string, { value: string; objectValue?: Record<string, string> }>;
-    const config = askPulumi<Config>(["config", "--json"]);
-    const images = config["pgs:images"]?.objectValue ?? {};
-    return new TenantsFile(
-      resolve(projectFolder, config["pgs:tenantsFile"]?.value ?? "tenants.yaml"),
-      Object.keys(images).flatMap((key) => (key === "proxy" ? [] : [Number(key)])),
-    );
+  constructor(private readonly config: Pick<StackConfig, "tenantsFile" | "versions">) {
+    this.path = config.tenantsFile;
   }
 
   /** @throws CommandError that lists what is wrong in the file */
   tenants(): Tenant[] {
-    return explained(() => readTenants(this.path, { versions: this.versions }));
+    return explained(() => readTenants(this.path, { versions: this.config.versions }));
   }
 
   tenant(id: string): Tenant {
@@ -47,25 +49,32 @@ export class TenantsFile {
     );
   }
 
-  /**
-   * Makes the edits, all or none: a file that would be wrong afterwards is left as it was.
-   * @returns the change as a diff; empty when there is none
-   */
-  edit(edits: Edit[]): string {
+  /** All of the edits or none. @throws CommandError when the file is wrong, or would be afterwards */
+  plan(edits: Edit[]): Change {
     const fromHere = relative("", this.path);
     const name = fromHere.startsWith("..") ? this.path : fromHere;
-    const before = readFileSync(this.path, "utf8");
+    const before = this.read();
     return explained(() => {
-      const options = { file: name, folder: dirname(this.path), versions: this.versions };
+      const options = { file: name, folder: dirname(this.path), versions: this.config.versions };
       parseTenants(before, options);
       const after = edits.reduce(edited, before);
-      parseTenants(after, options);
-      if (after === before) return "";
-      replaceFile(this.path, after);
-      return createTwoFilesPatch(name, name, before, after, "", "", { context: 2 })
-        .replace(/^=+\n/, "")
-        .trimEnd();
+      const tenants = parseTenants(after, options);
+      const diff = createTwoFilesPatch(name, name, before, after, "", "", { context: 2 });
+      return {
+        diff: after === before ? "" : diff.replace(/^=+\n/, "").trimEnd(),
+        tenants,
+        write: () => {
+          if (after === before) return;
+          if (this.read() !== before) throw new CommandError(`${name} was changed meanwhile: run this again`);
+          replaceFile(this.path, after);
+        },
+      };
     });
+  }
+
+  private read(): string {
+    this.tenants();
+    return readFileSync(this.path, "utf8");
   }
 }
 
@@ -79,9 +88,12 @@ function explained<T>(work: () => T): T {
   }
 }
 
-/** In one step, so that whoever reads the file, or is killed here, finds the old text or the new. */
+/**
+ * In one step, so that whoever reads the file, or is killed here, finds the old text or the new. What a killed
+ * run leaves, git ignores (.gitignore).
+ */
 function replaceFile(path: string, text: string): void {
-  const temporary = join(dirname(path), `.${process.pid}.tenants.yaml`);
+  const temporary = join(dirname(path), `.${randomBytes(4).toString("hex")}.tenants.yaml`);
   const file = openSync(temporary, "wx", statSync(path).mode);
   try {
     writeSync(file, text);

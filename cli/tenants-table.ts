@@ -1,70 +1,99 @@
-import { lookup } from "node:dns/promises";
+import type { TenantStatus } from "./tenant-status";
+import { coloured } from "./terminal";
 
-/** One entry of the stack's output `tenants`. */
-export interface TenantSummary {
-  host: string;
-  port: number;
-  database: string;
-  user: string;
-  access: boolean;
-  state: string;
-  version: number;
+interface Column {
+  title: string;
+  cell: (tenant: TenantStatus) => string;
+  /** By what is in the cell. */
+  colour?: (text: string) => string;
+  /** Numbers stand to the right. */
+  right?: boolean;
 }
 
-export type TenantSummaries = Record<string, TenantSummary>;
+const columns: Column[] = [
+  { title: "TENANT", cell: ({ id }) => id },
+  { title: "HOST", cell: ({ host }) => host },
+  {
+    title: "ACCESS",
+    cell: ({ access }) => (access ? "on" : "off"),
+    colour: (text) => (text.startsWith("off") ? coloured.faint(text) : text),
+  },
+  { title: "STATE", cell: ({ state }) => state, colour: stateColour },
+  {
+    title: "MEMORY",
+    cell: ({ memory }) => `${bytes(memory.used)}/${bytes(memory.limit)}`,
+    right: true,
+  },
+  { title: "CPU", cell: ({ cpu }) => `${cpu.used?.toFixed(2) ?? "-"}/${cpu.limit}`, right: true },
+  { title: "SIZE", cell: ({ size }) => bytes(size), right: true },
+  {
+    title: "CONNECTIONS",
+    cell: ({ connections, maxConnections }) => `${connections ?? "-"}/${maxConnections ?? "-"}`,
+    right: true,
+  },
+  { title: "UPTIME", cell: ({ uptime }) => duration(uptime), right: true },
+];
 
-/** The tenants in columns. */
-export function tenantsTable(tenants: TenantSummaries): string {
-  const heading = ["TENANT", "HOST", "PORT", "DATABASE", "ACCESS", "STATE"];
-  const rows = Object.entries(tenants).map(([id, tenant]) => [
-    id,
-    tenant.host,
-    String(tenant.port),
-    tenant.database,
-    tenant.access ? "on" : "off",
-    tenant.state,
-  ]);
-  const widths = heading.map((title, column) =>
-    Math.max(title.length, ...rows.map((row) => row[column]?.length ?? 0)),
-  );
-  return [heading, ...rows]
-    .map((row) =>
-      row
-        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-        .join("  ")
-        .trimEnd(),
-    )
-    .join("\n");
-}
+/** Which columns a narrow terminal does without, the first one first. */
+const dispensable = ["CPU", "UPTIME", "CONNECTIONS", "SIZE", "MEMORY", "HOST", "ACCESS"];
 
-/** How to log in to the first tenant that can be reached. */
-export async function loginHint(tenants: TenantSummaries): Promise<string> {
-  const reachable = Object.entries(tenants).find(([, tenant]) => tenant.access && tenant.state === "running");
-  if (!reachable) return "No tenant can be reached: none is running with access on.";
-  const [id, tenant] = reachable;
+/** The tenants in columns. @param width of the terminal, in characters; without one, all columns are there */
+export function tenantsTable(tenants: TenantStatus[], width = Number.POSITIVE_INFINITY): string {
+  const sized = columns.map((column) => ({
+    ...column,
+    width: Math.max(column.title.length, ...tenants.map((tenant) => column.cell(tenant).length)),
+  }));
+  const needed = (shown: typeof sized) => shown.reduce((sum, column) => sum + column.width + 2, -2);
+  let shown = sized;
+  for (const title of dispensable) {
+    if (needed(shown) <= width) break;
+    shown = shown.filter((column) => column.title !== title);
+  }
+  const pad = (text: string, column: (typeof sized)[number], last: boolean) =>
+    column.right ? text.padStart(column.width) : last ? text : text.padEnd(column.width);
+  const line = (cell: (column: (typeof sized)[number], last: boolean) => string) =>
+    shown.map((column, index) => cell(column, index === shown.length - 1)).join("  ");
   return [
-    `Connection string:  ./pgs url ${id}`,
-    `Log in:             PGPASSWORD=$(./pgs password ${id}) psql "${await conninfo(tenant)}"`,
+    line((column, last) => coloured.heading(pad(column.title, column, last))),
+    ...tenants.map((tenant) =>
+      line((column, last) => (column.colour ?? String)(pad(column.cell(tenant), column, last))),
+    ),
   ].join("\n");
 }
 
-/** libpq's keywords, with the address where the name does not resolve (yet). */
-async function conninfo(tenant: TenantSummary): Promise<string> {
-  const address = (await resolves(tenant.host)) ? "" : ` hostaddr=${dockerHostAddress()}`;
-  return `host=${tenant.host}${address} port=${tenant.port} dbname=${tenant.database} user=${tenant.user} sslmode=require`;
+function stateColour(text: string): string {
+  if (text.startsWith("running")) return coloured.good(text);
+  if (text.startsWith("stopped")) return coloured.faint(text);
+  return text.startsWith("starting") ? coloured.warning(text) : coloured.bad(text);
 }
 
-async function resolves(name: string): Promise<boolean> {
-  try {
-    await lookup(name);
-    return true;
-  } catch {
-    return false;
+/** 134217728 -> 128Mi, as tenants.yaml writes it. */
+function bytes(count: number | null): string {
+  if (count === null) return "-";
+  let value = count;
+  let unit = 0;
+  const units = ["B", "Ki", "Mi", "Gi", "Ti"];
+  while (value >= 1024 && unit < units.length - 1) {
+    value /= 1024;
+    unit++;
   }
+  return `${value < 10 && !Number.isInteger(value) ? value.toFixed(1) : Math.round(value)}${units[unit]}`;
 }
 
-/** Where the proxy's port is published, as far as DOCKER_HOST tells. */
-function dockerHostAddress(): string {
-  const host = /^(?:tcp|ssh):\/\/(?:[^@/]*@)?([^:/]+)/.exec(process.env.DOCKER_HOST ?? "")?.[1];
-  return host ?? "127.0.0.1";
+/** The two largest units: 3d4h, 5h12m, 3m20s. */
+function duration(seconds: number | null): string {
+  if (seconds === null) return "-";
+  const parts: [number, string][] = [
+    [Math.floor(seconds / 86400), "d"],
+    [Math.floor(seconds / 3600) % 24, "h"],
+    [Math.floor(seconds / 60) % 60, "m"],
+    [Math.floor(seconds) % 60, "s"],
+  ];
+  const first = parts.findIndex(([count]) => count > 0);
+  if (first < 0) return "0s";
+  return parts
+    .slice(first, first + 2)
+    .filter(([count]) => count > 0)
+    .map(([count, unit]) => `${count}${unit}`)
+    .join("");
 }

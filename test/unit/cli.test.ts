@@ -1,5 +1,11 @@
-import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { loginHint, type TenantSummary, tenantsTable } from "../../cli/tenants-table";
+import { describe, expect, it } from "vitest";
+import { conninfo, dockerHostAddress } from "../../cli/address";
+import { limitTo } from "../../cli/limited-up";
+import { loginHint } from "../../cli/login-hint";
+import type { TenantSummary } from "../../cli/stack";
+import { stateOf, type TenantStatus } from "../../cli/tenant-status";
+import { tenantsTable } from "../../cli/tenants-table";
+import { parseTenants } from "../../tenants";
 
 function tenant(fields: Partial<TenantSummary> = {}): TenantSummary {
   return {
@@ -10,74 +16,173 @@ function tenant(fields: Partial<TenantSummary> = {}): TenantSummary {
     access: true,
     state: "running",
     version: 18,
+    memory: 512 * 2 ** 20,
+    cpus: 1,
     ...fields,
   };
 }
 
+function status(fields: Partial<TenantStatus> = {}): TenantStatus {
+  return {
+    id: "acme",
+    host: "acme.pgs.example.com",
+    port: 5432,
+    version: 18,
+    access: true,
+    state: "running",
+    memory: { used: 84.2 * 2 ** 20, limit: 512 * 2 ** 20 },
+    cpu: { used: 0.034, limit: 1 },
+    size: 1.26 * 2 ** 30,
+    connections: 3,
+    maxConnections: 102,
+    uptime: 3 * 86400 + 4 * 3600 + 59,
+    ...fields,
+  };
+}
+
+const stopped = status({
+  id: "a-longer-id",
+  access: false,
+  state: "stopped",
+  memory: { used: null, limit: 2 ** 30 },
+  cpu: { used: null, limit: 0.5 },
+  size: null,
+  connections: null,
+  maxConnections: null,
+  uptime: null,
+});
+
 describe("the tenants' table", () => {
   it("has a line for each tenant, its columns as wide as what is in them", () => {
-    const table = tenantsTable({
-      acme: tenant({ host: "acme.pgs.example.com" }),
-      "a-tenant-with-a-long-id": tenant({ host: "b.x", port: 15432, database: "b", access: false }),
-      c: tenant({ host: "c.x", state: "stopped" }),
-    });
-    expect(table.split("\n")).toEqual([
-      "TENANT                   HOST                  PORT   DATABASE  ACCESS  STATE",
-      "acme                     acme.pgs.example.com  5432   acme      on      running",
-      "a-tenant-with-a-long-id  b.x                   15432  b         off     running",
-      "c                        c.x                   5432   acme      on      stopped",
+    expect(tenantsTable([status(), stopped]).split("\n")).toEqual([
+      "TENANT       HOST                  ACCESS  STATE        MEMORY     CPU   SIZE  CONNECTIONS  UPTIME",
+      "acme         acme.pgs.example.com  on      running  84Mi/512Mi  0.03/1  1.3Gi        3/102    3d4h",
+      "a-longer-id  acme.pgs.example.com  off     stopped       -/1Gi   -/0.5      -          -/-       -",
     ]);
   });
 
   it("is its heading when there is no tenant", () => {
-    expect(tenantsTable({})).toBe("TENANT  HOST  PORT  DATABASE  ACCESS  STATE");
+    expect(tenantsTable([])).toBe("TENANT  HOST  ACCESS  STATE  MEMORY  CPU  SIZE  CONNECTIONS  UPTIME");
+  });
+
+  it.each([
+    [90, "TENANT       HOST                  ACCESS  STATE        MEMORY   SIZE  CONNECTIONS  UPTIME"],
+    [70, "TENANT       HOST                  ACCESS  STATE        MEMORY   SIZE"],
+    [30, "TENANT       ACCESS  STATE"],
+    [10, "TENANT       STATE"],
+  ])("leaves out what a terminal of %d columns has no room for", (width, heading) => {
+    expect(tenantsTable([status(), stopped], width).split("\n")[0]).toBe(heading);
   });
 });
 
-describe("the hint how to log in", () => {
-  beforeEach(() => {
-    vi.stubEnv("DOCKER_HOST", undefined);
+describe("a tenant's state", () => {
+  const running = { state: "running" };
+  it.each([
+    [running, { State: "running", Status: "Up 2 hours (healthy)" }, true, "running"],
+    [running, { State: "running", Status: "Up 2 seconds (health: starting)" }, true, "running"],
+    [running, { State: "running", Status: "Up 2 seconds (health: starting)" }, false, "starting"],
+    [running, { State: "running", Status: "Up 2 hours (healthy)" }, false, "silent"],
+    [running, { State: "running", Status: "Up 2 hours (unhealthy)" }, true, "unhealthy"],
+    [running, { State: "exited", Status: "Exited (137) 2 hours ago" }, false, "exited"],
+    [running, undefined, false, "missing"],
+    [{ state: "stopped" }, undefined, false, "stopped"],
+    [{ state: "stopped" }, { State: "running", Status: "Up 2 hours" }, true, "running"],
+  ])("that should be %o with the container %o, answering %s, is %s", (summary, info, answers, state) => {
+    expect(stateOf(summary, info, answers)).toBe(state);
   });
-  afterEach(() => {
-    vi.unstubAllEnvs();
+});
+
+describe("an up for some tenants alone", () => {
+  const config = { domain: "pgs.test", port: 5432 };
+  const file = (text: string) => parseTenants(`tenants: ${text}`);
+  const applied = {
+    acme: tenant({ host: "acme.pgs.test" }),
+    globex: tenant({ host: "globex.pgs.test" }),
+  };
+  const target = (id: string) => ["--target", `urn:pulumi:*::pgs::pgs:index:PgTenant**::${id}`];
+
+  it("names the component and its children of each", () => {
+    expect(limitTo(["acme"], applied, file("{ acme: { memory: 1Gi }, globex: {} }"), config)).toEqual(
+      target("acme"),
+    );
+    expect(limitTo(["acme", "new"], applied, file("{ globex: {}, new: {} }"), config)).toEqual([
+      ...target("acme"),
+      ...target("new"),
+    ]);
   });
 
+  it.each([
+    ["there was no up yet", undefined, "{ acme: {}, globex: {} }", config],
+    ["the last up left no tenant", {}, "{ acme: {} }", config],
+    ["another tenant is not made yet", applied, "{ acme: {}, globex: {}, other: {} }", config],
+    ["another tenant is not removed yet", applied, "{ acme: {} }", config],
+    ["another tenant is changed", applied, "{ acme: {}, globex: { cpus: 2 } }", config],
+    ["the domain is changed", applied, "{ acme: {}, globex: {} }", { ...config, domain: "x.test" }],
+    ["the port is changed", applied, "{ acme: {}, globex: {} }", { ...config, port: 6432 }],
+    [
+      "no server of the version is left",
+      { acme: tenant({ host: "acme.pgs.test" }) },
+      "{ acme: { state: stopped } }",
+      config,
+    ],
+  ])("is a whole one when %s", (_, before, text, configured) => {
+    expect(limitTo(["acme"], before, file(text), configured)).toEqual([]);
+  });
+});
+
+describe("the address of the Docker host", () => {
+  it.each([
+    [undefined, "127.0.0.1"],
+    ["unix:///run/user/1000/docker.sock", "127.0.0.1"],
+    ["ssh://root@192.0.2.8", "192.0.2.8"],
+    ["ssh://root@192.0.2.9:22", "192.0.2.9"],
+    ["tcp://192.0.2.10/", "192.0.2.10"],
+    ["tcp://[2001:db8::7]:2376", "2001:db8::7"],
+    ["tcp://localhost:2375", expect.stringMatching(/^(127\.0\.0\.1|::1)$/)],
+    ["ssh://root@docker.invalid", undefined],
+  ])("%s is numeric: %s", async (host, address) => {
+    expect(await dockerHostAddress(host)).toEqual(address);
+  });
+});
+
+it("quotes what psql would take apart", () => {
+  expect(conninfo({ host: "a.b", sslrootcert: "/tmp/it's a \\/ca.pem" })).toBe(
+    "host=a.b sslrootcert='/tmp/it\\'s a \\\\/ca.pem'",
+  );
+});
+
+describe("the hint how to log in", () => {
   const unresolved = "acme.pgs.invalid";
+  const docker = "tcp://192.0.2.7:2376";
 
   it("takes the first tenant that can be reached", async () => {
-    const hint = await loginHint({
-      closed: tenant({ access: false }),
-      stopped: tenant({ state: "stopped" }),
-      open: tenant({ database: "open", port: 6432 }),
-      other: tenant({ database: "other" }),
-    });
+    const hint = await loginHint(
+      {
+        closed: tenant({ access: false }),
+        stopped: tenant({ state: "stopped" }),
+        open: tenant({ database: "open", port: 6432 }),
+        other: tenant({ database: "other" }),
+      },
+      docker,
+    );
     expect(hint.split("\n")).toEqual([
       "Connection string:  ./pgs url open",
       'Log in:             PGPASSWORD=$(./pgs password open) psql "host=localhost port=6432 dbname=open user=postgres sslmode=require"',
+      "or:                 ./pgs connect open",
     ]);
   });
 
   it("says so when no tenant can be reached", async () => {
     const none = "No tenant can be reached: none is running with access on.";
-    expect(await loginHint({})).toBe(none);
-    expect(await loginHint({ a: tenant({ access: false }), b: tenant({ state: "stopped" }) })).toBe(none);
+    expect(await loginHint({}, docker)).toBe(none);
+    const closed = { a: tenant({ access: false }), b: tenant({ state: "stopped" }) };
+    expect(await loginHint(closed, docker)).toBe(none);
   });
 
   it("has an address beside a name that does not resolve, and only then", async () => {
-    expect(await loginHint({ acme: tenant({ host: unresolved }) })).toContain(
-      `"host=${unresolved} hostaddr=127.0.0.1 port=5432 `,
+    expect(await loginHint({ acme: tenant({ host: unresolved }) }, docker)).toContain(
+      `"host=${unresolved} hostaddr=192.0.2.7 port=5432 `,
     );
-    expect(await loginHint({ acme: tenant() })).not.toContain("hostaddr");
-  });
-
-  it.each([
-    ["unix:///run/user/1000/docker.sock", "127.0.0.1"],
-    ["tcp://192.0.2.7:2376", "192.0.2.7"],
-    ["ssh://root@192.0.2.8", "192.0.2.8"],
-    ["ssh://root@192.0.2.9:22", "192.0.2.9"],
-    ["tcp://192.0.2.10/", "192.0.2.10"],
-  ])("has with the Docker host %s the address %s", async (host, address) => {
-    vi.stubEnv("DOCKER_HOST", host);
-    expect(await loginHint({ acme: tenant({ host: unresolved }) })).toContain(` hostaddr=${address} `);
+    expect(await loginHint({ acme: tenant() }, docker)).not.toContain("hostaddr");
   });
 });

@@ -1,0 +1,57 @@
+import type { Tenant } from "../tenants";
+import type { StackConfig, TenantSummaries, TenantSummary } from "./stack";
+
+/**
+ * What `pulumi up` is to be given so that it looks at these tenants alone: at ten tenants half the time, and
+ * nothing of the others is even read. Without arguments (a whole `up`) where a limited one would leave the stack
+ * otherwise than a whole one:
+ * - before the first `up`: proxy and certificate are not there yet;
+ * - when tenants.yaml or the configuration has other changes that are not applied: the stack's outputs come from
+ *   the program as a whole, and would tell of changes that did not happen;
+ * - when the first server of a PostgreSQL version starts, or the last one stops: its image is no tenant's own.
+ * @param applied the stack's output `tenants`, if there was an `up`
+ * @param wanted what tenants.yaml says now
+ */
+export function limitTo(
+  ids: string[],
+  applied: TenantSummaries | undefined,
+  wanted: Tenant[],
+  config: Pick<StackConfig, "domain" | "port">,
+): string[] {
+  if (!applied || Object.keys(applied).length === 0) return [];
+  const others = wanted.filter(({ id }) => !ids.includes(id));
+  const asApplied = others.every(({ id, ...tenant }) => {
+    const summary = applied[id];
+    return summary !== undefined && saysTheSame(tenant, summary);
+  });
+  const allWanted = Object.keys(applied).every(
+    (id) => ids.includes(id) || others.some((other) => other.id === id),
+  );
+  const asConfigured = Object.values(applied).every(
+    ({ host, port }) => host.endsWith(`.${config.domain}`) && port === config.port,
+  );
+  const sameImages = sameSet(runningVersions(Object.values(applied)), runningVersions(wanted));
+  if (!asApplied || !allWanted || !asConfigured || !sameImages) return [];
+  // The component and, by the wildcard in the type, its children: each bears the tenant's id. Naming the component
+  // alone with --target-dependents works neither for a tenant that is new nor with a refresh (Pulumi 3.259).
+  return ids.flatMap((id) => ["--target", `urn:pulumi:*::pgs::pgs:index:PgTenant**::${id}`]);
+}
+
+function saysTheSame(tenant: Omit<Tenant, "id">, summary: TenantSummary): boolean {
+  return (
+    tenant.access === summary.access &&
+    tenant.state === summary.state &&
+    tenant.version === summary.version &&
+    tenant.memory === summary.memory &&
+    tenant.cpus === summary.cpus &&
+    summary.host.startsWith(tenant.hostname)
+  );
+}
+
+function runningVersions(tenants: { state: string; version: number }[]): Set<number> {
+  return new Set(tenants.filter(({ state }) => state === "running").map(({ version }) => version));
+}
+
+function sameSet(one: Set<number>, other: Set<number>): boolean {
+  return one.size === other.size && [...one].every((item) => other.has(item));
+}

@@ -1,0 +1,17 @@
+/** Colours, where standard output is a terminal that has them: NO_COLOR and FORCE_COLOR are honoured. */
+const colours = process.stdout.isTTY === true && process.stdout.hasColors();
+
+const style = (code: number) => (text: string) => (colours && text ? `\x1b[${code}m${text}\x1b[0m` : text);
+
+export const coloured = {
+  good: style(32),
+  warning: style(33),
+  bad: style(31),
+  faint: style(2),
+  heading: style(1),
+
+  diff: (text: string) =>
+    text.replace(/^([-+@]).*$/gm, (line, sign) =>
+      sign === "+" ? coloured.good(line) : sign === "-" ? coloured.bad(line) : coloured.faint(line),
+    ),
+};
