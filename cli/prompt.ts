@@ -48,7 +48,7 @@ export async function confirm(question: string): Promise<void> {
 export async function readPassword(source: string | true): Promise<string> {
   if (source !== "-" && source !== true) {
     throw new CommandError(
-      "--password takes no password: it asks for one, or with - reads it from standard input",
+      "--password takes no password of its own: it is asked for, or with - read from standard input",
       2,
     );
   }
