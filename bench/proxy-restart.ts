@@ -1,8 +1,8 @@
-import { cpus, totalmem } from "node:os";
 import { Network } from "../provider/network";
 import { Checkout } from "../test/e2e/support/checkout";
 import { eventually, succeed } from "../test/e2e/support/command";
 import { inspect } from "../test/e2e/support/inside";
+import { machine, medianSeconds } from "./support";
 
 const counts = process.argv.length > 2 ? process.argv.slice(2).map(Number) : [50, 100, 200];
 const tries = 3;
@@ -22,10 +22,7 @@ async function main(): Promise<void> {
     await checkout.up();
     rows.push(["any", "shared", `${(await restart(checkout)).toFixed(1)} s`]);
   } finally {
-    const version = await succeed("docker", ["version", "--format", "{{.Server.Version}}"]);
-    console.log(
-      `${cpus().length} × ${cpus()[0]?.model.trim()}, ${Math.round(totalmem() / 2 ** 30)} GiB, Docker ${version.trim()}\n`,
-    );
+    console.log(`${await machine()}\n`);
     for (const [count = "", isolation = "", time = ""] of rows) {
       console.log(`${count.padStart(7)}   ${isolation.padEnd(9)}   ${time}`);
     }
@@ -50,15 +47,11 @@ async function removeNetwork(checkout: Checkout, id: string): Promise<void> {
 }
 
 /** Seconds from the command until a new connection works again. */
-async function restart(checkout: Checkout): Promise<number> {
-  const times: number[] = [];
-  for (let index = 0; index < tries; index++) {
-    const started = performance.now();
+function restart(checkout: Checkout): Promise<number> {
+  return medianSeconds(tries, async () => {
     await succeed("docker", ["restart", checkout.name("proxy")]);
     await eventually(120, () => checkout.query("t0", "SELECT 1").then(() => {}));
-    times.push((performance.now() - started) / 1000);
-  }
-  return times.sort((a, b) => a - b)[Math.floor(tries / 2)] ?? 0;
+  });
 }
 
 void main();

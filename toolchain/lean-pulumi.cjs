@@ -9,6 +9,7 @@ Module._load = function (request, parent, isMain) {
   if (!/[\\/]@pulumi[\\/]pulumi[\\/]/.test(parent?.filename ?? "")) return now();
   if (usedToSerializeFunctions.has(request)) return whenUsed(now);
   if (request === "./debuggable") return withoutTraces(now());
+  if (/^\.\.?\/resource$/.test(request)) return withoutPositions(now());
   return now();
 };
 
@@ -50,4 +51,13 @@ function withoutTraces(debuggable) {
   };
   debuggable.debuggablePromise.withoutTrace = true;
   return debuggable;
+}
+
+/**
+ * Each resource would carry its place in the source through the loader's code into the state: a quarter of the
+ * state file, which is written anew with every step of an `up`.
+ */
+function withoutPositions(resource) {
+  if (resource.Resource) resource.Resource.callsites = () => [];
+  return resource;
 }

@@ -1,0 +1,133 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Client } from "pg";
+import { stringify } from "yaml";
+import { type Checkout, freePort, runPrefix } from "../../test/e2e/support/checkout";
+import { eventually, run, succeed } from "../../test/e2e/support/command";
+import { ids, image, median, seconds, tenantsFile } from "../support";
+import { type Row, ratioOf } from "./row";
+
+const tries = 3;
+
+/** With 50 tenants there: one more, from the edit to its first login. */
+export async function oneMore(checkout: Checkout): Promise<Row[]> {
+  const ours: number[] = [];
+  for (let index = 0; index < tries; index++) {
+    ours.push(
+      await seconds(async () => {
+        const id = `more${index}`;
+        await succeed(join(checkout.folder, "pgs"), ["create", id, "--yes"], checkout.options());
+        checkout.forgetOutputs();
+        await checkout.query(id, "SELECT 1");
+      }),
+    );
+  }
+  checkout.write("tenants.yaml", tenantsFile(ids(50)));
+  await checkout.up();
+  const by = await withCompose();
+  const figure = "one tenant added to 50, to its first login";
+  if (by === undefined) {
+    const against = "docker-compose is not installed (Debian's package docker-compose)";
+    return [{ figure, measured: `${median(ours).toFixed(2)} s`, against, aim: "≤ 1.0" }];
+  }
+  return [
+    ratioOf(
+      figure,
+      median(ours),
+      { what: "a compose file and a Traefik file rewritten, docker-compose up", measured: by },
+      { atMost: 1 },
+    ),
+  ];
+}
+
+/** The same by hand: one compose file, one Traefik file. */
+async function withCompose(): Promise<number | undefined> {
+  if ((await run("docker-compose", ["version"]).catch(() => ({ code: 1 }))).code !== 0) return undefined;
+  const folder = mkdtempSync(join(tmpdir(), "pgs-compose-"));
+  const project = `${runPrefix}-compose`;
+  const port = await freePort();
+  const compose = (...args: string[]) =>
+    succeed("docker-compose", ["-p", project, "-f", join(folder, "compose.yml"), ...args], { timeout: 900 });
+  const apply = async (tenants: string[]) => {
+    writeFiles(folder, tenants, project, port);
+    await compose("up", "--detach", "--no-color");
+  };
+  try {
+    mkdirSync(join(folder, "dynamic"));
+    await apply(ids(50));
+    await eventually(300, () => logIn("t49", port));
+    const times: number[] = [];
+    for (let index = 0; index < tries; index++) {
+      const more = Array.from({ length: index + 1 }, (_, which) => `more${which}`);
+      times.push(
+        await seconds(async () => {
+          await apply([...ids(50), ...more]);
+          await eventually(300, () => logIn(`more${index}`, port));
+        }),
+      );
+    }
+    return median(times);
+  } finally {
+    await compose("down", "--volumes", "--timeout", "5").catch(() => {});
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function writeFiles(folder: string, tenants: string[], project: string, port: number): void {
+  const server = (id: string) => ({
+    image,
+    container_name: `${project}-${id}`,
+    environment: { POSTGRES_PASSWORD: "for this comparison", POSTGRES_DB: id },
+    volumes: [`${id}:/var/lib/postgresql`],
+    mem_limit: "256m",
+    cpus: 1,
+    restart: "unless-stopped",
+  });
+  const proxy = {
+    image: "traefik:v3.7.15",
+    container_name: `${project}-proxy`,
+    command: [
+      "--entryPoints.postgres.address=:5432/tcp",
+      "--providers.file.directory=/dynamic",
+      "--providers.file.watch=true",
+    ],
+    ports: [`${port}:5432`],
+    volumes: [`${join(folder, "dynamic")}:/dynamic:ro`],
+  };
+  const entries = <T>(of: (id: string) => T) => Object.fromEntries(tenants.map((id) => [id, of(id)]));
+  writeFileSync(
+    join(folder, "compose.yml"),
+    stringify({
+      version: "2.4",
+      services: { proxy, ...entries(server) },
+      volumes: entries(() => ({})),
+    }),
+  );
+  const routers = entries((id) => ({
+    entryPoints: ["postgres"],
+    rule: `HostSNI(\`${id}.pgs.localhost\`)`,
+    service: id,
+    tls: {},
+  }));
+  const services = entries((id) => ({
+    loadBalancer: { servers: [{ address: `${project}-${id}:5432` }] },
+  }));
+  writeFileSync(join(folder, "dynamic", "tenants.yml"), stringify({ tcp: { routers, services } }));
+}
+
+async function logIn(id: string, port: number): Promise<void> {
+  const client = new Client({
+    host: "127.0.0.1",
+    port,
+    user: "postgres",
+    password: "for this comparison",
+    database: id,
+    connectionTimeoutMillis: 2000,
+    ssl: { servername: `${id}.pgs.localhost`, rejectUnauthorized: false },
+  });
+  client.on("error", () => {});
+  await client.connect();
+  await client.query("SELECT 1");
+  await client.end();
+}

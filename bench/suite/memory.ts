@@ -1,0 +1,38 @@
+import { readFileSync } from "node:fs";
+import type { Checkout } from "../../test/e2e/support/checkout";
+import { runPrefix } from "../../test/e2e/support/checkout";
+import { succeed } from "../../test/e2e/support/command";
+import { dockerRun, ids, median } from "../support";
+import type { Row } from "./row";
+
+/** Proportional set size of an idle tenant, all processes of its container; PostgreSQL alone has its defaults. */
+export async function idleMemory(checkout: Checkout): Promise<Row[]> {
+  const name = `${runPrefix}-plain-idle`;
+  await dockerRun(name);
+  const alone = await pss(name);
+  const tenants: number[] = [];
+  for (const id of ids(10)) tenants.push(await pss(checkout.name(id)));
+  const ratio = median(tenants) / alone;
+  await succeed("docker", ["rm", "--force", "--volumes", name]);
+  return [
+    {
+      figure: "memory of an idle tenant (PSS of its container's processes, median of 10)",
+      measured: `${median(tenants).toFixed(1)} MiB`,
+      against: `PostgreSQL alone with its defaults: ${alone.toFixed(1)} MiB`,
+      ratio,
+      aim: "≤ 1.2",
+      met: ratio <= 1.2,
+    },
+  ];
+}
+
+/** MiB. */
+async function pss(container: string): Promise<number> {
+  const processes = await succeed("docker", ["top", container, "-o", "pid"]);
+  const pids = processes.trim().split("\n").slice(1);
+  const kib = pids.map((pid) => {
+    const [, size] = /^Pss: +(\d+) kB$/m.exec(readFileSync(`/proc/${pid.trim()}/smaps_rollup`, "utf8")) ?? [];
+    return Number(size);
+  });
+  return kib.reduce((sum, one) => sum + one, 0) / 1024;
+}
