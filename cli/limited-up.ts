@@ -20,8 +20,8 @@ export function limitTo(
 ): string[] {
   if (!applied || Object.keys(applied).length === 0) return [];
   const others = wanted.filter(({ id }) => !ids.includes(id));
-  const asApplied = others.every(({ id, ...tenant }) => {
-    const summary = applied[id];
+  const asApplied = others.every((tenant) => {
+    const summary = applied[tenant.id];
     return summary !== undefined && saysTheSame(tenant, summary);
   });
   const allWanted = Object.keys(applied).every(
@@ -37,14 +37,15 @@ export function limitTo(
   return ids.flatMap((id) => ["--target", `urn:pulumi:*::pgs::pgs:index:PgTenant**::${id}`]);
 }
 
-function saysTheSame(tenant: Omit<Tenant, "id">, summary: TenantSummary): boolean {
+function saysTheSame(tenant: Tenant, summary: TenantSummary): boolean {
   return (
     tenant.access === summary.access &&
     tenant.state === summary.state &&
     tenant.version === summary.version &&
     tenant.memory === summary.memory &&
     tenant.cpus === summary.cpus &&
-    summary.host.startsWith(tenant.hostname)
+    // Without a hostname of its own it is the id, with or without random characters behind it.
+    summary.host.startsWith(tenant.hostname ?? tenant.id)
   );
 }
 

@@ -117,6 +117,7 @@ describe("an up for some tenants alone", () => {
     ["another tenant is not made yet", applied, "{ acme: {}, globex: {}, other: {} }", config],
     ["another tenant is not removed yet", applied, "{ acme: {} }", config],
     ["another tenant is changed", applied, "{ acme: {}, globex: { cpus: 2 } }", config],
+    ["another tenant is renamed", applied, "{ acme: {}, globex: { hostname: other } }", config],
     ["the domain is changed", applied, "{ acme: {}, globex: {} }", { ...config, domain: "x.test" }],
     ["the port is changed", applied, "{ acme: {}, globex: {} }", { ...config, port: 6432 }],
     [
