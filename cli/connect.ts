@@ -7,7 +7,7 @@ import * as tar from "tar-stream";
 import { connectionParameters, conninfo } from "./address";
 import { engine } from "./engine";
 import { CommandError, runOnTerminal } from "./pulumi";
-import { requiredOutputs, type StackConfig, stackConfig, type TenantSummary, tenantOf } from "./stack";
+import { caOf, requiredOutputs, type StackConfig, stackConfig, type TenantSummary, tenantOf } from "./stack";
 
 /**
  * psql with the tenant's settings, on this terminal: through the proxy, as the tenant's own clients come. With the
@@ -26,7 +26,7 @@ export async function connect(id: string, psqlArgs: string[]): Promise<number> {
   }
   const secrets = {
     pgpass: passwordFile(new URL(tenantOf(outputs.connectionStrings, id)).password),
-    ca: outputs.caCertificate,
+    ca: caOf(tenant, outputs, config),
   };
   const psql = findProgram("psql");
   return psql

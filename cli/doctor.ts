@@ -3,7 +3,7 @@ import type Docker from "dockerode";
 import { dockerHostAddress, resolve } from "./address";
 import { containersOf, engine, engineName, forEach } from "./engine";
 import { CommandError, quietly } from "./pulumi";
-import { requiredOutputs, type StackConfig, type StackOutputs, stackConfig } from "./stack";
+import { caOf, requiredOutputs, type StackConfig, type StackOutputs, stackConfig } from "./stack";
 import { type Knock, knock, login, type Target } from "./tenant-probe";
 import { stateOf } from "./tenant-status";
 import { coloured } from "./terminal";
@@ -115,7 +115,7 @@ async function engineAndTenants(config: StackConfig, outputs: StackOutputs): Pro
   }
   const address = await dockerHostAddress(config.dockerHost);
   const looks = await forEach(Object.keys(outputs.tenants), atOnce, (id) =>
-    look(id, outputs, containers.get(`${config.prefix}-${id}`), address),
+    look(id, config, outputs, containers.get(`${config.prefix}-${id}`), address),
   );
   return [
     { check: "engine", level: "good", message: `Docker ${version} at ${engineName(config.dockerHost)}` },
@@ -124,7 +124,7 @@ async function engineAndTenants(config: StackConfig, outputs: StackOutputs): Pro
     ...names(looks),
     ...ports(looks),
     ...summed("route", looks, routeFinding, () => ""),
-    ...certificates(looks, outputs.caCertificate !== null),
+    ...certificates(looks),
     ...summed("login", looks, loginFinding, ({ login }) =>
       login && "milliseconds" in login ? `${login.milliseconds} ms` : "",
     ),
@@ -147,6 +147,8 @@ interface Look {
   port: number;
   /** Whether clients are to be let in. */
   open: boolean;
+  /** Whether the stack's own CA vouches for it. */
+  ownCa: boolean;
   /** Whether its server is to run. */
   wanted: boolean;
   state: string;
@@ -160,10 +162,12 @@ interface Look {
 
 async function look(
   id: string,
-  { tenants, connectionStrings, caCertificate }: StackOutputs,
+  config: StackConfig,
+  outputs: StackOutputs,
   info: Docker.ContainerInfo | undefined,
   dockerAddress: string | undefined,
 ): Promise<Look> {
+  const { tenants, connectionStrings } = outputs;
   const tenant = tenants[id] as StackOutputs["tenants"][string];
   const resolved = await resolve(tenant.host);
   // The proxy listens on IPv4 only.
@@ -175,6 +179,7 @@ async function look(
     host: tenant.host,
     port: tenant.port,
     open,
+    ownCa: true,
     wanted,
     state: stateOf(tenant, info, true),
     status: info?.Status ?? "",
@@ -182,7 +187,9 @@ async function look(
     address,
   };
   if (!address) return found;
-  const target: Target = { address, port: tenant.port, host: tenant.host, ca: caCertificate };
+  const ca = caOf(tenant, outputs, config);
+  found.ownCa = ca !== null;
+  const target: Target = { address, port: tenant.port, host: tenant.host, ca };
   found.knock = await knock(target, tenant.user);
   // Without a server behind it, a login could only repeat that there is none.
   if (open && found.state === "running" && found.knock.answered) {
@@ -314,7 +321,7 @@ function routeFinding({ id, open, state, knock }: Look): Judged {
 }
 
 /** One finding for each certificate that is served, and one for each tenant that it does not cover. */
-function certificates(looks: Look[], ownCa: boolean): Finding[] {
+function certificates(looks: Look[]): Finding[] {
   const check = "certificate";
   const served = new Map<string, { certificate: PeerCertificate; untrusted?: string; looks: Look[] }>();
   for (const one of looks) {
@@ -324,13 +331,10 @@ function certificates(looks: Look[], ownCa: boolean): Finding[] {
     if (known) known.looks.push(one);
     else served.set(certificate.fingerprint256, { certificate, untrusted, looks: [one] });
   }
-  const renew = ownCa
-    ? "./pgs up renews it"
-    : "put a renewed one at pgs:certificate, then ./pgs up (docs/certificates.md)";
   const unknown = looks
     .filter((one) => one.knock?.unknownName)
     .map(
-      ({ id, host }): Finding => ({
+      ({ id, host, ownCa }): Finding => ({
         check,
         level: "problem",
         tenant: id,
@@ -340,6 +344,10 @@ function certificates(looks: Look[], ownCa: boolean): Finding[] {
     );
   const judged = [...served.values()].flatMap(({ certificate, untrusted, looks }) => {
     const findings: Finding[] = [];
+    const ownCa = looks.some((one) => one.ownCa);
+    const renew = ownCa
+      ? "./pgs up renews it"
+      : "put a renewed one at pgs:certificate, then ./pgs up (docs/certificates.md)";
     const until = certificate.valid_to;
     const days = Math.floor((Date.parse(until) - Date.now()) / 86_400_000);
     const what = `${certificate.subjectaltname ?? certificate.subject?.CN}, by ${certificate.issuer?.CN ?? certificate.issuer?.O}`;

@@ -16,13 +16,13 @@ export function limitTo(
   ids: string[],
   applied: TenantSummaries | undefined,
   wanted: Tenant[],
-  config: Pick<StackConfig, "domain" | "port">,
+  config: Pick<StackConfig, "domain" | "port" | "hostnameSuffix">,
 ): string[] {
   if (!applied || Object.keys(applied).length === 0) return [];
   const others = wanted.filter(({ id }) => !ids.includes(id));
   const asApplied = others.every((tenant) => {
     const summary = applied[tenant.id];
-    return summary !== undefined && saysTheSame(tenant, summary);
+    return summary !== undefined && saysTheSame(tenant, summary, config);
   });
   const allWanted = Object.keys(applied).every(
     (id) => ids.includes(id) || others.some((other) => other.id === id),
@@ -37,15 +37,24 @@ export function limitTo(
   return ids.flatMap((id) => ["--target", `urn:pulumi:*::pgs::pgs:index:PgTenant**::${id}`]);
 }
 
-function saysTheSame(tenant: Tenant, summary: TenantSummary): boolean {
+function saysTheSame(
+  tenant: Tenant,
+  summary: TenantSummary,
+  { domain, hostnameSuffix }: Pick<StackConfig, "domain" | "hostnameSuffix">,
+): boolean {
+  const label = summary.host.slice(0, -domain.length - 1);
+  const sameHost =
+    tenant.hostname !== undefined || hostnameSuffix === "none"
+      ? label === (tenant.hostname ?? tenant.id)
+      : /^-[a-z0-9]{6}$/.test(label.slice(tenant.id.length)) && label.startsWith(tenant.id);
   return (
+    sameHost &&
     tenant.access === summary.access &&
     tenant.state === summary.state &&
+    tenant.tls === summary.tls &&
     tenant.version === summary.version &&
     tenant.memory === summary.memory &&
-    tenant.cpus === summary.cpus &&
-    // Without a hostname of its own it is the id, with or without random characters behind it.
-    summary.host.startsWith(tenant.hostname ?? tenant.id)
+    tenant.cpus === summary.cpus
   );
 }
 

@@ -9,6 +9,8 @@ export interface TenantSummary {
   user: string;
   access: boolean;
   state: string;
+  /** Whether TLS ends at the proxy (`terminate`) or at the server (`passthrough`). */
+  tls: string;
   version: number;
   /** Hard limit in bytes. */
   memory: number;
@@ -21,7 +23,7 @@ export type TenantSummaries = Record<string, TenantSummary>;
 /** What the last `up` left as the stack's outputs. */
 export interface StackOutputs {
   tenants: TenantSummaries;
-  /** PEM; null with a certificate of the operator's own. */
+  /** PEM of the stack's own CA; null when clients meet no certificate that it signed. */
   caCertificate: string | null;
   /** By tenant id, with the password: only when secrets were asked for. */
   connectionStrings: Record<string, string>;
@@ -31,8 +33,12 @@ export interface StackOutputs {
 export interface StackConfig {
   domain: string;
   port: number;
+  /** `none`, or `random` characters behind the hostnames that follow from the ids. */
+  hostnameSuffix: string;
   /** Names of containers, volumes and networks start with it. */
   prefix: string;
+  /** Whether the proxy shows a certificate of the operator's own. */
+  operatorsCertificate: boolean;
   /** Absolute. */
   tenantsFile: string;
   /** PostgreSQL major versions that have an image. */
@@ -48,7 +54,9 @@ export async function stackConfig(): Promise<StackConfig> {
   return {
     domain: value("domain", "pgs.localhost"),
     port: Number(value("port", "5432")),
+    hostnameSuffix: value("hostnameSuffix", "none"),
     prefix: value("prefix", "pgs"),
+    operatorsCertificate: config["pgs:certificate"] !== undefined,
     tenantsFile: resolve(projectFolder, value("tenantsFile", "tenants.yaml")),
     versions: Object.keys(config["pgs:images"]?.objectValue ?? {}).flatMap((key) =>
       key === "proxy" ? [] : [Number(key)],
@@ -70,6 +78,15 @@ export async function requiredOutputs(options: { secrets?: boolean } = {}): Prom
   const outputs = await stackOutputs(options);
   if (outputs) return outputs;
   throw new CommandError("the stack has no tenants yet: ./pgs up makes them");
+}
+
+/** PEM of the CA that clients of a tenant verify with; null when it is not the stack's own. */
+export function caOf(
+  tenant: TenantSummary,
+  { caCertificate }: StackOutputs,
+  { operatorsCertificate }: StackConfig,
+): string | null {
+  return operatorsCertificate && tenant.tls !== "passthrough" ? null : caCertificate;
 }
 
 /** One tenant of the stack. @throws CommandError that lists those that there are */

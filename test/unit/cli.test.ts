@@ -15,6 +15,7 @@ function tenant(fields: Partial<TenantSummary> = {}): TenantSummary {
     user: "postgres",
     access: true,
     state: "running",
+    tls: "terminate",
     version: 18,
     memory: 512 * 2 ** 20,
     cpus: 1,
@@ -93,7 +94,7 @@ describe("a tenant's state", () => {
 });
 
 describe("an up for some tenants alone", () => {
-  const config = { domain: "pgs.test", port: 5432 };
+  const config = { domain: "pgs.test", port: 5432, hostnameSuffix: "none" };
   const file = (text: string) => parseTenants(`tenants: ${text}`);
   const applied = {
     acme: tenant({ host: "acme.pgs.test" }),
@@ -111,6 +112,16 @@ describe("an up for some tenants alone", () => {
     ]);
   });
 
+  it("knows hostnames with a random suffix", () => {
+    const suffixed = {
+      acme: tenant({ host: "acme-3f9c1a.pgs.test" }),
+      globex: tenant({ host: "globex-aaaaaa.pgs.test" }),
+    };
+    const random = { ...config, hostnameSuffix: "random" };
+    expect(limitTo(["acme"], suffixed, file("{ acme: {}, globex: {} }"), random)).toEqual(target("acme"));
+    expect(limitTo(["acme"], suffixed, file("{ acme: {}, globex: {} }"), config)).toEqual([]);
+  });
+
   it.each([
     ["there was no up yet", undefined, "{ acme: {}, globex: {} }", config],
     ["the last up left no tenant", {}, "{ acme: {} }", config],
@@ -118,6 +129,8 @@ describe("an up for some tenants alone", () => {
     ["another tenant is not removed yet", applied, "{ acme: {} }", config],
     ["another tenant is changed", applied, "{ acme: {}, globex: { cpus: 2 } }", config],
     ["another tenant is renamed", applied, "{ acme: {}, globex: { hostname: other } }", config],
+    ["another tenant's TLS is changed", applied, "{ acme: {}, globex: { tls: passthrough } }", config],
+    ["hostnames get a suffix", applied, "{ acme: {}, globex: {} }", { ...config, hostnameSuffix: "random" }],
     ["the domain is changed", applied, "{ acme: {}, globex: {} }", { ...config, domain: "x.test" }],
     ["the port is changed", applied, "{ acme: {}, globex: {} }", { ...config, port: 6432 }],
     [
