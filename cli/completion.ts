@@ -26,11 +26,14 @@ Examples:
   ./pgs completion fish | source`,
     )
     .action(async (shell: string) => {
-      const write = shells[shell];
-      if (!write) throw new CommandError(`completion is for bash, zsh or fish, got ${shell}`, 2);
-      const { tenantsFile } = await stackConfig();
-      console.log(write([...byBash, ...program.commands.map(wordsOf)], tenantIds(tenantsFile)));
+      if (!(shell in shells)) throw new CommandError(`completion is for bash, zsh or fish, got ${shell}`, 2);
+      console.log(completionScript(shell, program.commands, (await stackConfig()).tenantsFile));
     });
+}
+
+/** A script that the shell sources. */
+export function completionScript(shell: string, commands: readonly Command[], tenantsFile: string): string {
+  return shells[shell]?.([...byBash, ...commands.map(wordsOf)], tenantIds(tenantsFile)) ?? "";
 }
 
 /** What ./pgs does without this program. */

@@ -28,9 +28,10 @@ const renewalDays = 14;
 /** Looks at everything that a login needs, and prints it. @returns whether all is well */
 export async function doctor(options: { json?: boolean; quick?: boolean }): Promise<boolean> {
   const [config, outputs] = await Promise.all([stackConfig(), requiredOutputs({ secrets: true })]);
-  const findings = (await Promise.all([options.quick ? [] : drift(), engineAndTenants(config, outputs)]))
-    .flat()
-    .map((finding) => ({ ...finding, message: printable(finding.message) }));
+  const findings = (await lookAround(config, outputs, options)).map((finding) => ({
+    ...finding,
+    message: printable(finding.message),
+  }));
   const ordered = order.flatMap((check) => findings.filter((finding) => finding.check === check));
   console.log(options.json ? JSON.stringify(ordered, undefined, 2) : ordered.map(asText).join("\n"));
   return !findings.some(({ level }) => level === "problem");
@@ -65,7 +66,13 @@ function printable(text: string): string {
 }
 
 /** Whether a plain `up` would change something. */
-async function drift(): Promise<Finding[]> {
+async function drift(containers: Docker.ContainerInfo[]): Promise<Finding[]> {
+  // The Docker provider removes a stopped container that should run when it only reads it: with it would go
+  // the log that says why it stopped.
+  if (containers.some(({ State }) => State === "exited" || State === "dead")) {
+    const message = "not looked for: a preview would remove the stopped container, and its log with it";
+    return [{ check: "drift", level: "note", message }];
+  }
   const { code, stdout, stderr } = await quietly(["preview", "--json"]);
   const check = "drift";
   type Preview = {
@@ -99,7 +106,11 @@ async function drift(): Promise<Finding[]> {
   ];
 }
 
-async function engineAndTenants(config: StackConfig, outputs: StackOutputs): Promise<Finding[]> {
+async function lookAround(
+  config: StackConfig,
+  outputs: StackOutputs,
+  options: { quick?: boolean },
+): Promise<Finding[]> {
   const docker = engine(config.dockerHost);
   let containers: Map<string, Docker.ContainerInfo>;
   let version: string;
@@ -114,9 +125,12 @@ async function engineAndTenants(config: StackConfig, outputs: StackOutputs): Pro
     return [{ check: "engine", level: "problem", message: error.message, advice }];
   }
   const address = await dockerHostAddress(config.dockerHost);
-  const looks = await forEach(Object.keys(outputs.tenants), atOnce, (id) =>
-    look(id, config, outputs, containers.get(`${config.prefix}-${id}`), address),
-  );
+  const [looks, differences] = await Promise.all([
+    forEach(Object.keys(outputs.tenants), atOnce, (id) =>
+      look(id, config, outputs, containers.get(`${config.prefix}-${id}`), address),
+    ),
+    options.quick ? [] : drift([...containers.values()]),
+  ]);
   return [
     { check: "engine", level: "good", message: `Docker ${version} at ${engineName(config.dockerHost)}` },
     proxyFinding(containers.get(`${config.prefix}-proxy`), config),
@@ -128,6 +142,7 @@ async function engineAndTenants(config: StackConfig, outputs: StackOutputs): Pro
     ...summed("login", looks, loginFinding, ({ login }) =>
       login && "milliseconds" in login ? `${login.milliseconds} ms` : "",
     ),
+    ...differences,
   ];
 }
 

@@ -28,7 +28,7 @@ export async function runOnTerminal(
   env: NodeJS.ProcessEnv = process.env,
 ): Promise<number> {
   const child = spawn(command, args, {
-    cwd: command === "pulumi" ? projectFolder : undefined,
+    cwd: command === "pulumi" ? projectFolder : process.env.PGS_CALLED_FROM,
     env,
     stdio: "inherit",
   });

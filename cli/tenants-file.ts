@@ -61,7 +61,7 @@ export class TenantsFile {
       const tenants = parseTenants(after, options);
       const diff = createTwoFilesPatch(name, name, before, after, "", "", { context: 2 });
       return {
-        diff: after === before ? "" : diff.replace(/^=+\n/, "").trimEnd(),
+        diff: after === before ? "" : diff.slice(diff.indexOf("--- ")).trimEnd(),
         tenants,
         write: () => {
           if (after === before) return;
