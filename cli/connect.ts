@@ -46,9 +46,11 @@ function passwordFile(encoded: string): string {
   return `*:*:*:*:${decodeURIComponent(encoded).replace(/[\\:]/g, "\\$&")}\n`;
 }
 
-/** With a certificate of the operator's own, clients decide what they trust: libpq's default verifies nothing. */
+/** Of a certificate of the operator's own only the operator knows who vouches for it: libpq's variables say so. */
 function tlsParameters(ca: string | null, caFile: string): Record<string, string> {
-  return ca ? { sslmode: "verify-full", sslrootcert: caFile } : { sslmode: "require" };
+  if (ca) return { sslmode: "verify-full", sslrootcert: caFile };
+  const { PGSSLMODE: sslmode = "require", PGSSLROOTCERT: sslrootcert } = process.env;
+  return { sslmode, ...(sslrootcert && { sslrootcert }) };
 }
 
 async function runHere(
@@ -108,7 +110,8 @@ async function runInContainer(
     port: "5432",
     dbname: tenant.database,
     user: tenant.user,
-    ...tlsParameters(ca, inside.ca),
+    // A file that a variable names would not be in the container.
+    ...(ca ? tlsParameters(ca, inside.ca) : { sslmode: "require" }),
     passfile: inside.pgpass,
   });
   const terminal = process.stdin.isTTY === true && process.stdout.isTTY === true;

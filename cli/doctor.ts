@@ -206,8 +206,8 @@ async function look(
   found.ownCa = ca !== null;
   const target: Target = { address, port: tenant.port, host: tenant.host, ca };
   found.knock = await knock(target, tenant.user);
-  // Without a server behind it, a login could only repeat that there is none.
-  if (open && found.state === "running" && found.knock.answered) {
+  // Without a server behind it, or with a wrong certificate, a login could only repeat that.
+  if (open && found.state === "running" && found.knock.answered && !found.knock.untrusted) {
     const password = decodeURIComponent(new URL(connectionStrings[id] ?? "").password);
     found.login = await login(target, { user: tenant.user, database: tenant.database, password });
   }
@@ -398,7 +398,8 @@ function certificates(looks: Look[]): Finding[] {
               check,
               level: "note",
               message: `this machine does not trust its issuer (${untrusted}; ${what})`,
-              advice: "clients that verify need that CA as sslrootcert",
+              advice:
+                "clients that verify need that CA as sslrootcert; NODE_EXTRA_CA_CERTS=FILE ./pgs doctor also tries the logins",
             },
       );
     }
