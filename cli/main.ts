@@ -1,8 +1,10 @@
+import { resolve } from "node:path";
 import { Command, CommanderError } from "commander";
 import { addCompletionCommand } from "./completion";
 import { connect } from "./connect";
 import { doctor } from "./doctor";
 import { addEditingCommands } from "./editing-commands";
+import { importCompose } from "./import";
 import { loginHint } from "./login-hint";
 import { logs } from "./logs";
 import { CommandError, ensureStack, runPulumi } from "./pulumi";
@@ -124,6 +126,18 @@ program
   .action(async (options: { json?: boolean; quick?: boolean }) => {
     process.exitCode = (await doctor(options)) ? 0 : 1;
   });
+
+program
+  .command("import")
+  .description("take the servers of a compose file over as tenants, data in place")
+  .argument("<compose-file>")
+  .option("--dry-run", "only say what would be done")
+  .option("--no-up", "leave the up for later")
+  .option("-y, --yes", "do not ask")
+  .addHelpText("after", examples("./pgs import ../old/docker-compose.yml --dry-run"))
+  .action((file: string, options) =>
+    importCompose(resolve(process.env.PGS_CALLED_FROM ?? "", file), options),
+  );
 
 addEditingCommands(program);
 addCompletionCommand(program);

@@ -120,7 +120,8 @@ export class PgTenant extends pulumi.ComponentResource {
     return new docker.Volume(
       name,
       {
-        name: `${prefix}-${tenant.id}`,
+        // One that exists is taken up as it is.
+        name: tenant.volume ?? `${prefix}-${tenant.id}`,
         // The label of a volume that exists stays as it is, also when an entry takes the volume up again.
         labels: [{ label: "pgs.version", value: String(tenant.version) }],
       },
@@ -177,8 +178,13 @@ export class PgTenant extends pulumi.ComponentResource {
         // Engines before 23.0.11 and 25.0.4 would ask the host's own resolver for names outside: a way out.
         dns: ["0.0.0.0"],
         dnsOpts: ["timeout:1", "attempts:1"],
-        volumes: [{ volumeName: volume.name, containerPath: "/var/lib/postgresql" }],
-        entrypoints: ["sh", "-c", startServer, "sh"],
+        volumes: [
+          {
+            volumeName: volume.name.apply((present) => adopted(tenant, present)),
+            containerPath: "/var/lib/postgresql",
+          },
+        ],
+        entrypoints: ["sh", "-c", tenant.volume ? startOnAdopted : startServer, "sh"],
         command: ["postgres"],
         // The image insists on a password for a new data directory: one that nobody can know. The real one
         // is set on the running server, so that no secret is part of a container.
@@ -275,6 +281,28 @@ const startServer = `
   if [ -e "$note" ]; then rm -rf "$PGDATA"; fi
   if [ ! -s "$PGDATA/PG_VERSION" ]; then mkdir -p "$(dirname "$note")"; : >"$note"; fi
   exec docker-entrypoint.sh "$@"`;
+
+/**
+ * The server that made an adopted volume's data knows nothing of that lock. A note in the volume says that the
+ * check was passed once: from then on what a crash leaves is this server's own.
+ */
+const startOnAdopted = `
+  note=/var/lib/postgresql/.pgs-adopted
+  if [ ! -e "$note" ]; then
+    if [ -e "$PGDATA/postmaster.pid" ] || [ ! -s "$PGDATA/PG_VERSION" ]; then
+      echo "the volume's data is in use by another server, was not stopped cleanly, or is not in $PGDATA" >&2
+      exit 1
+    fi
+    : >"$note" && sync "$note"
+  fi${startServer}`;
+
+/** What an entry says of its volume counts when the tenant is made: later it would leave the data behind. */
+function adopted(tenant: Tenant, name: string): string {
+  if (tenant.volume === undefined || tenant.volume === name) return name;
+  throw new pulumi.RunError(
+    `${positionOf(tenant, "volume")}: tenants.${tenant.id}.volume: the tenant's data is in the volume ${name}, and an edit cannot change that; write volume: ${name}, or leave it out`,
+  );
+}
 
 function containerName({ prefix, tenant }: PgTenantArgs): string {
   return `${prefix}-${tenant.id}`;

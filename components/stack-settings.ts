@@ -3,7 +3,7 @@ import { isIPv4 } from "node:net";
 import { join } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import { parse } from "yaml";
-import { readTenants, type Tenant, TenantsFileError } from "../tenants";
+import { positionOf, readTenants, type Tenant, TenantsFileError } from "../tenants";
 
 /** The stack's configuration; Pulumi.yaml says what each key is, with its default. */
 export interface StackSettings {
@@ -121,11 +121,24 @@ function declaredImages(): Record<string, string> {
 /** The tenants of the stack. @throws pulumi.RunError that lists all that is wrong in the file */
 export function readTenantEntries(settings: StackSettings): Tenant[] {
   try {
-    return readTenants(settings.tenantsFile, { versions: [...settings.postgresImages.keys()] });
+    const entries = readTenants(settings.tenantsFile, { versions: [...settings.postgresImages.keys()] });
+    refuseOwnVolumes(entries, settings);
+    return entries;
   } catch (error) {
     if (error instanceof TenantsFileError) throw new pulumi.RunError(error.message);
     throw error;
   }
+}
+
+/** A volume of the stack's own is some other tenant's, or the proxy's. */
+function refuseOwnVolumes(entries: Tenant[], { prefix }: StackSettings): void {
+  const problems = entries
+    .filter(({ id, volume }) => volume?.startsWith(`${prefix}-`) && volume !== `${prefix}-${id}`)
+    .map(
+      (tenant) =>
+        `${positionOf(tenant, "volume")}: tenants.${tenant.id}.volume: names that start with ${prefix}- are those of the stack's own volumes, got ${tenant.volume}`,
+    );
+  if (problems.length > 0) throw new pulumi.RunError(problems.join("\n"));
 }
 
 function isDomain(text: string): boolean {

@@ -2,7 +2,7 @@ import { normalize } from "node:path";
 import type { z } from "zod";
 import { memoryBytes, memoryPattern } from "./memory";
 import { settingNames, settingProblem, sizeInBytes } from "./postgres-settings";
-import { formatKey, formatPath, type Problem } from "./problems";
+import { formatKey, formatPath, type Problem, show } from "./problems";
 import { builtInDefaults, settingName, settingText, settingValue, type tenantsFileSchema } from "./schema";
 import { largestSharedBuffers } from "./sizing";
 import { nearest } from "./suggest";
@@ -20,6 +20,8 @@ export function findProblems(yaml: YamlData, schema: Schema, versions: readonly 
     ...schemaProblems(yaml, schema),
     ...repeatedInitScripts(yaml, tenants),
     ...sharedHostnames(yaml, tenants),
+    ...sharedVolumes(yaml, tenants),
+    ...deletedVolumes(yaml, tenants),
     ...unavailableDefaultVersion(yaml, tenants, versions),
     ...settingProblems(yaml, tenants),
   ];
@@ -91,6 +93,42 @@ function sharedHostnames(yaml: YamlData, tenants: [string, TenantEntry][]): Prob
         ...(written ? yaml.valuePosition(path) : yaml.keyPosition(["tenants", id])),
         path: formatPath(path),
         message: `the hostname ${formatKey(hostname)} is that of ${formatPath(["tenants", owner])} (line ${line}) already; each tenant needs its own`,
+      },
+    ];
+  });
+}
+
+/** Two servers on one volume would destroy its data. */
+function sharedVolumes(yaml: YamlData, tenants: [string, TenantEntry][]): Problem[] {
+  const owners = new Map<unknown, string>();
+  return tenants.flatMap(([id, { volume }]) => {
+    if (typeof volume !== "string") return [];
+    const owner = owners.get(volume);
+    if (owner === undefined) {
+      owners.set(volume, id);
+      return [];
+    }
+    const path = ["tenants", id, "volume"];
+    const { line } = yaml.keyPosition(["tenants", owner]);
+    const message = `the volume ${volume} is that of ${formatPath(["tenants", owner])} (line ${line}) already; each tenant has its own`;
+    return [{ ...yaml.valuePosition(path), path: formatPath(path), message }];
+  });
+}
+
+/** The stack did not make it, so the stack never deletes it. */
+function deletedVolumes(yaml: YamlData, tenants: [string, TenantEntry][]): Problem[] {
+  const shared = valueAt(yaml.data, ["defaults"]);
+  const byDefault = isMap(shared) ? shared.onRemove : undefined;
+  return tenants.flatMap(([id, { volume, onRemove = byDefault }]) => {
+    if (volume === undefined || onRemove !== "delete") return [];
+    const own = ["tenants", id, "onRemove"];
+    const written = valueAt(yaml.data, own) !== undefined;
+    const path = written ? own : ["tenants", id];
+    return [
+      {
+        ...(written ? yaml.valuePosition(path) : yaml.keyPosition(path)),
+        path: formatPath(own),
+        message: `the volume ${show(volume)} came from elsewhere and is never deleted by an up; write onRemove: retain, and delete it with docker volume rm once its tenant is gone`,
       },
     ];
   });

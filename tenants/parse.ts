@@ -29,6 +29,8 @@ export interface Tenant {
   readonly init: readonly string[];
   /** The same scripts as absolute paths. */
   readonly initFiles: readonly string[];
+  /** Name of the Docker volume that the tenant's data came in. Default: one of the stack's own. */
+  readonly volume?: string;
   /** PostgreSQL settings, those of `defaults` included; true is "on", false "off". Default: none. */
   readonly settings: Readonly<Record<string, string>>;
   /** Raised by one for each rotation of the password. Default: 1. */
@@ -144,6 +146,7 @@ function toTenant(id: string, content: TenantsFileContent, folder: string): Omit
     tls: fields.tls,
     init,
     initFiles: init.map((path) => resolve(folder, path)),
+    volume: own.volume,
     settings: mapValues({ ...content.defaults?.settings, ...own.settings }, settingText),
     passwordVersion: fields.passwordVersion,
     onRemove: fields.onRemove,

@@ -27,15 +27,16 @@ export interface SchemaRules {
  * checks; defaults are applied afterwards, as a tenant's come from `defaults` in the same file.
  */
 export function tenantsFileSchema(rules: SchemaRules = {}) {
-  const { hostname, init, ...shared } = tenantFields(rules);
+  const { hostname, init, volume, ...shared } = tenantFields(rules);
   const tenant = strictMap(
-    { ...shared, hostname, init },
+    { ...shared, hostname, init, volume },
     "a map of the tenant's fields, or {} for the defaults",
   );
   const defaults = strictMap(shared, "a map of fields that hold for every tenant");
   const file = {
     defaults: defaults.nullable().optional().meta({
-      description: "Fields for every tenant that does not set them itself; all but init and hostname.",
+      description:
+        "Fields for every tenant that does not set them itself; all but init, hostname and volume.",
     }),
     tenants: z
       .record(
@@ -73,6 +74,7 @@ function tenantFields({ versions, initProblem }: SchemaRules) {
     }),
     hostname: hostnameSchema,
     init: initSchema(initProblem),
+    volume: volumeSchema,
     settings: settingsSchema,
     passwordVersion: z
       .int(expected("a whole number of at least 1"))
@@ -121,6 +123,19 @@ const hostnameSchema = z
   .meta({
     description:
       "The first label of the name that clients connect to: HOSTNAME.DOMAIN. Default: the tenant id, with a random suffix where the stack says so. Unique in the file. Changed live.",
+  });
+
+const volumeError = expected(
+  "the name of a Docker volume: letters, digits, dots, underscores and hyphens, a letter or digit first",
+);
+
+const volumeSchema = z
+  .string(volumeError)
+  .regex(/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}$/, volumeError)
+  .meta({
+    description:
+      "Name of a Docker volume that exists and holds the tenant's data, as `pgs import` writes it. Counts when the tenant is made; never deleted. Default: a volume of the stack's own.",
+    examples: ["compose_acme-data"],
   });
 
 function versionSchema(versions: readonly number[] | undefined) {

@@ -507,6 +507,21 @@ describe("a volume", () => {
     expect(find(await runTenant("onRemove: delete"), "volume").retainOnDelete).toBe(false);
   });
 
+  it("that came from elsewhere is the one that the server gets", async () => {
+    const graph = await runTenant("volume: app_acme-data");
+    expect(find(graph, "volume").inputs.name).toBe("app_acme-data");
+    expect(find(graph, "volume").retainOnDelete).toBe(true);
+    expect(find(graph, "container").inputs.volumes).toEqual([
+      { volumeName: "app_acme-data", containerPath: "/var/lib/postgresql" },
+    ]);
+  });
+
+  it("of the stack's own is no other tenant's", async () => {
+    await expect(runTenant("volume: pgs-globex")).rejects.toThrow(
+      /tenants\.acme\.volume: names that start with pgs- are those of the stack's own volumes/,
+    );
+  });
+
   it("is not replaced by anything that it is made from", async () => {
     const volume = find(await runTenant(), "volume");
     expect(volume.ignoreChanges).toEqual(expect.arrayContaining(["name", "driver", "driverOpts", "labels"]));

@@ -184,6 +184,28 @@ describe("a file that is right", () => {
   });
 });
 
+describe("an adopted volume", () => {
+  it("is one tenant's alone, and is never deleted", () => {
+    const text = [
+      "defaults: { onRemove: delete }",
+      "tenants:",
+      "  a: { volume: app_a-data }",
+      "  b: { volume: app_a-data, onRemove: retain }",
+      "  c: { volume: -x, onRemove: delete }",
+      "  d: { volume: app_d, onRemove: retain }",
+    ].join("\n");
+    const never = "came from elsewhere and is never deleted by an up; write onRemove: retain";
+    expect(errorsOf(text)).toEqual([
+      expect.stringContaining(`tenants.yaml:3:3: tenants.a.onRemove: the volume "app_a-data" ${never}`),
+      "tenants.yaml:4:16: tenants.b.volume: the volume app_a-data is that of tenants.a (line 3) already; each tenant has its own",
+      expect.stringMatching(
+        /^tenants.yaml:5:16: tenants.c.volume: expected the name of a Docker volume: .*, got "-x"$/,
+      ),
+      expect.stringContaining(`tenants.yaml:5:30: tenants.c.onRemove: the volume "-x" ${never}`),
+    ]);
+  });
+});
+
 describe("the file as a whole", () => {
   it.each(["", "\n", "# only a comment\n", "---\n", "null"])("has to say something (%j)", (text) => {
     expect(errorsOf(text)).toEqual([
@@ -223,7 +245,7 @@ describe("the file as a whole", () => {
       `tenants.yaml:2:3: defaults.memroy: there is no field memroy; did you mean memory? (allowed: ${shared})`,
       'tenants.yaml:3:11: defaults.memory: expected a whole number with the unit Ki, Mi or Gi, such as 512Mi, got "512MB"; write 512Mi',
       'tenants.yaml:6:13: tenants.acme.access: expected a boolean: true or false, got "yes"',
-      `tenants.yaml:7:5: tenants.acme.password_version: there is no field password_version; did you mean passwordVersion? (allowed: ${shared}, hostname, init)`,
+      `tenants.yaml:7:5: tenants.acme.password_version: there is no field password_version; did you mean passwordVersion? (allowed: ${shared}, hostname, init, volume)`,
       "tenants.yaml:8:3: tenants.Acme_Inc: a tenant id has lower-case letters, digits and hyphens, at most 48, starts with a letter and does not end with a hyphen; write acme-inc",
       'tenants.yaml:8:21: tenants.Acme_Inc.cpus: expected a number of CPUs from 0.05 to 512 with at most two decimals, such as 2 or 0.5, got "2"',
       "tenants.yaml:9:23: tenants.globex.hostname: the hostname acme is that of tenants.acme (line 5) already; each tenant needs its own",
