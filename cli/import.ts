@@ -1,5 +1,7 @@
 import { spawnSync } from "node:child_process";
 import { dirname, posix } from "node:path";
+import type { Tenant } from "../tenants";
+import { largestSharedBuffers } from "../tenants/sizing";
 import { type ComposeServer, readCompose } from "./compose";
 import { addTenant } from "./edit-tenants";
 import { confirm, isAttended } from "./prompt";
@@ -15,14 +17,12 @@ export interface ImportOptions {
 }
 
 /** One server that becomes a tenant. */
-interface Move {
+interface Move extends Data {
   server: ComposeServer;
   id: string;
   fields: Record<string, unknown>;
   /** The containers that have its volume, running or not. */
   containers: string[];
-  /** Where its data is below the volume's root: `.`, `data`, `18/docker` … */
-  source: string;
 }
 
 /** PostgreSQL major version of the tenants that are made. */
@@ -66,14 +66,27 @@ export async function importCompose(path: string, options: ImportOptions): Promi
   if (problems.length > 0) throw new CommandError(`${problems.join("\n")}\nNothing was changed.`, 2);
 
   const change = stack.file.plan(moves.map(({ id, fields }) => addTenant(id, fields)));
-  for (const move of moves) console.log(described(move));
+  for (const move of moves) {
+    const tenant = change.tenants.find(({ id }) => id === move.id);
+    if (tenant) checkFields(move, tenant);
+    console.log(described(move, tenant));
+  }
   if (change.diff) console.log(`\n${coloured.diff(change.diff)}\n`);
   if (options.dryRun) return;
   if (moves.length > 0 && !options.yes) {
     if (!isAttended()) throw new CommandError("nothing was changed: without a terminal this needs --yes", 2);
     await confirm("Stop these servers and take them over?");
   }
-  for (const move of moves) await takeOver(move, stack);
+  for (const move of moves) {
+    try {
+      await takeOver(move, stack);
+    } catch (error) {
+      const reason = (error as Error).message;
+      throw new CommandError(
+        `${move.server.service}: ${reason}\nRun the same command again, and it goes on from here. Nothing is lost; what is stopped stays stopped until then.`,
+      );
+    }
+  }
   if (options.up) await runPulumi(["up", "--yes", "--skip-preview"]);
 }
 
@@ -92,6 +105,24 @@ async function readStack(): Promise<Stack> {
   // The docker command goes where the stack goes.
   if (config.dockerHost) process.env.DOCKER_HOST = config.dockerHost;
   return { config, file: new TenantsFile(config), image };
+}
+
+/** What the file's defaults make of the tenant. @throws CommandError when its data would not run with that */
+function checkFields({ server, sharedBuffers = 0 }: Move, tenant: Tenant): void {
+  const refuse = (message: string) => {
+    throw new CommandError(`${server.service}: ${message}\nNothing was changed.`, 2);
+  };
+  if (tenant.version !== version)
+    refuse(`defaults in tenants.yaml say version ${tenant.version}, and its data is of ${version}`);
+  if (sharedBuffers > tenant.memory * largestSharedBuffers) {
+    refuse(
+      `its shared_buffers are ${mebibytes(sharedBuffers)}, too much for a memory limit of ${mebibytes(tenant.memory)}: raise mem_limit in the compose file, or lower shared_buffers by ALTER SYSTEM and restart it`,
+    );
+  }
+}
+
+function mebibytes(bytes: number): string {
+  return `${Math.round(bytes / 1024 ** 2)} MiB`;
 }
 
 /** The proxy of the old set-up has most likely the port that the stack's needs. */
@@ -129,7 +160,7 @@ function look(server: ComposeServer, image: string): Move {
   if (running.length > 1) {
     throw new CommandError(`${running.join(" and ")} use the volume ${volume}: stop all but its server`);
   }
-  if (running[0]) return { ...move, source: askServer(running[0], move.server, image) };
+  if (running[0]) return { ...move, ...askServer(running[0], move.server, image) };
   const resumed = inVolume(volume, image, `cat ${note} 2>/dev/null || true`).trim();
   if (resumed) return { ...move, source: resumed };
   throw new CommandError(
@@ -161,10 +192,22 @@ interface Answer {
   configFiles: string[];
   tablespaces: number;
   ssl: boolean;
+  /** Whether pg_hba.conf has the one line for clients that the image writes, and no other. */
+  clients: boolean;
+  /** In bytes. */
+  sharedBuffers: number;
 }
 
-/** @returns where in the volume its data is */
-function askServer(container: string, server: ComposeServer, image: string): string {
+/** What is known of the data of one server. */
+interface Data {
+  /** Where it is below the volume's root: `.`, `data`, `18/docker` … */
+  source: string;
+  /** What it starts with the next time, in bytes; unknown once it was stopped. */
+  sharedBuffers?: number;
+}
+
+/** Asks a server that runs. @throws CommandError when it cannot be taken over as it is */
+function askServer(container: string, server: ComposeServer, image: string): Data {
   const { service, user, database, mountedAt, password } = server;
   const sql = `SELECT json_build_object(
     'version', current_setting('server_version_num')::int / 10000,
@@ -173,7 +216,13 @@ function askServer(container: string, server: ComposeServer, image: string): str
     'dataDirectory', current_setting('data_directory'),
     'configFiles', json_build_array(current_setting('config_file'), current_setting('hba_file')),
     'tablespaces', (SELECT count(*) FROM pg_tablespace WHERE spcname NOT IN ('pg_default', 'pg_global')),
-    'ssl', current_setting('ssl') = 'on')`;
+    'ssl', current_setting('ssl') = 'on',
+    'clients', (SELECT count(*) = 1 AND bool_and(line) FROM (
+      SELECT (type, database, user_name, address, auth_method)
+        = ('host', ARRAY['all'], ARRAY['all'], 'all', 'scram-sha-256') AS line
+      FROM pg_hba_file_rules
+      WHERE type <> 'local' AND address IS DISTINCT FROM '127.0.0.1' AND address IS DISTINCT FROM '::1') AS lines),
+    'sharedBuffers', pg_size_bytes(current_setting('shared_buffers')))`;
   const psql = ["psql", "--no-psqlrc", "-AtX", "-U", user, "-d", "template1"];
   const answer: Answer = JSON.parse(docker(["exec", "-i", container, ...psql], sql));
 
@@ -204,6 +253,11 @@ function askServer(container: string, server: ComposeServer, image: string): str
   if (answer.tablespaces > 0)
     refuse("it has tablespaces, which lie outside of its volume: move their tables back");
   if (answer.ssl) refuse("it has ssl on, and here the proxy has the certificate: ALTER SYSTEM SET ssl = off");
+  if (!answer.clients) {
+    refuse(
+      "its pg_hba.conf lets clients in otherwise than by the image's one line, host all all all scram-sha-256, which is what the stack relies on: put that in place of the others for host, and SELECT pg_reload_conf()",
+    );
+  }
   const outside = answer.configFiles.find((file) => dirname(file) !== answer.dataDirectory);
   if (outside)
     refuse(`its configuration ${outside} is not with its data: bring its settings in by ALTER SYSTEM`);
@@ -233,7 +287,7 @@ function askServer(container: string, server: ComposeServer, image: string): str
   ]);
   if (wal.trim()) refuse("its pg_wal is a link to elsewhere: copy by pg_dump");
   if (password !== undefined) checkPassword(container, server, password);
-  return source;
+  return { source, sharedBuffers: answer.sharedBuffers };
 }
 
 /** Over the network: on its own loopback the image asks for no password. It comes on standard input alone. */
@@ -255,12 +309,13 @@ function checkPassword(container: string, { service }: ComposeServer, password: 
   );
 }
 
-function described({ server, id, containers, source }: Move): string {
+function described({ server, id, containers, source }: Move, tenant: Tenant | undefined): string {
   const data = source === target ? "stays where it is" : `moves within it, from ${source} to ${target}`;
   const password = server.password === undefined ? "a new, random one" : "as it is";
   return `${server.service}: becomes the tenant ${id}
   volume    ${server.volume}; the data ${data}
   password  ${password}
+  limits    ${tenant ? `${mebibytes(tenant.memory)}, ${tenant.cpus} CPU` : "as defaults say"}
   stops     ${containers.join(", ") || "nothing"}; they stay, and do not start by themselves any more`;
 }
 

@@ -134,6 +134,7 @@ test("a dry run says what would be done, without a password, and changes nothing
   expect(result.stdout).toContain(`acme-db: becomes the tenant acme
   volume    ${volumes.acme}; the data moves within it, from . to 18/docker
   password  as it is
+  limits    256 MiB, 1 CPU
   stops     ${old("acme")}; they stay`);
   expect(result.stdout).toContain(`volume    ${volumes.globex}; the data stays where it is`);
   expect(result.stdout).toContain(
@@ -154,6 +155,24 @@ test.each([
   const result = await imported(args);
   expect(result.code).toBe(2);
   expect(result.stderr).toMatch(message);
+  await expectUntouched();
+});
+
+test("a server that lets clients in without a password, or has no such database, is refused", async () => {
+  const hba = "/var/lib/postgresql/18/docker/pg_hba.conf";
+  await docker(
+    "exec",
+    old("globex"),
+    "sh",
+    "-c",
+    `cp ${hba} /tmp/hba; echo 'host all all 10.0.0.0/8 trust' >>${hba}`,
+  );
+  checkout.write("old/renamed.yml", compose.replace("POSTGRES_DB=acme", "POSTGRES_DB=acme_prod"));
+  const result = await imported(["renamed.yml", "--yes"]);
+  await docker("exec", old("globex"), "sh", "-c", `cat /tmp/hba >${hba}`);
+  expect(result.code).toBe(2);
+  expect(result.stderr).toContain("acme-db: it has no database acme_prod");
+  expect(result.stderr).toContain("globex: its pg_hba.conf lets clients in otherwise");
   await expectUntouched();
 });
 
