@@ -33,6 +33,7 @@ export const connectionStrings = pulumi.secret(
 );
 /** By tenant id: where it is reached, and how it is set. */
 export const tenants = Object.fromEntries(servers.map((server) => [server.id, server.summary]));
-const signsNothing = settings.certificate && entries.every(({ tls }) => tls === "terminate");
+const signsNothing =
+  (settings.certificate || settings.acme) && entries.every(({ tls }) => tls === "terminate");
 /** The stack's own CA, PEM; null when clients meet no certificate that it signed. */
 export const caCertificate = signsNothing ? null : certificate.caCertificate;

@@ -362,7 +362,7 @@ function certificates(looks: Look[]): Finding[] {
     const ownCa = looks.some((one) => one.ownCa);
     const renew = ownCa
       ? "./pgs up renews it"
-      : "put a renewed one at pgs:certificate, then ./pgs up (docs/certificates.md)";
+      : "put a renewed one at pgs:certificate, then ./pgs up; by ACME, the log of the proxy says why it was not renewed (docs/certificates.md)";
     const until = certificate.valid_to;
     const days = Math.floor((Date.parse(until) - Date.now()) / 86_400_000);
     const what = `${certificate.subjectaltname ?? certificate.subject?.CN}, by ${certificate.issuer?.CN ?? certificate.issuer?.O}`;

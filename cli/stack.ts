@@ -37,7 +37,7 @@ export interface StackConfig {
   hostnameSuffix: string;
   /** Names of containers, volumes and networks start with it. */
   prefix: string;
-  /** Whether the proxy shows a certificate of the operator's own. */
+  /** Whether the proxy shows a certificate of the operator's own, or one by ACME. */
   operatorsCertificate: boolean;
   /** Absolute. */
   tenantsFile: string;
@@ -56,7 +56,7 @@ export async function stackConfig(): Promise<StackConfig> {
     port: Number(value("port", "5432")),
     hostnameSuffix: value("hostnameSuffix", "none"),
     prefix: value("prefix", "pgs"),
-    operatorsCertificate: config["pgs:certificate"] !== undefined,
+    operatorsCertificate: (config["pgs:certificate"] ?? config["pgs:acme"]) !== undefined,
     tenantsFile: resolve(projectFolder, value("tenantsFile", "tenants.yaml")),
     versions: Object.keys(config["pgs:images"]?.objectValue ?? {}).flatMap((key) =>
       key === "proxy" ? [] : [Number(key)],

@@ -1,7 +1,17 @@
 import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
+import * as random from "@pulumi/random";
 import { stringify } from "yaml";
-import { Attachment, Network, TraefikFile } from "../provider/resources";
+import { AcmeCertificate, Attachment, Network, TraefikFile } from "../provider/resources";
+import {
+  type AcmeFiles,
+  type AcmeSettings,
+  acmeArguments,
+  acmeContents,
+  acmeEnvironment,
+  acmeResolver,
+  acmeStorage,
+} from "./acme";
 import type { StackMark } from "./stack-mark";
 import type { KeyPair, WildcardCertificate } from "./wildcard-certificate";
 
@@ -12,7 +22,13 @@ export interface PostgresProxyArgs {
   proxyImage: string;
   /** Published on all addresses of the Docker host. */
   port: number;
+  /** The proxy serves `*.domain`. */
+  domain: string;
   certificate: WildcardCertificate;
+  /** Set when the proxy is to get the certificate by itself. */
+  acme?: AcmeSettings;
+  /** What the DNS provider asks for, by the names of environment variables: a secret. */
+  acmeCredentials: pulumi.Output<Record<string, string>>;
   mark: StackMark;
   /** The Docker host, when it is not the default one. */
   dockerHost?: string;
@@ -51,12 +67,20 @@ export class PostgresProxy extends pulumi.ComponentResource {
       { name: containerName },
       { ...child, ignoreChanges: ["name", "driver", "driverOpts", "labels"] },
     );
+    const acme = args.acme && {
+      settings: args.acme,
+      files: this.createAcmeFiles(args.acme, args.acmeCredentials),
+    };
     const container = new docker.Container(
       "proxy",
       {
         name: args.mark.containerName(containerName),
         image: image.imageId,
-        command: staticConfiguration(),
+        command: [
+          ...staticConfiguration(),
+          ...(acme ? acmeArguments(acme.settings, acme.files, dynamicFolder) : []),
+        ],
+        envs: acme && acmeEnvironment(acme.files),
         ports: [{ internal: 5432, external: args.port }],
         networksAdvanced: [{ name: network.name }],
         volumes: [{ volumeName: volume.name, containerPath: dynamicFolder }],
@@ -78,21 +102,48 @@ export class PostgresProxy extends pulumi.ComponentResource {
       { host: args.dockerHost, container: container.id, network: network.name },
       child,
     );
+    const ordered = acme && [
+      new AcmeCertificate(
+        "certificate",
+        {
+          host: args.dockerHost,
+          container: containerName,
+          containerId: container.id,
+          folder: dynamicFolder,
+          resolver: acmeResolver,
+          storage: acmeStorage,
+          domain: `*.${args.domain}`,
+          files: acme.files.contents,
+          filesFolder: acme.files.folder,
+        },
+        // Its DNS provider and its CA are asked over the network.
+        { ...child, dependsOn: [attachment] },
+      ),
+    ];
     const certificate = new TraefikFile(
       "certificate",
       {
         host: args.dockerHost,
-        container: container.name,
+        // The plain name: with the container's own output, Pulumi would delete the file before it makes a container anew.
+        container: containerName,
         path: `${dynamicFolder}/certificate.yml`,
         content: certificateFile(args.certificate.served),
       },
-      child,
+      // What the proxy shows until then is in this file.
+      { ...child, dependsOn: ordered ?? [container] },
     );
 
     this.containerName = containerName;
     this.containerId = container.id;
     this.ready = [container, attachment, certificate];
     this.registerOutputs();
+  }
+
+  /** The files themselves are written by AcmeCertificate, into the running proxy. */
+  private createAcmeFiles(acme: AcmeSettings, credentials: pulumi.Output<Record<string, string>>): AcmeFiles {
+    const contents = acmeContents(acme, credentials);
+    const { hex } = new random.RandomId("acme", { byteLength: 4, keepers: contents }, { parent: this });
+    return { contents, folder: pulumi.interpolate`${dynamicFolder}/acme-${hex}` };
   }
 }
 
@@ -119,12 +170,12 @@ function staticConfiguration(): string[] {
  * libpq from version 17 on offers the ALPN protocol `postgresql`, with direct TLS and with STARTTLS; a server
  * that does not know it would be refused. https://www.postgresql.org/docs/18/protocol-flow.html
  */
-function certificateFile(certificate: KeyPair): pulumi.Output<string> {
+function certificateFile(certificate: KeyPair | undefined): pulumi.Output<string> {
   return pulumi.secret(
-    pulumi.all([certificate.chain, certificate.key]).apply(([chain, key]) =>
+    pulumi.output(certificate).apply((pair) =>
       stringify({
         tls: {
-          certificates: [{ certFile: chain, keyFile: key }],
+          certificates: pair && [{ certFile: pair.chain, keyFile: pair.key }],
           options: {
             default: { minVersion: "VersionTLS12", sniStrict: true, alpnProtocols: ["postgresql"] },
           },

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import { parse } from "yaml";
 import { positionOf, readTenants, type Tenant, TenantsFileError } from "../tenants";
+import { type AcmeSettings, acmeProblems } from "./acme";
 
 /** The stack's configuration; Pulumi.yaml says what each key is, with its default. */
 export interface StackSettings {
@@ -19,6 +20,10 @@ export interface StackSettings {
   postgresImages: Map<number, string>;
   /** Paths of the operator's own full chain and key. */
   certificate?: { chain: string; key: string };
+  /** How the proxy gets a certificate by itself. */
+  acme?: AcmeSettings;
+  /** What the DNS provider asks for, by the names of environment variables: a secret. */
+  acmeCredentials: pulumi.Output<Record<string, string>>;
   /** How long certificates of the stack's own CA are valid. */
   certificateDays: number;
   /** The operator's own passwords by tenant id: a secret. */
@@ -81,6 +86,9 @@ export function readSettings(): StackSettings {
     "certificate",
     "expected `chain` and `key`, the paths of a full chain and its private key",
   );
+  const acme = config.getObject<AcmeSettings>("acme");
+  for (const [path, allowed] of acme ? acmeProblems({ ...acme }) : []) expect(false, path, allowed);
+  expect(!acme || !certificate, "acme", "expected only one of pgs:acme and pgs:certificate");
   const certificateDays = config.requireNumber("certificateDays");
   expect(
     Number.isInteger(certificateDays) && certificateDays >= 1 && certificateDays <= 3650,
@@ -96,6 +104,11 @@ export function readSettings(): StackSettings {
     isolation: isIsolation(isolation) ? isolation : "network",
     hostnameSuffix: isHostnameSuffix(hostnameSuffix) ? hostnameSuffix : "none",
     certificate,
+    acme,
+    acmeCredentials: (
+      config.getSecretObject<Record<string, string>>("acmeCredentials") ??
+      pulumi.secret<Record<string, string>>({})
+    ).apply(checkedCredentials),
     certificateDays,
     tenantsFile: config.require("tenantsFile"),
     tenantSubnets,
@@ -110,6 +123,17 @@ export function readSettings(): StackSettings {
       pulumi.secret<Record<string, string>>({}),
     dockerHost: new pulumi.Config("docker").get("host"),
   };
+}
+
+/** @throws pulumi.RunError that names the keys which are wrong, and no value */
+function checkedCredentials(credentials: Record<string, string>): Record<string, string> {
+  const wrong = Object.entries(credentials)
+    .filter(([name, value]) => !/^[A-Z][A-Z0-9_]*$/.test(name) || typeof value !== "string" || value === "")
+    .map(([name]) => name);
+  if (wrong.length === 0) return credentials;
+  throw new pulumi.RunError(
+    `pgs:acmeCredentials: expected text under the names of environment variables such as CF_DNS_API_TOKEN, not so: ${wrong.join(", ")}`,
+  );
 }
 
 /** Pulumi takes a stack's own object for the whole: `pgs:images.19` alone would leave the stack without a proxy. */

@@ -8,6 +8,8 @@ export interface WildcardCertificateArgs {
   domain: string;
   /** The operator's own full chain and key, as paths of PEM files; without them the stack makes its own. */
   certificate?: { chain: string; key: string };
+  /** Set when the proxy gets the certificate by itself. */
+  acme?: object;
   /** How long what the stack's CA signs is valid. */
   certificateDays: number;
 }
@@ -24,8 +26,8 @@ const hours = { perDay: 24, perYear: 24 * 365 };
 
 /** The certificate that every tenant's hostname is served with, and the stack's own CA, which can sign more. */
 export class WildcardCertificate extends pulumi.ComponentResource {
-  /** What the proxy shows. */
-  readonly served: KeyPair;
+  /** What the proxy shows; undefined when it gets a certificate by itself. */
+  readonly served: KeyPair | undefined;
   /** What clients verify those with that the stack's CA signed, PEM. */
   readonly caCertificate: pulumi.Output<string>;
   private readonly ca: KeyPair;
@@ -36,16 +38,16 @@ export class WildcardCertificate extends pulumi.ComponentResource {
     opts?: pulumi.ComponentResourceOptions,
   ) {
     super("pgs:index:WildcardCertificate", name, {}, opts);
-    const { domain, certificate } = args;
+    const { domain, certificate, acme } = args;
     const operators = certificate && readFiles(certificate, domain);
     this.ca = this.createCa();
     this.caCertificate = this.ca.chain;
-    this.served = operators ?? this.sign("server", `*.${domain}`, this);
+    this.served = operators ?? (acme ? undefined : this.sign("server", `*.${domain}`, this));
     this.registerOutputs();
   }
 
   /**
-   * The stack's own CA, for ten years. It is there also while the proxy shows the operator's certificate, so
+   * The stack's own CA, for ten years. It is there also while the proxy shows another certificate, so
    * that clients who know it can go on when the stack comes back to it.
    */
   private createCa(): KeyPair {

@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { log } from "@pulumi/pulumi";
 import type * as pulumi from "@pulumi/pulumi/provider";
+import { AcmeCertificate } from "./acme-certificate";
 import { Attachment } from "./attachment";
 import { Network } from "./network";
 import { PostgresServer } from "./postgres-server";
@@ -12,6 +13,7 @@ import { isUnknown, secretsIn, unwrap, wrap } from "./wire";
 type Fields = Record<string, unknown>;
 
 const types: Record<string, ResourceType<Fields>> = {
+  "pgs:index:AcmeCertificate": AcmeCertificate as unknown as ResourceType<Fields>,
   "pgs:index:Attachment": Attachment as unknown as ResourceType<Fields>,
   "pgs:index:Network": Network as unknown as ResourceType<Fields>,
   "pgs:index:PostgresServer": PostgresServer as unknown as ResourceType<Fields>,

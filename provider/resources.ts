@@ -1,4 +1,5 @@
 import * as pulumi from "@pulumi/pulumi";
+import type { AcmeCertificateInputs } from "./acme-certificate";
 import type { AttachmentInputs } from "./attachment";
 import type { NetworkInputs } from "./network";
 import type { PostgresServerInputs } from "./postgres-server";
@@ -17,6 +18,13 @@ type Args<Inputs> = { [Key in keyof Inputs]: pulumi.Input<Inputs[Key]> };
 export class TraefikFile extends pulumi.CustomResource {
   constructor(name: string, args: Args<TraefikFileInputs>, opts?: pulumi.CustomResourceOptions) {
     super("pgs:index:TraefikFile", name, args, opts);
+  }
+}
+
+/** A certificate that the proxy gets by itself from an ACME server, and renews. */
+export class AcmeCertificate extends pulumi.CustomResource {
+  constructor(name: string, args: Args<AcmeCertificateInputs>, opts?: pulumi.CustomResourceOptions) {
+    super("pgs:index:AcmeCertificate", name, args, { ...opts, additionalSecretOutputs: ["files"] });
   }
 }
 

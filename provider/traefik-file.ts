@@ -21,7 +21,7 @@ export const TraefikFile: ResourceType<TraefikFileInputs> = {
   replacing: ["host", "container", "path"],
 
   async create(inputs) {
-    await write(inputs);
+    await writeFile(inputs);
     return { id: `${inputs.container}:${inputs.path}`, state: inputs };
   },
 
@@ -31,7 +31,7 @@ export const TraefikFile: ResourceType<TraefikFileInputs> = {
   },
 
   async update(_id, state, inputs) {
-    if (inputs.content !== state.content) await write(inputs);
+    if (inputs.content !== state.content) await writeFile(inputs);
     return inputs;
   },
 
@@ -49,7 +49,7 @@ export const TraefikFile: ResourceType<TraefikFileInputs> = {
 };
 
 /** Traefik must never see half a file: it is written under a name that Traefik ignores, then renamed. */
-async function write(inputs: TraefikFileInputs): Promise<void> {
+export async function writeFile(inputs: TraefikFileInputs): Promise<void> {
   const container = containerOf(inputs);
   const info = await ifPresent(container.inspect());
   if (!info?.State.Running) throw notRunning(inputs);

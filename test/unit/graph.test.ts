@@ -702,6 +702,16 @@ describe("the proxy", () => {
     expect(timeout).toMatch(/=[1-5]s$/);
   });
 
+  it("keeps its certificate's file while it is made anew", async () => {
+    const acme = { "pgs:acme": '{"email":"a@b.c","dnsProvider":"cloudflare"}' };
+    for (const graph of [await runTenant(), await runTenant("", acme)]) {
+      const { inputs, dependencies, propertyDependencies } = find(graph, "route", "certificate");
+      expect(inputs.container).toBe("pgs-proxy");
+      expect(propertyDependencies.container ?? []).toEqual([]);
+      expect(dependencies.length).toBeGreaterThan(0);
+    }
+  });
+
   it("has no key in its container", async () => {
     const { inputs } = find(await runTenant(), "container", "proxy");
     expect(JSON.stringify(inputs)).not.toContain("server key");
@@ -740,6 +750,94 @@ describe("the certificate's file", () => {
       "tls:index/selfSignedCert:SelfSignedCert ca",
     ]);
     expect(graph.outputs.caCertificate).toBeNull();
+  });
+});
+
+describe("a certificate by ACME", () => {
+  const acme = { email: "operator@example.com", dnsProvider: "cloudflare", resolvers: ["9.9.9.9:53"] };
+  const config = {
+    "pgs:acme": JSON.stringify(acme),
+    "pgs:acmeCredentials": '{"CF_DNS_API_TOKEN":"the-token","CF_ZONE_API_TOKEN":"another"}',
+  };
+  const acmeType = "pgs:index:AcmeCertificate";
+  const ordered = (graph: Graph) => graph.resources.find(({ type }) => type === acmeType);
+
+  it("is the proxy's own affair: it has a resolver that asks by DNS", async () => {
+    const { inputs } = find(await runTenant("", config), "container", "proxy");
+    const resolver = "--certificatesResolvers.acme.acme";
+    expect((inputs.command as string[]).filter((argument) => argument.startsWith(resolver))).toEqual([
+      `${resolver}.email=operator@example.com`,
+      `${resolver}.storage=/etc/traefik/dynamic/acme.json`,
+      `${resolver}.keyType=EC256`,
+      `${resolver}.dnsChallenge.provider=cloudflare`,
+      `${resolver}.dnsChallenge.resolvers=9.9.9.9:53`,
+    ]);
+    expect((await runTenant()).resources.some(({ type }) => type === acmeType)).toBe(false);
+    expect(find(await runTenant(), "container", "proxy").inputs).not.toHaveProperty("envs");
+  });
+
+  it("has credentials in files alone, whose folder changes with them", async () => {
+    const graph = await runTenant("", config);
+    const { envs } = find(graph, "container", "proxy").inputs;
+    const folder = "/etc/traefik/dynamic/acme-0123456789abcdef";
+    expect(envs).toEqual([
+      `CF_DNS_API_TOKEN_FILE=${folder}/CF_DNS_API_TOKEN`,
+      `CF_ZONE_API_TOKEN_FILE=${folder}/CF_ZONE_API_TOKEN`,
+    ]);
+    expect(ordered(graph)?.inputs.filesFolder).toBe(folder);
+    const files = ordered(graph)?.inputs.files;
+    expect(isSecret(files)).toBe(true);
+    expect(plain(files)).toEqual({
+      CF_DNS_API_TOKEN: "the-token",
+      CF_ZONE_API_TOKEN: "another",
+    });
+    expect(ordered(graph)?.additionalSecretOutputs).toContain("files");
+    const version = graph.resources.find(
+      ({ type, name }) => type.endsWith(":RandomId") && name === "acme",
+    )?.inputs;
+    expect(JSON.stringify(version?.keepers)).toContain("the-token");
+    const clear = JSON.stringify(
+      graph.resources.map(({ inputs }) => inputs),
+      (_, value) => (isSecret(value) ? "[secret]" : value),
+    );
+    expect(clear).not.toContain("the-token");
+  });
+
+  it("takes the place of the one that the proxy had only when it is there", async () => {
+    const graph = await runTenant("", config);
+    expect(ordered(graph)?.inputs.domain).toBe("*.pgs.localhost");
+    const file = find(graph, "route", "certificate");
+    expect(file.dependencies).toContain(`${acmeType} certificate`);
+    expect(parse(plain(file.inputs.content)).tls).toEqual({ options: expect.anything() });
+    expect(find(graph, "route").inputs).toEqual(find(await runTenant(), "route").inputs);
+  });
+
+  it("leaves the stack's CA for later, and for servers that TLS is passed through to", async () => {
+    const graph = await runTenant("", config);
+    expect(childrenOf(graph, "certificate", "certificate")).toEqual([
+      "tls:index/privateKey:PrivateKey ca",
+      "tls:index/selfSignedCert:SelfSignedCert ca",
+    ]);
+    expect(graph.outputs.caCertificate).toBeNull();
+    expect((await runTenant("tls: passthrough", config)).outputs.caCertificate).toBe("ca certificate\n");
+  });
+
+  it("may be from a server with a CA of its own, and wait instead of asking", async () => {
+    const folder = temporaryFolder();
+    writeFileSync(join(folder, "ca.pem"), "its CA\n");
+    const caServer = "https://acme.example.com/directory";
+    const more = { ...acme, caServer, caCertificate: join(folder, "ca.pem"), propagationSeconds: 30 };
+    const graph = await runTenant("", { "pgs:acme": JSON.stringify(more) });
+    const resolver = "--certificatesResolvers.acme.acme";
+    expect(find(graph, "container", "proxy").inputs.command).toEqual(
+      expect.arrayContaining([
+        `${resolver}.caServer=${caServer}`,
+        `${resolver}.caCertificates=/etc/traefik/dynamic/acme-0123456789abcdef/ca.pem`,
+        `${resolver}.dnsChallenge.propagation.delayBeforeChecks=30s`,
+        `${resolver}.dnsChallenge.propagation.disableChecks=true`,
+      ]),
+    );
+    expect(plain(ordered(graph)?.inputs.files)).toEqual({ "ca.pem": "its CA\n" });
   });
 });
 
@@ -844,6 +942,35 @@ describe("a wrong configuration", () => {
   ])("has the image %s, which moves", async (image) => {
     const images = JSON.stringify({ proxy: "traefik:v3.7.15", 18: image });
     expect(refusal({ "pgs:images": images })).toMatch(/^pgs:images\.18: expected a tag .*$/);
+  });
+
+  it.each([
+    [{ dnsProvider: "cloudflare" }, ["acme.email"]],
+    [{ email: "operator", dnsProvider: "Cloud Flare" }, ["acme.email", "acme.dnsProvider"]],
+    [{ email: "a@b.c", dnsProvider: "exec" }, ["acme.dnsProvider"]],
+    [{ email: "a@b.c", dnsProvider: "cloudflare", token: "x" }, ["acme.token"]],
+    [
+      {
+        email: "a@b.c",
+        dnsProvider: "cloudflare",
+        caServer: "http://x",
+        caCertificate: 1,
+        resolvers: ["dns.example.com:53"],
+        propagationSeconds: 0,
+      },
+      ["acme.caServer", "acme.caCertificate", "acme.resolvers", "acme.propagationSeconds"],
+    ],
+  ])("of pgs:acme is refused, key by key: %j", (acme, keys) => {
+    const message = refusal({ "pgs:acme": JSON.stringify(acme) });
+    expect(message.split("\n").map((line) => line.slice(0, line.indexOf(": ")))).toEqual(
+      keys.map((key) => `pgs:${key}`),
+    );
+  });
+
+  it("of two ways to one certificate is refused", () => {
+    const acme = '{"email":"a@b.c","dnsProvider":"cloudflare"}';
+    const message = refusal({ "pgs:acme": acme, "pgs:certificate": '{"chain":"a","key":"b"}' });
+    expect(message).toContain("only one of pgs:acme and pgs:certificate");
   });
 
   it("stops the program before any resource is planned, and so does a wrong tenants.yaml", async () => {

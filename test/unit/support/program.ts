@@ -23,6 +23,8 @@ export interface Registration {
   provider: string;
   /** `TYPE NAME` of those that must be there first. */
   dependencies: string[];
+  /** By input, those that its value is from: made anew, they take the resource with them. */
+  propertyDependencies: Record<string, string[]>;
   retainOnDelete: boolean;
   ignoreChanges: string[];
   replaceOnChanges: string[];
@@ -95,7 +97,10 @@ export function configure(config: Record<string, string>): void {
     `pgs:${key}`,
     typeof value === "object" ? JSON.stringify(value) : String(value),
   ]);
-  pulumi.runtime.setAllConfig({ ...Object.fromEntries(defaults), ...config }, ["pgs:passwords"]);
+  pulumi.runtime.setAllConfig({ ...Object.fromEntries(defaults), ...config }, [
+    "pgs:passwords",
+    "pgs:acmeCredentials",
+  ]);
 }
 
 /** A folder that goes with the test. */
@@ -147,6 +152,13 @@ function registration(request: any): Registration {
     inputs: request.getObject().toJavaScript(),
     provider: short(request.getProvider()),
     dependencies: request.getDependenciesList().map(short),
+    propertyDependencies: Object.fromEntries(
+      request
+        .getPropertydependenciesMap()
+        .toArray()
+        // biome-ignore lint/suspicious/noExplicitAny: as above
+        .map(([input, { array }]: [string, any]) => [input, (array?.[0] ?? []).map(short)]),
+    ),
     retainOnDelete: request.getRetainondelete(),
     ignoreChanges: request.getIgnorechangesList(),
     replaceOnChanges: request.getReplaceonchangesList(),
