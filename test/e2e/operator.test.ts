@@ -298,7 +298,8 @@ test("an edit's up touches its tenant alone, and leaves no difference", async ()
 
 /** A command at a terminal, which gets each answer when it has asked the question. */
 async function atTerminal(command: string, answers: [question: string, answer: string][]) {
-  const child = spawn("script", ["-qfec", command, "/dev/null"], checkout.options());
+  const { cwd, env } = checkout.options();
+  const child = spawn("script", ["-qfec", command, "/dev/null"], { cwd, env });
   const waiting = [...answers];
   let output = "";
   child.stdout.on("data", (chunk) => {
