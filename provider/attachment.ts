@@ -1,5 +1,5 @@
 import type Docker from "dockerode";
-import { engine, ifPresent } from "./engine";
+import { askedOnce, engine, ifPresent, networkIds } from "./engine";
 import type { ResourceType } from "./resource-type";
 
 /** A running container's place in a network: made again when somebody took it out. */
@@ -17,16 +17,17 @@ export const Attachment: ResourceType<AttachmentInputs> = {
   replacing: ["host", "network"],
 
   async create(inputs) {
-    await attach(engine(inputs.host), inputs.container, inputs.network);
+    await attach(inputs.host, inputs.container, inputs.network);
     return { id: `${inputs.network}:proxy`, state: inputs };
   },
 
   async read(_id, state) {
-    return (await isAttached(engine(state.host), state.container, state.network)) ? state : undefined;
+    const info = await ifPresent(engine(state.host).getContainer(state.container).inspect());
+    return info && (await isAttached(state.host, info, state.network)) ? state : undefined;
   },
 
   async update(_id, _state, inputs) {
-    await attach(engine(inputs.host), inputs.container, inputs.network);
+    await attach(inputs.host, inputs.container, inputs.network);
     return inputs;
   },
 
@@ -35,15 +36,19 @@ export const Attachment: ResourceType<AttachmentInputs> = {
   },
 };
 
-/** Whether the container is in the network of this name as it is now: one made anew is another network. */
-export async function isAttached(docker: Docker, container: string, network: string): Promise<boolean> {
-  const info = await ifPresent(docker.getNetwork(network).inspect());
-  const inspected = await ifPresent(docker.getContainer(container).inspect());
-  if (!info || !inspected) return false;
-  return inspected.NetworkSettings.Networks[network]?.NetworkID === info.Id;
+/** Whether a container is in the network of this name as it is now: one made anew is another network. */
+export async function isAttached(
+  host: string | undefined,
+  container: Docker.ContainerInspectInfo,
+  network: string,
+): Promise<boolean> {
+  const ids = await askedOnce(`networks ${host}`, () => networkIds(engine(host)));
+  const id = ids.get(network);
+  return id !== undefined && container.NetworkSettings.Networks[network]?.NetworkID === id;
 }
 
-export async function attach(docker: Docker, container: string, network: string): Promise<void> {
-  if (await isAttached(docker, container, network)) return;
-  await docker.getNetwork(network).connect({ Container: container });
+export async function attach(host: string | undefined, container: string, network: string): Promise<void> {
+  const info = await engine(host).getContainer(container).inspect();
+  if (await isAttached(host, info, network)) return;
+  await engine(host).getNetwork(network).connect({ Container: container });
 }

@@ -1,3 +1,4 @@
+import { posix } from "node:path";
 import { PassThrough } from "node:stream";
 import { buffer } from "node:stream/consumers";
 import Docker from "dockerode";
@@ -104,12 +105,44 @@ export async function putFile(
   await container.putArchive(await buffer(archive), { path: folder });
 }
 
-/** One file of a container, running or not; undefined when it or the container is not there. */
-export async function getFile(container: Docker.Container, path: string): Promise<string | undefined> {
+/** The files of a folder by name, of a container that runs or not; undefined when either is not there. */
+export async function getFolder(
+  container: Docker.Container,
+  path: string,
+): Promise<Map<string, string> | undefined> {
   const archive = await ifPresent(container.getArchive({ path }));
   if (!archive) return undefined;
+  const files = new Map<string, string>();
   const extract = tar.extract();
   archive.pipe(extract);
-  for await (const entry of extract) return (await buffer(entry)).toString("utf8");
-  return undefined;
+  for await (const entry of extract) {
+    files.set(posix.basename(entry.header.name), (await buffer(entry)).toString("utf8"));
+  }
+  return files;
+}
+
+/** Of the engine, by network name: the id, which another network of that name would not have. */
+export async function networkIds(docker: Docker): Promise<Map<string, string>> {
+  return new Map((await docker.listNetworks()).map(({ Name, Id }) => [Name, Id]));
+}
+
+const answers = new Map<string, Promise<unknown>>();
+
+/**
+ * One answer for all resources that are read at the same time: a refresh asks the same of the engine for each
+ * of them. It holds for half a second, and no longer than until this provider changes something.
+ */
+export function askedOnce<T>(question: string, ask: () => Promise<T>): Promise<T> {
+  const known = answers.get(question);
+  if (known) return known as Promise<T>;
+  const answer = ask();
+  answers.set(question, answer);
+  const forget = () => setTimeout(() => answers.delete(question), 500).unref();
+  answer.then(forget, forget);
+  return answer;
+}
+
+/** Before and after a change. */
+export function forgetAnswers(): void {
+  answers.clear();
 }

@@ -3,6 +3,7 @@ import { log } from "@pulumi/pulumi";
 import type * as pulumi from "@pulumi/pulumi/provider";
 import { AcmeCertificate } from "./acme-certificate";
 import { Attachment } from "./attachment";
+import { forgetAnswers } from "./engine";
 import { Network } from "./network";
 import { PostgresServer } from "./postgres-server";
 import { IncompleteError, type ResourceType } from "./resource-type";
@@ -44,7 +45,9 @@ export class Provider implements pulumi.Provider {
   }
 
   async create(urn: string, inputs: unknown): Promise<pulumi.CreateResult> {
-    const { id, state } = await hidingSecrets(inputs, () => typeOf(urn).create(unwrap(inputs) as Fields));
+    const { id, state } = await changing(() =>
+      hidingSecrets(inputs, () => typeOf(urn).create(unwrap(inputs) as Fields)),
+    );
     return { id, outs: wrap(state, secretsIn(inputs)) };
   }
 
@@ -54,14 +57,24 @@ export class Provider implements pulumi.Provider {
   }
 
   async update(id: string, urn: string, olds: unknown, news: unknown): Promise<pulumi.UpdateResult> {
-    const state = await hidingSecrets(news, () =>
-      typeOf(urn).update(id, unwrap(olds) as Fields, unwrap(news) as Fields),
+    const state = await changing(() =>
+      hidingSecrets(news, () => typeOf(urn).update(id, unwrap(olds) as Fields, unwrap(news) as Fields)),
     );
     return { outs: wrap(state, secretsIn(news)) };
   }
 
   async delete(id: string, urn: string, props: unknown): Promise<void> {
-    await typeOf(urn).delete(id, unwrap(props) as Fields);
+    await changing(() => typeOf(urn).delete(id, unwrap(props) as Fields));
+  }
+}
+
+/** What was learnt of the engine before it or during it says nothing of the time after it. */
+async function changing<T>(change: () => Promise<T>): Promise<T> {
+  forgetAnswers();
+  try {
+    return await change();
+  } finally {
+    forgetAnswers();
   }
 }
 

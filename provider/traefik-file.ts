@@ -1,6 +1,6 @@
 import { posix } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
-import { engine, exec, getFile, ifPresent, putFile } from "./engine";
+import { askedOnce, engine, exec, getFolder, ifPresent, putFile } from "./engine";
 import type { ResourceType } from "./resource-type";
 
 /** One file of Traefik's dynamic configuration, in the folder that the proxy watches. */
@@ -26,7 +26,11 @@ export const TraefikFile: ResourceType<TraefikFileInputs> = {
   },
 
   async read(_id, state) {
-    const content = await getFile(containerOf(state), state.path);
+    const folder = posix.dirname(state.path);
+    const files = await askedOnce(`files ${state.host} ${state.container} ${folder}`, () =>
+      getFolder(containerOf(state), folder),
+    );
+    const content = files?.get(posix.basename(state.path));
     return content === undefined ? undefined : { ...state, content };
   },
 

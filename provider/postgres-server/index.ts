@@ -112,7 +112,7 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
         sharedBuffers: present.sharedBuffers,
         database: present.databases.includes(state.database) && !present.creating ? state.database : "",
         clients: present.clients,
-        network: (await isAttached(engine(state.host), state.container, state.network)) ? state.network : "",
+        network: (await isAttached(state.host, info, state.network)) ? state.network : "",
         password: matches(present.verifier, state.password) ? state.password : "",
         certificate: hasCertificate(certificateOf(state), present) ? state.certificate : "",
         settings: asWritten(state.settings, present.settings),
@@ -143,7 +143,7 @@ async function bringAbout(
     // What kept it from starting may be gone, and the engine waits up to a minute between its tries.
     if (info.State.Restarting) await container.restart({ t: 120 });
     const limits = limitsOf(info);
-    await attach(engine(inputs.host), inputs.container, inputs.network);
+    await attach(inputs.host, inputs.container, inputs.network);
     const shrinks = inputs.memory < limits.memory;
     if (!shrinks) await setLimits(container, limits, inputs);
     let present = await observe(container, readyTimeout);
