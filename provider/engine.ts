@@ -105,18 +105,30 @@ export async function putFile(
   await container.putArchive(await buffer(archive), { path: folder });
 }
 
-/** The files of a folder by name, of a container that runs or not; undefined when either is not there. */
-export async function getFolder(
+/** One file of a container that runs or not; undefined when either is not there. */
+export async function getFile(container: Docker.Container, path: string): Promise<string | undefined> {
+  return (await getFiles(container, path))?.get(posix.basename(path));
+}
+
+/** The same of all files of a folder, by name, without those of folders in it. */
+export function getFolder(
   container: Docker.Container,
   path: string,
 ): Promise<Map<string, string> | undefined> {
+  return getFiles(container, posix.join(path, "/"));
+}
+
+async function getFiles(container: Docker.Container, path: string): Promise<Map<string, string> | undefined> {
   const archive = await ifPresent(container.getArchive({ path }));
   if (!archive) return undefined;
   const files = new Map<string, string>();
   const extract = tar.extract();
   archive.pipe(extract);
   for await (const entry of extract) {
-    files.set(posix.basename(entry.header.name), (await buffer(entry)).toString("utf8"));
+    const content = (await buffer(entry)).toString("utf8");
+    // FILE, or FOLDER/FILE.
+    const [, name = "", deeper] = /^(?:[^/]*\/)?([^/]+)(\/.*)?$/.exec(entry.header.name) ?? [];
+    if (entry.header.type === "file" && deeper === undefined) files.set(name, content);
   }
   return files;
 }
