@@ -14,8 +14,9 @@ export async function ask(question: string, options: { hidden?: boolean } = {}):
   const output = options.hidden
     ? new Writable({ write: (_chunk, _encoding, done) => done() })
     : process.stderr;
-  if (options.hidden) process.stderr.write(question);
   const terminal = createInterface({ input: process.stdin, output, terminal: true });
+  // Only now: what is typed at once must not be shown either.
+  if (options.hidden) process.stderr.write(question);
   const ended = new Promise<never>((_resolve, reject) => {
     const stop = () => {
       process.stderr.write("\n");
