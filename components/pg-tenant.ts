@@ -193,6 +193,9 @@ export class PgTenant extends pulumi.ComponentResource {
           `POSTGRES_INITDB_ARGS=${initdbArgs(tenant)}`,
         ],
         restart: "unless-stopped",
+        // A refresh, also that of a preview, would remove a container that somebody stopped, with its log. The
+        // server resource starts it.
+        mustRun: false,
         // PostgreSQL's fast shutdown, and time to write what is in memory before the engine kills it.
         stopSignal: "SIGINT",
         destroyGraceSeconds: 120,

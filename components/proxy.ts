@@ -85,6 +85,8 @@ export class PostgresProxy extends pulumi.ComponentResource {
         networksAdvanced: [{ name: network.name }],
         volumes: [{ volumeName: volume.name, containerPath: dynamicFolder }],
         restart: "unless-stopped",
+        // A refresh, also that of a preview, would remove a container that somebody stopped: the attachment starts it.
+        mustRun: false,
         // Traefik lets connections that are open finish for ten seconds.
         destroyGraceSeconds: 15,
         readOnly: true,
@@ -130,7 +132,7 @@ export class PostgresProxy extends pulumi.ComponentResource {
         content: certificateFile(args.certificate.served),
       },
       // What the proxy shows until then is in this file.
-      { ...child, dependsOn: ordered ?? [container] },
+      { ...child, dependsOn: ordered ?? [attachment] },
     );
 
     this.containerName = containerName;

@@ -1,8 +1,8 @@
 import type Docker from "dockerode";
-import { askedOnce, engine, ifPresent, networkIds } from "./engine";
+import { askedOnce, engine, ensureRunning, ifPresent, networkIds } from "./engine";
 import type { ResourceType } from "./resource-type";
 
-/** A running container's place in a network: made again when somebody took it out. */
+/** A container that runs in a network: started again, and put there again, when somebody changed that. */
 export interface AttachmentInputs {
   /** The Docker host; without one, the provider's default. */
   host?: string;
@@ -17,17 +17,18 @@ export const Attachment: ResourceType<AttachmentInputs> = {
   replacing: ["host", "network"],
 
   async create(inputs) {
-    await attach(inputs.host, inputs.container, inputs.network);
+    await bringAbout(inputs);
     return { id: `${inputs.network}:proxy`, state: inputs };
   },
 
   async read(_id, state) {
     const info = await ifPresent(engine(state.host).getContainer(state.container).inspect());
-    return info && (await isAttached(state.host, info, state.network)) ? state : undefined;
+    const holds = info?.State.Running && (await isAttached(state.host, info, state.network));
+    return holds ? state : undefined;
   },
 
   async update(_id, _state, inputs) {
-    await attach(inputs.host, inputs.container, inputs.network);
+    await bringAbout(inputs);
     return inputs;
   },
 
@@ -35,6 +36,11 @@ export const Attachment: ResourceType<AttachmentInputs> = {
     // It goes with the container.
   },
 };
+
+async function bringAbout({ host, container, network }: AttachmentInputs): Promise<void> {
+  await attach(host, container, network);
+  await ensureRunning(engine(host).getContainer(container));
+}
 
 /** Whether a container is in the network of this name as it is now: one made anew is another network. */
 export async function isAttached(

@@ -40,6 +40,15 @@ export async function ifPresent<T>(answer: Promise<T>): Promise<T | undefined> {
   }
 }
 
+/** Starts a container that somebody stopped or paused. */
+export async function ensureRunning(container: Docker.Container): Promise<void> {
+  const { State } = await container.inspect();
+  if (State.Paused) await container.unpause();
+  // What kept it from starting may be gone, and the engine waits up to a minute between its tries.
+  else if (State.Restarting) await container.restart({ t: 120 });
+  else if (!State.Running) await container.start();
+}
+
 export interface ExecResult {
   code: number;
   stdout: string;

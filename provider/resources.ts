@@ -40,7 +40,7 @@ export class Network extends pulumi.CustomResource {
   }
 }
 
-/** A running container's place in a network: made again when somebody took it out. */
+/** A container that runs in a network: started again, and put there again, when somebody changed that. */
 export class Attachment extends pulumi.CustomResource {
   constructor(name: string, args: Args<AttachmentInputs>, opts?: pulumi.CustomResourceOptions) {
     super("pgs:index:Attachment", name, args, opts);

@@ -42,11 +42,10 @@ export const TraefikFile: ResourceType<TraefikFileInputs> = {
   async delete(_id, state) {
     if (state.farewell) await pulumi.log.info(state.farewell);
     const container = containerOf(state);
-    // Without its container nobody reads the file, and a proxy that comes back on this volume finds in it
-    // at worst a route to a server that is gone.
+    // Without its container, or while that is stopped, nobody reads the file, and a proxy that comes back on this
+    // volume finds in it at worst a route to a server that is gone.
     const info = await ifPresent(container.inspect());
-    if (!info) return;
-    if (!info.State.Running) throw notRunning(state);
+    if (!info?.State.Running) return;
     const removed = await exec(container, ["rm", "-f", state.path]);
     if (removed.code !== 0) throw new Error(`cannot remove ${state.path}: ${removed.stderr.trim()}`);
   },
@@ -70,7 +69,7 @@ function containerOf(inputs: TraefikFileInputs) {
 
 function notRunning(inputs: TraefikFileInputs): Error {
   return new Error(
-    `the proxy's container ${inputs.container} is not running: run \`pulumi up --refresh\`, which makes it anew ` +
+    `the proxy's container ${inputs.container} is not running: run \`pulumi up\`, which makes it anew ` +
       `or starts it; if it stops again, \`docker logs ${inputs.container}\` says why`,
   );
 }

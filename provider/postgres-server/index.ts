@@ -1,6 +1,6 @@
 import type Docker from "dockerode";
 import { attach, isAttached } from "../attachment";
-import { engine, ifPresent } from "../engine";
+import { engine, ensureRunning, ifPresent } from "../engine";
 import { IncompleteError, type ResourceType } from "../resource-type";
 import { certificateDigest, hasCertificate, type ServerCertificate, setCertificate } from "./certificate";
 import { admitClients, admittedClients } from "./clients";
@@ -140,10 +140,9 @@ async function bringAbout(
   const container = engine(inputs.host).getContainer(inputs.container);
   try {
     const info = await container.inspect();
-    // What kept it from starting may be gone, and the engine waits up to a minute between its tries.
-    if (info.State.Restarting) await container.restart({ t: 120 });
     const limits = limitsOf(info);
     await attach(inputs.host, inputs.container, inputs.network);
+    await ensureRunning(container);
     const shrinks = inputs.memory < limits.memory;
     if (!shrinks) await setLimits(container, limits, inputs);
     let present = await observe(container, readyTimeout);
