@@ -66,13 +66,7 @@ function printable(text: string): string {
 }
 
 /** Whether a plain `up` would change something. */
-async function drift(containers: Docker.ContainerInfo[]): Promise<Finding[]> {
-  // The Docker provider removes a stopped container that should run when it only reads it: with it would go
-  // the log that says why it stopped.
-  if (containers.some(({ State }) => State === "exited" || State === "dead")) {
-    const message = "not looked for: a preview would remove the stopped container, and its log with it";
-    return [{ check: "drift", level: "note", message }];
-  }
+async function drift(): Promise<Finding[]> {
   const { code, stdout, stderr } = await quietly(["preview", "--json"]);
   const check = "drift";
   type Preview = {
@@ -129,7 +123,7 @@ async function lookAround(
     forEach(Object.keys(outputs.tenants), atOnce, (id) =>
       look(id, config, outputs, containers.get(`${config.prefix}-${id}`), address),
     ),
-    options.quick ? [] : drift([...containers.values()]),
+    options.quick ? [] : drift(),
   ]);
   return [
     { check: "engine", level: "good", message: `Docker ${version} at ${engineName(config.dockerHost)}` },
