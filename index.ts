@@ -1,4 +1,5 @@
 import * as pulumi from "@pulumi/pulumi";
+import { Backups } from "./components/backups";
 import { PgTenant } from "./components/pg-tenant";
 import { PostgresImages } from "./components/postgres-images";
 import { PostgresProxy } from "./components/proxy";
@@ -17,12 +18,14 @@ const mark = new StackMark("stack", settings);
 const proxy = new PostgresProxy("proxy", { ...settings, certificate, mark }, { providers });
 const networks = new TenantNetworks("networks", { ...settings, proxy }, { providers });
 const images = new PostgresImages("images", settings);
+const backups =
+  settings.backups && new Backups("backups", { ...settings, backups: settings.backups, mark }, { providers });
 
 const servers = entries.map(
   (tenant) =>
     new PgTenant(
       tenant.id,
-      { ...settings, tenant, certificate, proxy, networks, images, mark },
+      { ...settings, tenant, certificate, proxy, networks, images, mark, backups },
       { providers },
     ),
 );

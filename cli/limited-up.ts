@@ -16,7 +16,7 @@ export function limitTo(
   ids: string[],
   applied: TenantSummaries | undefined,
   wanted: Tenant[],
-  config: Pick<StackConfig, "domain" | "port" | "hostnameSuffix">,
+  config: Pick<StackConfig, "domain" | "port" | "hostnameSuffix" | "backup">,
 ): string[] {
   if (!applied || Object.keys(applied).length === 0) return [];
   const others = wanted.filter(({ id }) => !ids.includes(id));
@@ -28,7 +28,8 @@ export function limitTo(
     (id) => ids.includes(id) || others.some((other) => other.id === id),
   );
   const asConfigured = Object.values(applied).every(
-    ({ host, port }) => host.endsWith(`.${config.domain}`) && port === config.port,
+    ({ host, port, backup = "off" }) =>
+      host.endsWith(`.${config.domain}`) && port === config.port && backup === config.backup,
   );
   const sameImages = sameSet(runningVersions(Object.values(applied)), runningVersions(wanted));
   if (!asApplied || !allWanted || !asConfigured || !sameImages) return [];

@@ -1,5 +1,6 @@
 import { resolve } from "node:path";
 import { Command, CommanderError } from "commander";
+import { backups } from "./backups";
 import { addCompletionCommand } from "./completion";
 import { connect } from "./connect";
 import { doctor } from "./doctor";
@@ -113,6 +114,15 @@ program
   .option("--tail <lines>", "only the last ones; or all", "all")
   .addHelpText("after", examples("./pgs logs acme --tail 20", "./pgs logs acme -f"))
   .action(logs);
+
+program
+  .command("backups")
+  .description("how each tenant's backups stand: base backup, WAL, size")
+  .option("--json", "for programs: sizes in bytes, times in seconds since 1970")
+  .addHelpText("after", `${examples("./pgs backups")}\n\nEnds with 1 when one is not as it should be.`)
+  .action(async (options: { json?: boolean }) => {
+    process.exitCode = (await backups(options)) ? 0 : 1;
+  });
 
 program
   .command("doctor")

@@ -16,6 +16,8 @@ export interface TenantSummary {
   memory: number;
   /** Hard limit in CPUs. */
   cpus: number;
+  /** Time of day (UTC) of the daily base backup, or off. Missing in the outputs of an `up` before there were any. */
+  backup?: string;
 }
 
 export type TenantSummaries = Record<string, TenantSummary>;
@@ -43,6 +45,8 @@ export interface StackConfig {
   tenantsFile: string;
   /** PostgreSQL major versions that have an image. */
   versions: number[];
+  /** Time of day (UTC) of each tenant's daily base backup, or off. */
+  backup: string;
   /** As in DOCKER_HOST; undefined means the default engine. */
   dockerHost: string | undefined;
 }
@@ -59,8 +63,9 @@ export async function stackConfig(): Promise<StackConfig> {
     operatorsCertificate: (config["pgs:certificate"] ?? config["pgs:acme"]) !== undefined,
     tenantsFile: resolve(projectFolder, value("tenantsFile", "tenants.yaml")),
     versions: Object.keys(config["pgs:images"]?.objectValue ?? {}).flatMap((key) =>
-      key === "proxy" ? [] : [Number(key)],
+      /^\d+$/.test(key) ? [Number(key)] : [],
     ),
+    backup: config["pgs:backups"]?.objectValue?.schedule ?? "off",
     // As components/stack-settings.ts has it: the Docker provider's own key comes before the environment.
     dockerHost: config["docker:host"]?.value ?? process.env.DOCKER_HOST,
   };

@@ -68,7 +68,7 @@ function stateColour(text: string): string {
 }
 
 /** 134217728 -> 128Mi, as tenants.yaml writes it. */
-function bytes(count: number | null): string {
+export function bytes(count: number | null): string {
   if (count === null) return "-";
   let value = count;
   let unit = 0;
@@ -81,7 +81,7 @@ function bytes(count: number | null): string {
 }
 
 /** The two largest units: 3d4h, 5h12m, 3m20s. */
-function duration(seconds: number | null): string {
+export function duration(seconds: number | null): string {
   if (seconds === null) return "-";
   const parts: [number, string][] = [
     [Math.floor(seconds / 86400), "d"],

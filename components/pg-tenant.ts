@@ -2,10 +2,11 @@ import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
 import * as random from "@pulumi/random";
 import { stringify } from "yaml";
-import { PostgresServer, TraefikFile } from "../provider/resources";
+import { Backup, PostgresServer, Restore, TraefikFile } from "../provider/resources";
 import { positionOf, type Tenant } from "../tenants";
 import { needsRestart } from "../tenants/postgres-settings";
-import { sizedSettings } from "../tenants/sizing";
+import { backupSettings, sizedSettings } from "../tenants/sizing";
+import type { Backups } from "./backups";
 import type { PostgresImages } from "./postgres-images";
 import { dynamicFolder, entryPoint, type PostgresProxy } from "./proxy";
 import type { StackMark } from "./stack-mark";
@@ -29,6 +30,8 @@ export interface PgTenantArgs {
   proxy: PostgresProxy;
   networks: TenantNetworks;
   mark: StackMark;
+  /** Where the tenant is backed up; undefined when backups are off. */
+  backups?: Backups;
   /** IPv4 range of the tenants' networks. */
   tenantSubnets: string;
   /** The Docker host, when it is not the default one. */
@@ -54,9 +57,15 @@ export class PgTenant extends pulumi.ComponentResource {
     const volume = this.createVolume(name, args);
     const network = args.networks.of(tenant.id, this);
     const container =
-      tenant.state === "running" ? this.createContainer(name, args, volume, network) : undefined;
-    const createServer = (after: pulumi.Resource[]) =>
-      container && this.createServer(name, args, { container, volume, network, password, host }, after);
+      tenant.state === "running"
+        ? this.createContainer(name, args, volume, network, this.createRestore(name, args, volume))
+        : undefined;
+    const createServer = (after: pulumi.Resource[]) => {
+      if (!container) return undefined;
+      const server = this.createServer(name, args, { container, volume, network, password, host }, after);
+      this.createBackup(name, args, network, server);
+      return server;
+    };
     if (tenant.tls === "passthrough" && tenant.access) {
       // The server has its certificate before the proxy lets clients through to it.
       const server = createServer([]);
@@ -81,6 +90,7 @@ export class PgTenant extends pulumi.ComponentResource {
       version: tenant.version,
       memory: tenant.memory,
       cpus: tenant.cpus,
+      backup: args.backups?.schedule ?? "off",
     };
     this.registerOutputs();
   }
@@ -162,11 +172,67 @@ export class PgTenant extends pulumi.ComponentResource {
     );
   }
 
+  /** Only for an entry with `restoreFrom`; it counts when the volume is first made. */
+  private createRestore(name: string, args: PgTenantArgs, volume: docker.Volume): Restore | undefined {
+    const { tenant, backups } = args;
+    const { restoreFrom } = tenant;
+    if (!restoreFrom) return undefined;
+    if (!backups) {
+      throw new pulumi.RunError(
+        `${positionOf(tenant, "restoreFrom")}: restoreFrom needs the stack's backups, and pgs:backups.schedule is off: set it, or take restoreFrom out`,
+      );
+    }
+    const { settings, settingsWithRestart, settingsAtNextStart } = settingsByEffect(args);
+    return new Restore(
+      name,
+      {
+        host: args.dockerHost,
+        volume: volume.name,
+        from: restoreFrom.tenant,
+        at: restoreFrom.at,
+        database: tenant.id,
+        version: tenant.version,
+        settings: { ...settings, ...settingsWithRestart, ...settingsAtNextStart },
+        barman: backups.containerName,
+        backups: backups.volumeName,
+        barmanImage: backups.imageId,
+        image: args.images.idOf(tenant.version),
+      },
+      { parent: this, dependsOn: [backups] },
+    );
+  }
+
+  /** The server has to be there: Barman logs in as soon as it hears of it. */
+  private createBackup(
+    name: string,
+    args: PgTenantArgs,
+    network: TenantNetwork,
+    server: PostgresServer,
+  ): void {
+    const { tenant, backups } = args;
+    if (!backups) return;
+    new Backup(
+      name,
+      {
+        host: args.dockerHost,
+        barman: backups.containerId,
+        tenant: tenant.id,
+        server: containerName(args),
+        network: network.name,
+        password: backups.passwordFor(tenant),
+        schedule: backups.schedule,
+        retention: backups.retention,
+      },
+      { parent: this, dependsOn: [server] },
+    );
+  }
+
   private createContainer(
     name: string,
     args: PgTenantArgs,
     volume: docker.Volume,
     network: TenantNetwork,
+    restore: Restore | undefined,
   ): docker.Container {
     const { tenant } = args;
     return new docker.Container(
@@ -190,7 +256,7 @@ export class PgTenant extends pulumi.ComponentResource {
         // is set on the running server, so that no secret is part of a container.
         envs: [
           "POSTGRES_PASSWORD_FILE=/proc/sys/kernel/random/uuid",
-          `POSTGRES_INITDB_ARGS=${initdbArgs(tenant)}`,
+          `POSTGRES_INITDB_ARGS=${initdbArgs(args)}`,
         ],
         restart: "unless-stopped",
         // A refresh, also that of a preview, would remove a container that somebody stopped, with its log. The
@@ -224,6 +290,7 @@ export class PgTenant extends pulumi.ComponentResource {
         ignoreChanges: ["memory", "memorySwap", "memoryReservation", "cpuShares", "cpuSet", "envs"],
         // The Docker provider says that it updated these, and changes nothing.
         replaceOnChanges: ["healthcheck", "tmpfs"],
+        dependsOn: restore,
       },
     );
   }
@@ -256,12 +323,13 @@ export class PgTenant extends pulumi.ComponentResource {
         volume: volume.name,
         memory: tenant.memory,
         cpus: tenant.cpus,
-        ...settingsByEffect(tenant),
+        ...settingsByEffect(args),
         access: tenant.access,
         clients: network.clients,
         network: network.name,
         certificate: pair?.chain,
         key: pair?.key,
+        barmanPassword: args.backups?.passwordFor(tenant),
       },
       { parent: this, dependsOn: after },
     );
@@ -312,19 +380,21 @@ function containerName({ prefix, tenant }: PgTenantArgs): string {
 }
 
 /** A new server starts with the sizes that it would be given next, and need not be restarted for them. */
-function initdbArgs(tenant: Tenant): string {
-  const { settingsAtNextStart } = settingsByEffect(tenant);
+function initdbArgs(args: PgTenantArgs): string {
+  const { settingsAtNextStart } = settingsByEffect(args);
   return Object.entries(settingsAtNextStart)
     .map(([name, value]) => `--set ${name}=${value}`)
     .join(" ");
 }
 
-/** What the operator set, and what follows from the memory limit, by when a change of it counts. */
-function settingsByEffect({ settings, version, memory, positions }: Tenant) {
+/** What the operator set, and what follows from the memory limit and the backups, by when a change of it counts. */
+function settingsByEffect({ tenant, backups }: PgTenantArgs) {
+  const { settings, version, memory, positions } = tenant;
   const restarts = (name: string) => needsRestart(version, name);
   const pick = (from: Record<string, string>, keep: (name: string) => boolean) =>
     Object.fromEntries(Object.entries(from).filter(([name]) => keep(name)));
-  const sized = pick(sizedSettings(memory), (name) => !(name in settings));
+  const implied = { ...sizedSettings(memory), ...(backups && backupSettings(version)) };
+  const sized = pick(implied, (name) => !(name in settings));
   return {
     settings: { ...pick(sized, (name) => !restarts(name)), ...pick(settings, (name) => !restarts(name)) },
     settingsWithRestart: pick(settings, restarts),

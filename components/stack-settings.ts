@@ -18,6 +18,10 @@ export interface StackSettings {
   proxyImage: string;
   /** By PostgreSQL major version. */
   postgresImages: Map<number, string>;
+  /** By PostgreSQL version and Barman's: what backups are made with. */
+  barmanImage: string;
+  /** Time of day (UTC, HH:MM) of the daily base backup, and for how many days back; undefined when off. */
+  backups?: { schedule: string; retention: number };
   /** Paths of the operator's own full chain and key. */
   certificate?: { chain: string; key: string };
   /** How the proxy gets a certificate by itself. */
@@ -65,20 +69,41 @@ export function readSettings(): StackSettings {
     "hostnameSuffix",
     `expected none or random, got ${hostnameSuffix}`,
   );
-  const images = { ...declaredImages(), ...config.requireObject<Record<string, string>>("images") };
+  const images = {
+    ...declared<Record<string, string>>("images"),
+    ...config.requireObject<Record<string, string>>("images"),
+  };
   for (const [key, image] of Object.entries(images)) {
     expect(
-      /^(proxy|[1-9][0-9])$/.test(key),
+      /^(proxy|barman|[1-9][0-9])$/.test(key),
       `images.${key}`,
-      "expected `proxy` or a PostgreSQL major version",
+      "expected `proxy`, `barman` or a PostgreSQL major version",
     );
-    const example = key === "proxy" ? "v3.7.15" : `${key}.6-bookworm`;
+    const isServer = /^\d+$/.test(key);
+    const example = isServer ? `${key}.6-bookworm` : "v3.7.15";
     expect(
-      isPinned(image, key !== "proxy"),
+      isPinned(image, isServer),
       `images.${key}`,
-      `expected a tag with a minor version${key === "proxy" ? "" : " and an OS"}, such as ${example}, got ${image}`,
+      `expected a tag with a minor version${isServer ? " and an OS" : ""}, such as ${example}, got ${image}`,
     );
   }
+  const backups = {
+    ...declared<{ schedule: string; retention: string }>("backups"),
+    ...config.requireObject<Record<string, string>>("backups"),
+  };
+  for (const key of Object.keys(backups)) {
+    expect(/^(schedule|retention)$/.test(key), `backups.${key}`, "expected `schedule` or `retention`");
+  }
+  expect(
+    /^(off|([01]\d|2[0-3]):[0-5]\d)$/.test(String(backups.schedule)),
+    "backups.schedule",
+    `expected off, or a time of day (UTC) such as 02:30, got ${backups.schedule}`,
+  );
+  expect(
+    /^[1-9]\d{0,3}d$/.test(String(backups.retention)),
+    "backups.retention",
+    `expected a number of days such as 7d, got ${backups.retention}`,
+  );
   const certificate = config.getObject<{ chain: string; key: string }>("certificate") ?? undefined;
   expect(
     certificate === undefined ||
@@ -113,9 +138,14 @@ export function readSettings(): StackSettings {
     tenantsFile: config.require("tenantsFile"),
     tenantSubnets,
     proxyImage: images.proxy ?? "",
+    barmanImage: images.barman ?? "",
+    backups:
+      backups.schedule === "off"
+        ? undefined
+        : { schedule: backups.schedule, retention: Number.parseInt(backups.retention, 10) },
     postgresImages: new Map(
       Object.entries(images)
-        .filter(([key]) => key !== "proxy")
+        .filter(([key]) => /^\d+$/.test(key))
         .map(([key, image]) => [Number(key), image]),
     ),
     passwords:
@@ -137,9 +167,9 @@ function checkedCredentials(credentials: Record<string, string>): Record<string,
 }
 
 /** Pulumi takes a stack's own object for the whole: `pgs:images.19` alone would leave the stack without a proxy. */
-function declaredImages(): Record<string, string> {
+function declared<Value>(key: string): Value {
   const project = parse(readFileSync(join(__dirname, "..", "Pulumi.yaml"), "utf8"));
-  return project.config.images.default;
+  return project.config[key].default;
 }
 
 /** The tenants of the stack. @throws pulumi.RunError that lists all that is wrong in the file */

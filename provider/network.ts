@@ -64,9 +64,7 @@ export const Network: ResourceType<NetworkInputs, NetworkState> = {
     const network = networkOf(state);
     const info = await ifPresent(network.inspect());
     if (!info) return;
-    if (state.proxy && isAttached(info, state.proxy)) {
-      await ifPresent(network.disconnect({ Container: state.proxy, Force: true }));
-    }
+    if (state.proxy) await detach(engine(state.host), state.name, state.proxy);
     await ifPresent(network.remove());
   },
 };
@@ -127,25 +125,54 @@ async function createNetwork(inputs: NetworkInputs): Promise<void> {
   throw new Error(`no subnet is free in ${inputs.pool}: set pgs:tenantSubnets to a larger range`);
 }
 
-/** Attaches the proxy, at the last address of the subnet. */
 async function attached(inputs: NetworkInputs): Promise<NetworkState> {
   if (!inputs.proxy) return inputs;
-  const network = networkOf(inputs);
-  const info = await network.inspect();
+  const proxyAddress = await attachAt(engine(inputs.host), inputs.name, inputs.proxy, "proxy");
+  return { ...inputs, proxyAddress };
+}
+
+/** Who has an address of its own in every tenant's network, counted from the subnet's end. */
+const places = { proxy: 2, barman: 3 };
+
+/** The address that is kept for one of them; undefined in a network that has no subnet of the pool. */
+export function reservedAddress(
+  info: Docker.NetworkInspectInfo,
+  place: keyof typeof places,
+): string | undefined {
   const subnet = parsePool(info.IPAM?.Config?.[0]?.Subnet ?? "");
-  const proxyAddress = subnet && dotted(subnet.base + 2 ** (32 - subnet.length) - 2);
-  if (!isAttached(info, inputs.proxy)) {
+  return subnet && dotted(subnet.base + 2 ** (32 - subnet.length) - places[place]);
+}
+
+/** Attaches a running container at the address that is kept for it. @returns the address */
+export async function attachAt(
+  docker: Docker,
+  name: string,
+  container: string,
+  place: keyof typeof places,
+): Promise<string | undefined> {
+  const network = docker.getNetwork(name);
+  const info = await network.inspect();
+  const address = reservedAddress(info, place);
+  if (!isAttached(info, container)) {
     try {
       await network.connect({
-        Container: inputs.proxy,
-        EndpointConfig: { IPAMConfig: { IPv4Address: proxyAddress } },
+        Container: container,
+        EndpointConfig: { IPAMConfig: { IPv4Address: address } },
       });
     } catch (error) {
-      // A proxy that is stopped is attached, but not listed.
+      // One that is stopped is attached, but not listed.
       if (!/already exists in network/.test(String(error))) throw error;
     }
   }
-  return { ...inputs, proxyAddress };
+  return address;
+}
+
+/** Takes a container out of a network; one that is not in it, or gone, is no error. */
+export async function detach(docker: Docker, name: string, container: string): Promise<void> {
+  const network = docker.getNetwork(name);
+  const info = await ifPresent(network.inspect());
+  if (!info || !isAttached(info, container)) return;
+  await ifPresent(network.disconnect({ Container: container, Force: true }));
 }
 
 /** The range's first address as a number and its prefix length; undefined when it is no such range. */

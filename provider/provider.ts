@@ -3,10 +3,12 @@ import { log } from "@pulumi/pulumi";
 import type * as pulumi from "@pulumi/pulumi/provider";
 import { AcmeCertificate } from "./acme-certificate";
 import { Attachment } from "./attachment";
+import { Backup } from "./backup";
 import { forgetAnswers } from "./engine";
 import { Network } from "./network";
 import { PostgresServer } from "./postgres-server";
 import { IncompleteError, type ResourceType } from "./resource-type";
+import { Restore } from "./restore";
 import { TraefikFile } from "./traefik-file";
 import { isUnknown, secretsIn, unwrap, wrap } from "./wire";
 
@@ -16,8 +18,10 @@ type Fields = Record<string, unknown>;
 const types: Record<string, ResourceType<Fields>> = {
   "pgs:index:AcmeCertificate": AcmeCertificate as unknown as ResourceType<Fields>,
   "pgs:index:Attachment": Attachment as unknown as ResourceType<Fields>,
+  "pgs:index:Backup": Backup as unknown as ResourceType<Fields>,
   "pgs:index:Network": Network as unknown as ResourceType<Fields>,
   "pgs:index:PostgresServer": PostgresServer as unknown as ResourceType<Fields>,
+  "pgs:index:Restore": Restore as unknown as ResourceType<Fields>,
   "pgs:index:TraefikFile": TraefikFile as unknown as ResourceType<Fields>,
 };
 

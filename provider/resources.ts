@@ -1,8 +1,10 @@
 import * as pulumi from "@pulumi/pulumi";
 import type { AcmeCertificateInputs } from "./acme-certificate";
 import type { AttachmentInputs } from "./attachment";
+import type { BackupInputs } from "./backup";
 import type { NetworkInputs } from "./network";
 import type { PostgresServerInputs } from "./postgres-server";
+import type { RestoreInputs } from "./restore";
 import type { TraefikFileInputs } from "./traefik-file";
 
 /** The `pgs` provider itself. Explicit, so that the stack's configuration is not copied into its state. */
@@ -52,7 +54,21 @@ export class PostgresServer extends pulumi.CustomResource {
   constructor(name: string, args: Args<PostgresServerInputs>, opts?: pulumi.CustomResourceOptions) {
     super("pgs:index:PostgresServer", name, args, {
       ...opts,
-      additionalSecretOutputs: ["password", "key"],
+      additionalSecretOutputs: ["password", "key", "barmanPassword"],
     });
+  }
+}
+
+/** Barman's care for one tenant. */
+export class Backup extends pulumi.CustomResource {
+  constructor(name: string, args: Args<BackupInputs>, opts?: pulumi.CustomResourceOptions) {
+    super("pgs:index:Backup", name, args, { ...opts, additionalSecretOutputs: ["password"] });
+  }
+}
+
+/** A new tenant's data, made from another's backups before its server first starts. */
+export class Restore extends pulumi.CustomResource {
+  constructor(name: string, args: Args<RestoreInputs>, opts?: pulumi.CustomResourceOptions) {
+    super("pgs:index:Restore", name, args, opts);
   }
 }

@@ -24,6 +24,7 @@ export function findProblems(yaml: YamlData, schema: Schema, versions: readonly 
     ...deletedVolumes(yaml, tenants),
     ...unavailableDefaultVersion(yaml, tenants, versions),
     ...settingProblems(yaml, tenants),
+    ...restoreProblems(yaml, tenants),
   ];
 }
 
@@ -52,8 +53,15 @@ function unknownField(yaml: YamlData, schema: Schema, at: readonly PropertyKey[]
   const path = [...at, key];
   const tenantFields = Object.keys(schema.shape.tenants.valueType.unwrap().shape);
   const sharedFields = Object.keys(schema.shape.defaults.unwrap().unwrap().shape);
+  const restoreFields = Object.keys(schema.shape.tenants.valueType.unwrap().shape.restoreFrom.unwrap().shape);
   const allowed =
-    at.length === 0 ? Object.keys(schema.shape) : at[0] === "defaults" ? sharedFields : tenantFields;
+    at.length === 0
+      ? Object.keys(schema.shape)
+      : at[0] === "defaults"
+        ? sharedFields
+        : at.at(-1) === "restoreFrom"
+          ? restoreFields
+          : tenantFields;
   const meant = nearest(key, allowed);
   const message =
     at[0] === "defaults" && tenantFields.includes(key)
@@ -187,6 +195,42 @@ function settingProblems(yaml: YamlData, tenants: [string, TenantEntry][]): Prob
       const message = `shared_buffers may be at most ${largestSharedBuffers * 100} % of the tenant's memory, got ${text}; raise memory or lower it`;
       return [{ ...yaml.valuePosition(at), path: formatPath(at), message }];
     });
+  });
+}
+
+function restoreProblems(yaml: YamlData, tenants: [string, TenantEntry][]): Problem[] {
+  return tenants.flatMap(([id, { restoreFrom, init, volume }]) => {
+    if (!isMap(restoreFrom)) return [];
+    const problem = (field: string, message: string) => {
+      const path = ["tenants", id, ...field.split(".")];
+      return { ...yaml.valuePosition(path), path: formatPath(path), message };
+    };
+    const problems: Problem[] = [];
+    if (restoreFrom.tenant === id) {
+      problems.push(
+        problem(
+          "restoreFrom.tenant",
+          "a tenant cannot be made from itself; write another entry for the copy",
+        ),
+      );
+    }
+    if (typeof restoreFrom.at === "string" && Date.parse(restoreFrom.at) > Date.now()) {
+      problems.push(problem("restoreFrom.at", `expected a time in the past, got ${restoreFrom.at}`));
+    }
+    if (volume !== undefined) {
+      problems.push(
+        problem(
+          "volume",
+          "this volume came with its data, and a restore makes new data; leave one of the two out",
+        ),
+      );
+    }
+    if (Array.isArray(init) && init.length > 0) {
+      problems.push(
+        problem("init", "init scripts are for a new database, and this one is restored; leave init out"),
+      );
+    }
+    return problems;
   });
 }
 

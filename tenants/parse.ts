@@ -31,6 +31,8 @@ export interface Tenant {
   readonly initFiles: readonly string[];
   /** Name of the Docker volume that the tenant's data came in. Default: one of the stack's own. */
   readonly volume?: string;
+  /** Whose backups the tenant's data is first made from, and as of when (default: their end). Default: none. */
+  readonly restoreFrom?: { readonly tenant: string; readonly at?: string };
   /** PostgreSQL settings, those of `defaults` included; true is "on", false "off". Default: none. */
   readonly settings: Readonly<Record<string, string>>;
   /** Raised by one for each rotation of the password. Default: 1. */
@@ -147,6 +149,7 @@ function toTenant(id: string, content: TenantsFileContent, folder: string): Omit
     init,
     initFiles: init.map((path) => resolve(folder, path)),
     volume: own.volume,
+    restoreFrom: own.restoreFrom,
     settings: mapValues({ ...content.defaults?.settings, ...own.settings }, settingText),
     passwordVersion: fields.passwordVersion,
     onRemove: fields.onRemove,

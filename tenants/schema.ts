@@ -27,16 +27,16 @@ export interface SchemaRules {
  * checks; defaults are applied afterwards, as a tenant's come from `defaults` in the same file.
  */
 export function tenantsFileSchema(rules: SchemaRules = {}) {
-  const { hostname, init, volume, ...shared } = tenantFields(rules);
+  const { hostname, init, volume, restoreFrom, ...shared } = tenantFields(rules);
   const tenant = strictMap(
-    { ...shared, hostname, init, volume },
+    { ...shared, hostname, init, volume, restoreFrom },
     "a map of the tenant's fields, or {} for the defaults",
   );
   const defaults = strictMap(shared, "a map of fields that hold for every tenant");
   const file = {
     defaults: defaults.nullable().optional().meta({
       description:
-        "Fields for every tenant that does not set them itself; all but init, hostname and volume.",
+        "Fields for every tenant that does not set them itself; all but init, hostname, volume and restoreFrom.",
     }),
     tenants: z
       .record(
@@ -75,6 +75,7 @@ function tenantFields({ versions, initProblem }: SchemaRules) {
     hostname: hostnameSchema,
     init: initSchema(initProblem),
     volume: volumeSchema,
+    restoreFrom: restoreFromSchema,
     settings: settingsSchema,
     passwordVersion: z
       .int(expected("a whole number of at least 1"))
@@ -202,6 +203,41 @@ function initSchema(initProblem: SchemaRules["initProblem"]) {
     examples: [["init/acme.sql"]],
   });
 }
+
+/** Backups that were set aside have the number of their system behind the tenant's id. */
+const restoredTenantPattern = /^[a-z]([a-z0-9-]{0,67}[a-z0-9])?$/;
+
+const restoredTenant = z.string(expected("a tenant's id such as acme")).regex(restoredTenantPattern, {
+  error: ({ input }) => `expected a tenant's id, got ${show(input)}${asLabel(input, restoredTenantPattern)}`,
+});
+
+const restoreTimePattern = /^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?(Z|[+-]\d{2}:\d{2})$/;
+
+const restoreTimeError = expected("a time with its zone, such as 2026-11-23T10:15:00Z");
+
+const restoreFromSchema = z
+  .strictObject(
+    {
+      tenant: restoredTenant.meta({
+        description: "The tenant whose backups are restored: another one, which may have been removed.",
+      }),
+      at: z
+        .string(restoreTimeError)
+        .regex(restoreTimePattern, { ...restoreTimeError, abort: true })
+        .refine((at) => !Number.isNaN(Date.parse(at)), restoreTimeError)
+        .optional()
+        .meta({
+          description:
+            "The second as of which the data is restored, with a time zone. Default: the end of what was backed up.",
+          examples: ["2026-11-23T10:15:00Z"],
+        }),
+    },
+    expected("a map with the keys tenant and at, such as {tenant: acme, at: 2026-11-23T10:15:00Z}"),
+  )
+  .meta({
+    description:
+      "Makes this tenant's data from another's backups. Counts only when its volume is first made; data that exists is never replaced. Default: none.",
+  });
 
 /** Settings by which a tenant would leave the place that the platform gives it. */
 const refusedSetting =

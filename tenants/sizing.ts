@@ -20,6 +20,16 @@ export function sizedSettings(memory: number): Record<string, string> {
   };
 }
 
+/**
+ * Settings that a server with a backup has. WAL that Barman does not fetch is kept for it up to this size, and no
+ * further: a backup that stands still must not fill the tenant's disk.
+ */
+export function backupSettings(version: number): Record<string, string> {
+  // Incremental base backups are made by it. https://www.postgresql.org/docs/18/runtime-config-wal.html
+  const summaries: Record<string, string> = version >= 17 ? { summarize_wal: "on" } : {};
+  return { ...summaries, max_slot_wal_keep_size: "2GB" };
+}
+
 /** The most of its memory that a tenant's shared_buffers may be: the sessions need the rest. */
 export const largestSharedBuffers = 0.6;
 

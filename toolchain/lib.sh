@@ -92,6 +92,8 @@ default_images() {
   image proxy
   printf '\n'
   for major in $(postgres_majors); do image "$major"; printf '\n'; done
+  image barman
+  printf '\n'
 }
 
 cli_version=$(npm_version pulumi)

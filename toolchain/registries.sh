@@ -265,7 +265,8 @@ build_images() {
     case $name in
       postgres:*) make_image "$name" make_postgres_image "$name" ;;
       traefik:*) make_image "$name" make_traefik_image "$name" ;;
-      *) die "the second road can build postgres and traefik images only, and Pulumi.yaml names $name." ;;
+      pgs-barman:*) make_image "$name" make_barman_image "$name" ;;
+      *) die "the second road can build postgres, traefik and pgs-barman images only, and Pulumi.yaml names $name." ;;
     esac
   done
 }
@@ -333,6 +334,19 @@ make_postgres_image() {
     --exclude='*/include' --exclude='*/lib/pgxs' --exclude='*/lib/pkgconfig' --exclude='*/share/doc' --exclude='*plpython3*'
   docker_build "$1" "$context" "$(base_image "$suite")" \
     --build-arg "PG_MAJOR=$major" --build-arg "PG_VERSION=$major.$minor"
+}
+
+# The official road builds this one, too: nobody publishes it. There the build itself fetches the wheel.
+make_barman_image() {
+  local context=$work/barman version base
+  [[ $1 =~ ^pgs-barman:([0-9.]+)-(.+)-[0-9]+$ ]] ||
+    die "Pulumi.yaml names $1; expected pgs-barman:BARMAN-POSTGRES-REVISION, such as pgs-barman:3.19.1-18.6-bookworm-1."
+  version=${BASH_REMATCH[1]} base=postgres:${BASH_REMATCH[2]}
+  rm -rf "$context"
+  mkdir -p "$context"
+  cp "$root"/toolchain/images/barman/* "$context"
+  if [[ $road == registries ]]; then wheel barman "$version" "$context/barman"; fi
+  docker_build "$1" "$context" "$base"
 }
 
 make_traefik_image() {

@@ -2,24 +2,49 @@ import type Docker from "dockerode";
 import { exec } from "../engine";
 import { psql } from "./psql";
 
+/** From where a server takes connections, as written in its pg_hba.conf. */
+export interface Admitted {
+  /** A CIDR, or `all`; empty when the image's line is not there. */
+  clients: string;
+  /** Barman's address, from where alone its role may log in; empty when that role is not there. */
+  barman: string;
+}
+
 /**
- * Lets clients in from `address` only (a CIDR, or `all`), by the line of pg_hba.conf that the image writes
- * for them. https://www.postgresql.org/docs/18/auth-pg-hba-conf.html
+ * Lets clients in from there only, by the line of pg_hba.conf that the image writes for them. The first line that
+ * fits a connection counts. https://www.postgresql.org/docs/18/auth-pg-hba-conf.html
  */
-export async function admitClients(
+export async function admit(
   container: Docker.Container,
-  address: string,
-  present: string,
+  wanted: Admitted,
+  present: Admitted,
+  role: string,
 ): Promise<void> {
-  if (address === present) return;
-  const line = "host all all";
-  const change = `file=$PGDATA/pg_hba.conf; sed -E "s#^(${line} )[^ ]+( scram-sha-256)\\$#\\1$1\\2#" "$file" >"$file.new" && mv "$file.new" "$file"`;
-  const result = await exec(container, ["sh", "-c", change, "sh", address]);
+  if (wanted.clients === present.clients && wanted.barman === present.barman) return;
+  const program = `
+    $1 == "host" && $3 == role { next }
+    /^host all all [^ ]+ scram-sha-256$/ {
+      if (barman) {
+        print "host postgres,replication " role " " barman "/32 scram-sha-256"
+        print "host all " role " all reject"
+      }
+      print "host all all " clients " scram-sha-256"
+      next
+    }
+    { print }`;
+  const change =
+    'file=$PGDATA/pg_hba.conf; awk -v role="$2" -v clients="$3" -v barman="$4" "$1" "$file" >"$file.new" && mv "$file.new" "$file"';
+  const args = [program, role, wanted.clients, wanted.barman];
+  const result = await exec(container, ["sh", "-c", change, "sh", ...args]);
   if (result.code !== 0) throw new Error(`cannot write pg_hba.conf: ${result.stderr.trim()}`);
   await psql(container, "SELECT pg_reload_conf() \\g /dev/null");
 }
 
-/** SQL for the address that is admitted now, as written in the file; empty when the line is not there. */
-export const admittedClients = `(SELECT coalesce(max(line), '') FROM (
-  SELECT (regexp_match(line, '^host all all (\\S+) scram-sha-256$'))[1] AS line
-  FROM regexp_split_to_table(pg_read_file(current_setting('hba_file')), '\\n') AS line) AS lines)`;
+/** SQL for what is admitted now, a JSON object. */
+export function admittedNow(role: string): string {
+  const address = (pattern: string) => `(SELECT coalesce(max((regexp_match(line, '${pattern}'))[1]), '')
+    FROM regexp_split_to_table(pg_read_file(current_setting('hba_file')), '\\n') AS line)`;
+  return `json_build_object(
+    'clients', ${address("^host all all (\\S+) scram-sha-256$")},
+    'barman', ${address(`^host postgres,replication ${role} (\\S+)/32 scram-sha-256$`)})`;
+}

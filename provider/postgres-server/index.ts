@@ -1,9 +1,12 @@
 import type Docker from "dockerode";
 import { attach, isAttached } from "../attachment";
+import { barmanRole } from "../backup";
 import { engine, ensureRunning, ifPresent } from "../engine";
+import { reservedAddress } from "../network";
 import { IncompleteError, type ResourceType } from "../resource-type";
+import { createBarmanRole, lockBarmanRole } from "./barman";
 import { certificateDigest, hasCertificate, type ServerCertificate, setCertificate } from "./certificate";
-import { admitClients, admittedClients } from "./clients";
+import { type Admitted, admit, admittedNow } from "./clients";
 import { createDatabase } from "./database";
 import { type Limits, limitsOf, setLimits } from "./limits";
 import { matches, scramVerifier } from "./password";
@@ -46,6 +49,8 @@ export interface PostgresServerInputs extends Limits {
   certificate?: string;
   /** Its private key, PEM; a secret. */
   key?: string;
+  /** Of the role that Barman logs in as; without one there is no such role. */
+  barmanPassword?: string;
   /** Where the operator wrote each setting, for messages. */
   positions?: Record<string, string>;
 }
@@ -73,6 +78,7 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
     "network",
     "certificate",
     "key",
+    "barmanPassword",
   ],
   replacing: ["host", "container"],
 
@@ -111,7 +117,8 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
         containerId: info.Id,
         sharedBuffers: present.sharedBuffers,
         database: present.databases.includes(state.database) && !present.creating ? state.database : "",
-        clients: present.clients,
+        clients: present.admitted.clients,
+        barmanPassword: await barmanPasswordOf(state, present),
         network: (await isAttached(state.host, info, state.network)) ? state.network : "",
         password: matches(present.verifier, state.password) ? state.password : "",
         certificate: hasCertificate(certificateOf(state), present) ? state.certificate : "",
@@ -158,7 +165,7 @@ async function bringAbout(
       pending.some((name) => name in { ...before.settingsWithRestart, ...inputs.settingsWithRestart });
     if (restarts) await restartWithSettings(container, inputs, present.settings);
     if (shrinks) await setLimits(container, limits, inputs);
-    await admitClients(container, inputs.clients, present.clients);
+    await setUpBackup(container, inputs, present);
     await setCertificate(container, certificateOf(inputs), present);
     await setPassword(container, inputs.password, present.verifier);
     if (!inputs.access) await endSessions(container);
@@ -194,8 +201,9 @@ interface Observed {
   settings: Settings;
   /** Of the file with the server's certificate. */
   certificateDigest: string | null;
-  /** From where clients may come. */
-  clients: string;
+  admitted: Admitted;
+  /** Of Barman's role; null when there is none that may log in. */
+  barmanVerifier: string | null;
   /** Of the running server, in bytes. */
   sharedBuffers: number;
   /** Major versions that have a data directory in the volume. */
@@ -212,7 +220,8 @@ async function observe(container: Docker.Container, timeout: number): Promise<Ob
        'settings', (SELECT coalesce(json_object_agg(lower(name), setting), '{}') FROM pg_file_settings
                     WHERE sourcefile LIKE '%/postgresql.auto.conf'),
        'certificateDigest', ${certificateDigest},
-       'clients', ${admittedClients},
+       'admitted', ${admittedNow(barmanRole)},
+       'barmanVerifier', (SELECT coalesce(rolpassword, '') FROM pg_authid WHERE rolname = '${barmanRole}' AND rolcanlogin),
        'sharedBuffers', pg_size_bytes(current_setting('shared_buffers')),
        'versions', (SELECT json_agg(name::int) FROM pg_ls_dir('/var/lib/postgresql') AS name WHERE name ~ '^[0-9]+$'))`,
     { timeout },
@@ -280,6 +289,38 @@ async function restartWithSettings(
   const names = changed.map(([name]) => name).join(", ");
   const message = `${names && `setting ${names}: `}the server does not start with it and runs with its former settings again: ${refused}`;
   throw positioned(new Error(message), inputs);
+}
+
+/** Opens the server to its clients and, where there is to be a backup, to Barman. */
+async function setUpBackup(
+  container: Docker.Container,
+  inputs: PostgresServerInputs,
+  { admitted, barmanVerifier }: Observed,
+): Promise<void> {
+  const { barmanPassword, clients } = inputs;
+  const barman = barmanPassword ? await barmanAddress(inputs) : "";
+  if (barmanPassword && !matches(barmanVerifier, barmanPassword)) {
+    await createBarmanRole(container, barmanPassword);
+  }
+  if (!barmanPassword && barmanVerifier !== null) await lockBarmanRole(container);
+  await admit(container, { clients, barman }, admitted, barmanRole);
+}
+
+/** The password when the role has it and may log in from where Barman is. */
+async function barmanPasswordOf(
+  state: PostgresServerInputs,
+  { admitted, barmanVerifier }: Observed,
+): Promise<string | undefined> {
+  const { barmanPassword } = state;
+  if (!barmanPassword) return barmanVerifier === null ? undefined : "";
+  const holds = matches(barmanVerifier, barmanPassword) && admitted.barman === (await barmanAddress(state));
+  return holds ? barmanPassword : "";
+}
+
+async function barmanAddress({ host, network }: PostgresServerInputs): Promise<string> {
+  const address = reservedAddress(await engine(host).getNetwork(network).inspect(), "barman");
+  if (!address) throw new Error(`the network ${network} has no subnet of pgs:tenantSubnets`);
+  return address;
 }
 
 async function setPassword(

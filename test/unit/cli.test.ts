@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { conninfo, dockerHostAddress } from "../../cli/address";
+import { problemOf } from "../../cli/backups";
 import { limitTo } from "../../cli/limited-up";
 import { loginHint } from "../../cli/login-hint";
 import type { TenantSummary } from "../../cli/stack";
@@ -93,8 +94,25 @@ describe("a tenant's state", () => {
   });
 });
 
+describe("a tenant's backups", () => {
+  const now = 1_800_000_000;
+  const hours = 3600;
+  const good = { tenant: "acme", active: true, base: now - 20 * hours, behind: 0, size: 1 };
+
+  it.each([
+    [{}, undefined],
+    [{ behind: 5_000_000 }, undefined],
+    [{ behind: null }, "no WAL is received"],
+    [{ base: 0 }, "no base backup yet"],
+    [{ base: now - 30 * hours }, "the base backup is old"],
+    [{ active: false, behind: null, base: 0 }, undefined],
+  ])("that differ by %o from good ones have the problem %s", (difference, problem) => {
+    expect(problemOf({ ...good, ...difference }, now)).toBe(problem);
+  });
+});
+
 describe("an up for some tenants alone", () => {
-  const config = { domain: "pgs.test", port: 5432, hostnameSuffix: "none" };
+  const config = { domain: "pgs.test", port: 5432, hostnameSuffix: "none", backup: "off" };
   const file = (text: string) => parseTenants(`tenants: ${text}`);
   const applied = {
     acme: tenant({ host: "acme.pgs.test" }),
@@ -133,6 +151,7 @@ describe("an up for some tenants alone", () => {
     ["hostnames get a suffix", applied, "{ acme: {}, globex: {} }", { ...config, hostnameSuffix: "random" }],
     ["the domain is changed", applied, "{ acme: {}, globex: {} }", { ...config, domain: "x.test" }],
     ["the port is changed", applied, "{ acme: {}, globex: {} }", { ...config, port: 6432 }],
+    ["backups are switched on", applied, "{ acme: {}, globex: {} }", { ...config, backup: "02:30" }],
     [
       "no server of the version is left",
       { acme: tenant({ host: "acme.pgs.test" }) },

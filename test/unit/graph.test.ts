@@ -20,6 +20,8 @@ import { isSecret, plain } from "./support/wire";
 
 const types = {
   attachment: "pgs:index:Attachment",
+  backup: "pgs:index:Backup",
+  backups: "pgs:index:Backups",
   certificate: "pgs:index:WildcardCertificate",
   container: "docker:index/container:Container",
   image: "docker:index/remoteImage:RemoteImage",
@@ -30,6 +32,7 @@ const types = {
   password: "random:index/randomPassword:RandomPassword",
   provider: "pulumi:providers:pgs",
   proxy: "pgs:index:PostgresProxy",
+  restore: "pgs:index:Restore",
   route: "pgs:index:TraefikFile",
   server: "pgs:index:PostgresServer",
   stack: "pulumi:pulumi:Stack",
@@ -293,6 +296,94 @@ describe("a tenant", () => {
     );
     expect(routeOf(graph)).toBeNull();
     expect(connectionString(graph)).toBe(connectionString(await runTenant()));
+  });
+});
+
+describe("backups", () => {
+  const on = { "pgs:backups": '{"schedule":"02:30"}' };
+
+  it("are off, and then there is nothing of them", async () => {
+    const graph = await runTenant();
+    expect(graph.resources.filter(({ type }) => /Backup|Restore/.test(type))).toEqual([]);
+    expect(find(graph, "server").inputs).not.toHaveProperty("barmanPassword");
+    expect(find(graph, "server").inputs.settings).not.toHaveProperty("summarize_wal");
+  });
+
+  it("are one container, hardened and without a port, whose volume outlives the stack", async () => {
+    const graph = await runTenant("", on);
+    const { inputs } = find(graph, "container", "backups");
+    expect(inputs).toMatchObject({
+      name: "pgs--backups",
+      user: "999:999",
+      readOnly: true,
+      capabilities: { drops: ["ALL"] },
+      securityOpts: ["no-new-privileges:true"],
+      networksAdvanced: [{ name: "pgs--backups" }],
+      volumes: [{ volumeName: "pgs--backups", containerPath: "/var/lib/barman" }],
+    });
+    for (const opening of ["ports", "envs", "command", "privileged"]) {
+      expect(inputs).not.toHaveProperty(opening);
+    }
+    expect(find(graph, "network", "backups").inputs.internal).toBe(true);
+    expect(find(graph, "volume", "backups").retainOnDelete).toBe(true);
+  });
+
+  it("are a resource more for each tenant that runs, made when its server has the role", async () => {
+    const graph = await runProgram("tenants: { acme: {}, globex: {}, idle: { state: stopped } }", on);
+    const cared = graph.resources.filter(({ type }) => type === types.backup);
+    expect(cared.map(({ name }) => name)).toEqual(["acme", "globex"]);
+    expect(cared[0]?.inputs).toMatchObject({
+      tenant: "acme",
+      server: "pgs-acme",
+      network: "pgs-acme",
+      barman: "id-of-backups",
+      schedule: "02:30",
+      retention: 7,
+    });
+    expect(cared[0]?.dependencies).toContain(`${types.server} acme`);
+  });
+
+  it("have for each tenant a password of its own, a secret, which its server has, too", async () => {
+    const graph = await runProgram("tenants: { acme: {}, globex: {} }", on);
+    const passwords = ["acme", "globex"].map((id) => {
+      const { password } = find(graph, "backup", id).inputs;
+      const { barmanPassword } = find(graph, "server", id).inputs;
+      expect(isSecret(password) && isSecret(barmanPassword)).toBe(true);
+      expect(plain(barmanPassword)).toBe(plain(password));
+      return plain<string>(password);
+    });
+    expect(new Set(passwords).size).toBe(2);
+    for (const password of passwords) expect(password).toMatch(/^[0-9a-f]{64}$/);
+    const rotated = await runTenant("passwordVersion: 2", on);
+    expect(passwords).not.toContain(plain(find(rotated, "backup").inputs.password));
+  });
+
+  it("set what a server needs live, and leave it to the operator where he sets it himself", async () => {
+    const settings = async (fields: string) => find(await runTenant(fields, on), "server").inputs.settings;
+    expect(await settings("")).toMatchObject({ summarize_wal: "on", max_slot_wal_keep_size: "2GB" });
+    expect(await settings("settings: { max_slot_wal_keep_size: 9GB }")).toMatchObject({
+      max_slot_wal_keep_size: "9GB",
+    });
+  });
+
+  it("are what a tenant is made from before its container", async () => {
+    const entry = "restoreFrom: { tenant: gone, at: 2026-01-02T03:04:05Z }";
+    const graph = await runTenant(entry, on);
+    expect(find(graph, "restore").inputs).toMatchObject({
+      volume: "pgs-acme",
+      from: "gone",
+      at: "2026-01-02T03:04:05Z",
+      database: "acme",
+      version: 18,
+      barman: "pgs--backups",
+      backups: "pgs--backups",
+      settings: { shared_buffers: "128MB", summarize_wal: "on" },
+    });
+    expect(find(graph, "container").dependencies).toContain(`${types.restore} acme`);
+    expect(find(graph, "container").inputs).toEqual(find(await runTenant("", on), "container").inputs);
+    await expect(runTenant(entry)).rejects.toThrow(
+      /tenants\.yaml:1:\d+: restoreFrom needs the stack's backups/,
+    );
   });
 });
 
@@ -634,6 +725,7 @@ describe("the outputs", () => {
         version: 18,
         memory: 2 ** 30,
         cpus: 2,
+        backup: "off",
       },
     });
   });
@@ -928,6 +1020,19 @@ describe("a wrong configuration", () => {
   ])("of pgs:%s is refused", async (key, values) => {
     for (const value of values) {
       expect(refusal({ [`pgs:${key}`]: value }), value).toMatch(new RegExp(`^pgs:${key}: expected .*$`));
+    }
+  });
+
+  it.each([
+    ["schedule", ["", "daily", "24:00", "2:30"]],
+    ["retention", ["", "7", "0d", "a week"]],
+    ["destination", ["s3"]],
+  ])("of pgs:backups.%s is refused", (key, values) => {
+    for (const value of values) {
+      const backups = JSON.stringify({ [key]: value });
+      expect(refusal({ "pgs:backups": backups }), value).toMatch(
+        new RegExp(`^pgs:backups\\.${key}: expected .*$`),
+      );
     }
   });
 

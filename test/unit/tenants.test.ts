@@ -206,6 +206,43 @@ describe("an adopted volume", () => {
   });
 });
 
+describe("a tenant that is made from another's backups", () => {
+  it("names the other one, and as of when", () => {
+    const [copy, clone] = parse(
+      "tenants:\n  copy: { restoreFrom: { tenant: gone, at: 2026-01-02T03:04:05Z } }\n  clone: { restoreFrom: { tenant: copy } }",
+    );
+    expect(copy?.restoreFrom).toEqual({ tenant: "gone", at: "2026-01-02T03:04:05Z" });
+    expect(clone?.restoreFrom).toEqual({ tenant: "copy" });
+  });
+
+  it.each([
+    [
+      "{ tenant: acme }",
+      /^tenants\.yaml:1:\d+: tenants\.acme\.restoreFrom\.tenant: a tenant cannot be made from itself/,
+    ],
+    ["{ at: 2026-01-02T03:04:05Z }", /restoreFrom\.tenant: /],
+    ["globex", /restoreFrom: expected a map with the keys tenant and at/],
+    ["{ tenant: Globex }", /restoreFrom\.tenant: expected a tenant's id, got "Globex"; write globex$/],
+    ["{ tenant: globex, at: 2026-01-02 }", /restoreFrom\.at: expected a time with its zone/],
+    ["{ tenant: globex, at: 2026-01-02T03:04:05 }", /restoreFrom\.at: expected a time with its zone/],
+    ["{ tenant: globex, at: 2026-13-02T03:04:05Z }", /restoreFrom\.at: expected a time with its zone/],
+    ["{ tenant: globex, at: 2999-01-02T03:04:05Z }", /restoreFrom\.at: expected a time in the past/],
+    ["{ tenant: globex, when: now }", /restoreFrom\.when: there is no field when.*\(allowed: tenant, at\)/],
+  ])("cannot say restoreFrom: %s", (value, message) => {
+    const errors = errorsOf(`tenants: { acme: { restoreFrom: ${value} } }`);
+    expect(errors).toHaveLength(1);
+    expect(errors[0]).toMatch(message);
+  });
+
+  it("has no init scripts, which are for a new database", () => {
+    const errors = errorsOf("tenants: { acme: { restoreFrom: { tenant: b }, init: [init/globex.sql] } }");
+    expect(errors[0]).toMatch(/acme\.init: init scripts are for a new database/);
+    expect(errorsOf("tenants: { acme: { restoreFrom: { tenant: b }, volume: old } }")).toEqual([
+      expect.stringMatching(/acme\.volume: this volume came with its data/),
+    ]);
+  });
+});
+
 describe("the file as a whole", () => {
   it.each(["", "\n", "# only a comment\n", "---\n", "null"])("has to say something (%j)", (text) => {
     expect(errorsOf(text)).toEqual([
@@ -245,7 +282,7 @@ describe("the file as a whole", () => {
       `tenants.yaml:2:3: defaults.memroy: there is no field memroy; did you mean memory? (allowed: ${shared})`,
       'tenants.yaml:3:11: defaults.memory: expected a whole number with the unit Ki, Mi or Gi, such as 512Mi, got "512MB"; write 512Mi',
       'tenants.yaml:6:13: tenants.acme.access: expected a boolean: true or false, got "yes"',
-      `tenants.yaml:7:5: tenants.acme.password_version: there is no field password_version; did you mean passwordVersion? (allowed: ${shared}, hostname, init, volume)`,
+      `tenants.yaml:7:5: tenants.acme.password_version: there is no field password_version; did you mean passwordVersion? (allowed: ${shared}, hostname, init, volume, restoreFrom)`,
       "tenants.yaml:8:3: tenants.Acme_Inc: a tenant id has lower-case letters, digits and hyphens, at most 48, starts with a letter and does not end with a hyphen; write acme-inc",
       'tenants.yaml:8:21: tenants.Acme_Inc.cpus: expected a number of CPUs from 0.05 to 512 with at most two decimals, such as 2 or 0.5, got "2"',
       "tenants.yaml:9:23: tenants.globex.hostname: the hostname acme is that of tenants.acme (line 5) already; each tenant needs its own",

@@ -1,0 +1,102 @@
+import { createHmac } from "node:crypto";
+import * as docker from "@pulumi/docker";
+import * as pulumi from "@pulumi/pulumi";
+import * as random from "@pulumi/random";
+import { Network } from "../provider/resources";
+import type { Tenant } from "../tenants";
+import type { StackMark } from "./stack-mark";
+
+export interface BackupsArgs {
+  /** Names of the container, volume and network start with it. */
+  prefix: string;
+  /** Barman, with the programs of the newest PostgreSQL that a tenant runs. */
+  barmanImage: string;
+  /** Time of day (UTC, HH:MM) of each tenant's base backup, and for how many days back it can be restored. */
+  backups: { schedule: string; retention: number };
+  mark: StackMark;
+  /** IPv4 range from which Barman's own network is taken. */
+  tenantSubnets: string;
+  /** The Docker host, when it is not the default one. */
+  dockerHost?: string;
+}
+
+/** Barman: the one container that receives every tenant's WAL and keeps their base backups, in its volume. */
+export class Backups extends pulumi.ComponentResource {
+  readonly schedule: string;
+  readonly retention: number;
+  readonly containerName: string;
+  readonly containerId: pulumi.Output<string>;
+  readonly volumeName: pulumi.Output<string>;
+  readonly imageId: pulumi.Output<string>;
+  private readonly secret: pulumi.Output<string>;
+
+  constructor(name: string, args: BackupsArgs, opts?: pulumi.ComponentResourceOptions) {
+    super("pgs:index:Backups", name, {}, opts);
+    const child = { parent: this };
+    // Two hyphens: nothing of a tenant has such a name.
+    const containerName = `${args.prefix}--backups`;
+
+    const image = new docker.RemoteImage("barman", { name: args.barmanImage, keepLocally: true }, child);
+    const network = new Network(
+      "backups",
+      {
+        host: args.dockerHost,
+        name: containerName,
+        internal: true,
+        pool: args.tenantSubnets,
+        prefixLength: 29,
+      },
+      child,
+    );
+    // Backups outlive the stack that made them: only a hand removes this volume.
+    const volume = new docker.Volume(
+      "backups",
+      { name: containerName },
+      { ...child, ignoreChanges: ["name", "driver", "driverOpts", "labels"], retainOnDelete: true },
+    );
+    const container = new docker.Container(
+      "backups",
+      {
+        name: args.mark.containerName(containerName),
+        image: image.imageId,
+        networksAdvanced: [{ name: network.name }],
+        dns: ["0.0.0.0"],
+        dnsOpts: ["timeout:1", "attempts:1"],
+        volumes: [{ volumeName: volume.name, containerPath: "/var/lib/barman" }],
+        restart: "unless-stopped",
+        // As with the others: one that was stopped is started by each tenant's Backup.
+        mustRun: false,
+        // What was received is written already; a base backup that is cut off is made anew.
+        destroyGraceSeconds: 10,
+        user: "999:999",
+        readOnly: true,
+        tmpfs: { "/tmp": "" },
+        capabilities: { drops: ["ALL"] },
+        securityOpts: ["no-new-privileges:true"],
+        logDriver: "json-file",
+        logOpts: { "max-size": "10m", "max-file": "3" },
+        labels: args.mark.labels,
+      },
+      { ...child, replaceOnChanges: ["tmpfs"] },
+    );
+    const secret = new random.RandomPassword("backups", { length: 48, special: false }, child);
+
+    this.schedule = args.backups.schedule;
+    this.retention = args.backups.retention;
+    this.containerName = containerName;
+    this.containerId = container.id;
+    this.volumeName = volume.name;
+    this.imageId = image.imageId;
+    this.secret = secret.result;
+    this.registerOutputs();
+  }
+
+  /** Of Barman's role on this tenant's server; a secret. It follows from one secret, so that a tenant has a resource less. */
+  passwordFor({ id, passwordVersion }: Tenant): pulumi.Output<string> {
+    return pulumi.secret(
+      this.secret.apply((secret) =>
+        createHmac("sha256", secret).update(`${id} ${passwordVersion}`).digest("hex"),
+      ),
+    );
+  }
+}

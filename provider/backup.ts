@@ -1,0 +1,178 @@
+import { posix } from "node:path";
+import * as pulumi from "@pulumi/pulumi";
+import type Docker from "dockerode";
+import { askedOnce, engine, ensureRunning, exec, getFolder, ifPresent, putFile } from "./engine";
+import { attachAt, detach, reservedAddress } from "./network";
+import type { ResourceType } from "./resource-type";
+
+/** Barman's care for one tenant: it is attached to the tenant's network and has a file that says what to do. */
+export interface BackupInputs {
+  /** The Docker host; without one, the provider's default. */
+  host?: string;
+  /** Id of Barman's container. */
+  barman: string;
+  /** The tenant's id. */
+  tenant: string;
+  /** Name of the tenant's container, which it is reached by. */
+  server: string;
+  /** Name of the tenant's network. */
+  network: string;
+  /** Of the role that Barman logs in as; letters and digits. */
+  password: string;
+  /** Time of day of the daily base backup, UTC: `HH:MM`. */
+  schedule: string;
+  /** For how many days back the tenant can be restored to any second. */
+  retention: number;
+}
+
+/** The role that Barman logs in as, and the slot by which it receives WAL. */
+export const barmanRole = "pgs_barman";
+
+/** Where Barman looks for what to do; in its volume, so that it outlives the container. */
+const folder = "/var/lib/barman/servers.d";
+
+/** Of the user postgres in the image. */
+const owner = 999;
+
+export const Backup: ResourceType<BackupInputs> = {
+  updatable: ["barman", "server", "network", "password", "schedule", "retention"],
+  replacing: ["host", "tenant"],
+
+  async create(inputs) {
+    await bringAbout(inputs, { anew: true });
+    return { id: `backup:${inputs.tenant}`, state: inputs };
+  },
+
+  async read(_id, state) {
+    const container = engine(state.host).getContainer(state.barman);
+    const info = await ifPresent(container.inspect());
+    const network = await ifPresent(engine(state.host).getNetwork(state.network).inspect());
+    if (!info?.State.Running || !network) return { ...state, barman: "" };
+    const attached = info.NetworkSettings.Networks[state.network]?.IPAddress;
+    const files = await askedOnce(`${state.host} ${state.barman} ${folder}`, () =>
+      getFolder(container, folder),
+    );
+    const [configuration, password] = ["conf", "pass"].map((kind) =>
+      files?.get(posix.basename(pathOf(state, kind))),
+    );
+    return {
+      ...state,
+      barman:
+        attached === reservedAddress(network, "barman") && configuration === configurationOf(state)
+          ? state.barman
+          : "",
+      password: password === passFileOf(state) ? state.password : "",
+    };
+  },
+
+  async update(_id, _state, inputs) {
+    await bringAbout(inputs, { anew: false });
+    return inputs;
+  },
+
+  /** What was backed up stays, and can be restored. */
+  async delete(_id, state) {
+    const container = engine(state.host).getContainer(state.barman);
+    const info = await ifPresent(container.inspect());
+    if (info?.State.Running) await retire(container, state);
+    await detach(engine(state.host), state.network, state.barman);
+  },
+};
+
+/** Barman's own name for a tenant: `barman` and `all`, which it keeps for itself, may be tenants' ids. */
+export function barmanName(tenant: string): string {
+  return `tenant-${tenant}`;
+}
+
+async function bringAbout(inputs: BackupInputs, { anew }: { anew: boolean }): Promise<void> {
+  const docker = engine(inputs.host);
+  await attachAt(docker, inputs.network, inputs.barman, "barman");
+  const container = docker.getContainer(inputs.barman);
+  await ensureRunning(container);
+  await replaceFile(container, pathOf(inputs, "pass"), passFileOf(inputs));
+  if (anew) {
+    await setAsideOthers(container, inputs);
+    // What was written while nobody streamed is in no WAL that Barman has: only a new base backup goes on from it.
+    await replaceFile(container, pathOf(inputs, "due"), "");
+  }
+  await replaceFile(container, pathOf(inputs, "conf"), configurationOf(inputs));
+}
+
+/**
+ * Backups under this tenant's name may be those of other data: of a volume that is gone. They get the name
+ * TENANT-SYSTEM, by which they can be restored, and Barman begins anew.
+ * https://www.postgresql.org/docs/18/protocol-replication.html
+ */
+const setAside = `
+  set -eu
+  cd /var/lib/barman
+  [ -e "$1/identity.json" ] || exit 0
+  old=$(sed -n 's/.*"systemid": "\\([0-9]*\\)".*/\\1/p' "$1/identity.json")
+  new=$(psql --no-psqlrc --tuples-only --no-align "$2" --command 'SELECT system_identifier FROM pg_control_system()')
+  [ "$old" != "$new" ] || exit 0
+  printf '%s\\n' '; set aside' "[$1-$old]" 'active = false' 'conninfo = host=none' 'streaming_conninfo = host=none' >"servers.d/$1-$old.conf"
+  mv "$1/wals/$1-xlog.db" "$1/wals/$1-$old-xlog.db"
+  mv "$1" "$1-$old"
+  echo "$1-$old"`;
+
+async function setAsideOthers(container: Docker.Container, inputs: BackupInputs): Promise<void> {
+  const args = [barmanName(inputs.tenant), `${loginOf(inputs)} dbname=postgres`];
+  const result = await exec(container, ["bash", "-c", setAside, "bash", ...args], { seconds: 120 });
+  if (result.code !== 0) throw new Error(`backup of ${inputs.tenant}: ${result.stderr.trim()}`);
+  const name = result.stdout.trim().replace(/^tenant-/, "");
+  if (name === "") return;
+  await pulumi.log.warn(
+    `The data of ${inputs.tenant} is not that of its backups: those are kept, and are restored by restoreFrom: { tenant: ${name} }.`,
+  );
+}
+
+/** Whose database it was: backups that were set aside have the system's identifier behind the tenant's id. */
+export function databaseOf(tenant: string): string {
+  return tenant.replace(/-\d{15,20}$/, "");
+}
+
+/** Files what was streamed until now, and asks the server for nothing more. */
+async function retire(container: Docker.Container, state: BackupInputs): Promise<void> {
+  const name = barmanName(state.tenant);
+  const stop = () => exec(container, ["barman", "-q", "receive-wal", "--stop", name], { seconds: 60 });
+  await stop();
+  await exec(container, ["barman", "-q", "archive-wal", name], { seconds: 60 });
+  await replaceFile(container, pathOf(state, "conf"), `${configurationOf(state)}active = false\n`);
+  // Barman's own round may have started it again meanwhile.
+  await stop();
+  await exec(container, ["rm", "-f", pathOf(state, "pass")]);
+}
+
+/** https://docs.pgbarman.org/release/3.19.1/user_guide/configuration.html */
+function configurationOf(inputs: BackupInputs): string {
+  const login = loginOf(inputs);
+  return [
+    `; daily at ${inputs.schedule}`,
+    `[${barmanName(inputs.tenant)}]`,
+    `conninfo = ${login} dbname=postgres`,
+    `streaming_conninfo = ${login}`,
+    `retention_policy = RECOVERY WINDOW OF ${inputs.retention} DAYS`,
+    "",
+  ].join("\n");
+}
+
+function loginOf(inputs: BackupInputs): string {
+  return `host=${inputs.server} user=${barmanRole} connect_timeout=10 passfile=${pathOf(inputs, "pass")}`;
+}
+
+/** https://www.postgresql.org/docs/18/libpq-pgpass.html */
+function passFileOf({ password }: BackupInputs): string {
+  return `*:*:*:${barmanRole}:${password}\n`;
+}
+
+function pathOf({ tenant }: BackupInputs, extension: string): string {
+  return posix.join(folder, `${barmanName(tenant)}.${extension}`);
+}
+
+/** Barman must never read half a file: it reads those that end in .conf. */
+async function replaceFile(container: Docker.Container, path: string, content: string): Promise<void> {
+  const temporary = `${posix.basename(path)}.new`;
+  await putFile(container, folder, temporary, content, owner);
+  const renamed = await exec(container, ["mv", "-f", posix.join(folder, temporary), path]);
+  if (renamed.code !== 0) throw new Error(`cannot write ${path}: ${renamed.stderr.trim()}`);
+}

@@ -1,0 +1,40 @@
+# Takes the data that lay-out.sh left to its time, in a container that has no network and no other tenant's backups.
+# Arguments: the old and the new name of the database; SQL that the new server is set up with.
+set -eu
+old=$1 new=$2 setup=$3
+laid_out=$PGDATA.restoring
+log=/tmp/recovery.log
+if [ -e "$PGDATA" ]; then exit 0; fi
+
+# Here nobody connects before the end of recovery: what is on its way to the time is no answer to anything.
+start() {
+  pg_ctl --pgdata "$laid_out" --wait --timeout 86400 --silent --log "$log" \
+    --options "-c listen_addresses= -c unix_socket_directories=/tmp -c hot_standby=off -c archive_mode=off -c shared_buffers=128MB -c log_min_messages=log -c logging_collector=off" start || return 1
+  until pg_isready --quiet --host /tmp; do
+    pg_ctl --pgdata "$laid_out" status >/dev/null || return 1
+    sleep 0.1
+  done
+}
+
+if ! start; then
+  # Nothing was committed after the time that was asked for: then the end of the WAL is that time.
+  if ! grep -q "recovery ended before configured recovery target was reached" "$log"; then
+    tail -n 5 "$log" >&2
+    exit 1
+  fi
+  sed -i '/^recovery_target_time/d' "$laid_out/postgresql.auto.conf"
+  start || { tail -n 5 "$log" >&2; exit 1; }
+fi
+sed -n 's/^.*\(last completed transaction was at log time\) /\1 /p' "$log" | tail -n 1
+
+ask() { psql --no-psqlrc --quiet --host /tmp --username postgres --dbname postgres --set ON_ERROR_STOP=1 "$@"; }
+ask --set old="$old" --set new="$new" <<'SQL'
+SELECT format('ALTER DATABASE %I RENAME TO %I', :'old', :'new') FROM pg_database
+WHERE datname = :'old' AND :'old' <> :'new' AND NOT EXISTS (SELECT FROM pg_database WHERE datname = :'new') \gexec
+ALTER SYSTEM RESET ALL;
+SQL
+printf '%s' "$setup" | ask
+pg_ctl --pgdata "$laid_out" --mode fast --wait --timeout 3600 --silent stop
+rm -rf "$laid_out"/barman_wal "$laid_out"/.barman-recover.info "$laid_out"/backup_manifest.* "$laid_out"/*.conf.origin
+sync
+mv "$laid_out" "$PGDATA"

@@ -1,0 +1,228 @@
+import type { Client } from "pg";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { stringify } from "yaml";
+import { Checkout } from "./support/checkout";
+import { eventually, run, succeed } from "./support/command";
+import { addressOf, connectTo, inContainer, inspect, keepAsking } from "./support/inside";
+
+/** A row that was committed, with the client's clock when it learnt of that. */
+interface Commit {
+  n: number;
+  at: number;
+}
+
+let checkout: Checkout;
+const commits: Commit[] = [];
+
+const entries: Record<string, object> = { acme: {}, globex: {} };
+const barman = () => checkout.name("-backups");
+
+beforeAll(async () => {
+  checkout = await Checkout.create(file());
+  await checkout.up();
+});
+afterAll(async () => {
+  await checkout?.remove();
+});
+
+describe("switched on for tenants that run", () => {
+  let neighbour: Awaited<ReturnType<typeof keepAsking>>;
+  const started: Record<string, string> = {};
+
+  beforeAll(async () => {
+    for (const id of ["acme", "globex"]) started[id] = (await inspect(checkout.name(id))).State.StartedAt;
+    await checkout.query("acme", "CREATE TABLE written (n int PRIMARY KEY)");
+    neighbour = await keepAsking(checkout, "acme");
+    await checkout.pulumi("config", "set", "--path", "pgs:backups.schedule", "02:30");
+    await checkout.up();
+  });
+
+  test("no server restarts and no session ends", async () => {
+    expect(await neighbour.stop()).toMatchObject({ failed: 0 });
+    for (const id of ["acme", "globex"]) {
+      expect((await inspect(checkout.name(id))).State.StartedAt, id).toBe(started[id]);
+    }
+  });
+
+  test("a second up changes nothing", async () => {
+    await checkout.up("--expect-no-changes");
+  });
+
+  test("each has a base backup within a minute", async () => {
+    await eventually(60, async () => {
+      for (const id of ["acme", "globex"]) {
+        expect(await inBarman("list-backups", `tenant-${id}`, "--minimal"), id).toMatch(/^\d{8}T\d{6}$/);
+      }
+    });
+  });
+
+  test("WAL that Barman does not fetch is kept up to a limit", async () => {
+    const [row] = await checkout.query("acme", "SHOW max_slot_wal_keep_size");
+    expect(row).toEqual({ max_slot_wal_keep_size: "2GB" });
+    const slots = await checkout.query("acme", "SELECT slot_name, active FROM pg_replication_slots");
+    expect(slots).toEqual([{ slot_name: "pgs_barman", active: true }]);
+  });
+
+  test("its role has replication and what a backup needs, and logs in from Barman alone", async () => {
+    const roles = await checkout.query(
+      "acme",
+      "SELECT rolsuper, rolcreaterole, rolcreatedb, rolreplication FROM pg_roles WHERE rolname = 'pgs_barman'",
+    );
+    expect(roles).toEqual([
+      { rolsuper: false, rolcreaterole: false, rolcreatedb: false, rolreplication: true },
+    ]);
+    const password = await barmanPassword("acme");
+    expect(password).toMatch(/^[0-9a-f]{64}$/);
+    expect(password).not.toBe(await barmanPassword("globex"));
+    const { Client } = await import("pg");
+    const client = new Client({ ...(await checkout.clientConfig("acme")), user: "pgs_barman", password });
+    await expect(client.connect()).rejects.toThrow(/pg_hba\.conf rejects/);
+  });
+
+  test("its password is in no environment, argument, label or log", async () => {
+    const password = await barmanPassword("acme");
+    for (const name of [barman(), checkout.name("acme")]) {
+      expect(await succeed("docker", ["inspect", name])).not.toContain(password);
+      expect((await run("docker", ["logs", name])).output).not.toContain(password);
+    }
+    const processes = "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | tr '\\0' ' '";
+    expect(await succeed("docker", ["exec", barman(), "bash", "-c", processes])).not.toContain(password);
+  });
+
+  test("a tenant reaches nothing of Barman's", async () => {
+    const address = await addressOf(barman(), checkout.name("acme"));
+    expect(address).not.toBe("");
+    const targets = ["22", "80", "873", "5432"].map((port) => `${address}:${port}`);
+    const reached = await connectTo((script) => inContainer(checkout, "acme", script), targets);
+    expect(new Set(Object.values(reached))).toEqual(new Set(["closed"]));
+  });
+});
+
+describe("a tenant that is destroyed with its volume under load", () => {
+  /** As of when one copy is made, and how many rows had been committed then at the least. */
+  let then: { at: string; committed: number };
+  let destroyedAt: number;
+
+  beforeAll(async () => {
+    const client = await checkout.client("acme");
+    const writing = write(client);
+    await pause(3000);
+    const { rows } = await client.query("SELECT clock_timestamp() AS at");
+    // JavaScript's clock has no microseconds: the next whole millisecond.
+    const at = new Date((rows[0].at as Date).getTime() + 1);
+    then = { at: at.toISOString(), committed: commits.length };
+    await pause(3000);
+    await succeed("docker", ["rm", "--force", checkout.name("acme")]);
+    destroyedAt = performance.now();
+    await succeed("docker", ["volume", "rm", checkout.name("acme")]);
+    await writing;
+    // An up makes nothing in the place of a volume that is lost (docs/disaster.md).
+    await succeed("docker", ["volume", "create", checkout.name("acme")]);
+    delete entries.acme;
+    entries["acme-copy"] = { restoreFrom: { tenant: "acme" } };
+    entries["acme-then"] = { restoreFrom: { tenant: "acme", at: then.at } };
+    await checkout.apply(file());
+  });
+
+  test("lacks at the most the commits of the last second", async () => {
+    const rows = await written("acme-copy");
+    const missing = commits.filter(({ n }) => !rows.has(n));
+    console.log(`${commits.length} rows committed, of which the restore lacks ${missing.length}`);
+    expect(commits.length).toBeGreaterThan(200);
+    expect(missing.filter(({ at }) => at < destroyedAt - 1000)).toEqual([]);
+  });
+
+  test("is restored as of the second that was asked for", async () => {
+    const rows = await written("acme-then");
+    expect(rows.size).toBeGreaterThanOrEqual(then.committed);
+    expect(rows.size).toBeLessThanOrEqual(then.committed + 20);
+    for (const { n } of commits.slice(0, then.committed)) expect(rows.has(n)).toBe(true);
+  });
+
+  test("comes with a database, password and settings of its own", async () => {
+    const [row] = await checkout.query("acme-copy", "SELECT current_database() AS database");
+    expect(row).toEqual({ database: "acme-copy" });
+    expect(await checkout.query("acme-copy", "SELECT pg_is_in_recovery() AS recovers")).toEqual([
+      { recovers: false },
+    ]);
+    const left = "SELECT name FROM pg_file_settings WHERE name ~ 'restore_command|recovery_target'";
+    expect(await checkout.query("acme-copy", left)).toEqual([]);
+  });
+
+  test("keeps its backups, and the copies get some of their own", async () => {
+    expect(await inBarman("list-backups", "tenant-acme", "--minimal")).toMatch(/^\d{8}T\d{6}$/);
+    await eventually(60, async () => {
+      expect(await inBarman("list-backups", "tenant-acme-copy", "--minimal")).toMatch(/^\d{8}T\d{6}$/);
+    });
+  });
+
+  test("an entry made of it once takes no other time later, and the up after it changes nothing", async () => {
+    await checkout.up("--expect-no-changes");
+    entries["acme-then"] = { restoreFrom: { tenant: "acme" } };
+    checkout.write("tenants.yaml", file());
+    const refused = await checkout.tryPulumi("preview");
+    expect(refused.code).not.toBe(0);
+    expect(refused.output).toContain("made from acme at");
+    entries["acme-then"] = {};
+  });
+});
+
+describe("data that exists", () => {
+  test("is never replaced by a restore", async () => {
+    await checkout.query("globex", "CREATE TABLE precious AS SELECT 1 AS n");
+    entries.globex = { restoreFrom: { tenant: "acme" } };
+    checkout.write("tenants.yaml", file());
+    const refused = await checkout.tryUp();
+    expect(refused.code).not.toBe(0);
+    expect(refused.output).toContain("there is data in the volume already");
+    expect(await checkout.query("globex", "SELECT n FROM precious")).toEqual([{ n: 1 }]);
+    entries.globex = {};
+  });
+
+  test("stays as it is when backups are switched off: no restart, and no slot that holds WAL", async () => {
+    entries["acme-copy"] = {};
+    const { StartedAt } = (await inspect(checkout.name("globex"))).State;
+    await checkout.pulumi("config", "set", "--path", "pgs:backups.schedule", "off");
+    await checkout.apply(file());
+    expect((await inspect(checkout.name("globex"))).State.StartedAt).toBe(StartedAt);
+    expect(await checkout.query("globex", "SELECT slot_name FROM pg_replication_slots")).toEqual([]);
+    expect(await checkout.query("globex", "SHOW max_slot_wal_keep_size")).toEqual([
+      { max_slot_wal_keep_size: "-1" },
+    ]);
+    expect(await succeed("docker", ["volume", "ls", "--format", "{{.Name}}"])).toContain(barman());
+    await checkout.up("--expect-no-changes");
+  });
+});
+
+function file(): string {
+  return stringify({ defaults: { memory: "256Mi" }, tenants: entries });
+}
+
+async function inBarman(...args: string[]): Promise<string> {
+  return (await succeed("docker", ["exec", barman(), "barman", ...args])).trim();
+}
+
+async function barmanPassword(id: string): Promise<string> {
+  const path = `/var/lib/barman/servers.d/tenant-${id}.pass`;
+  return (await succeed("docker", ["exec", barman(), "cat", path])).trim().split(":").at(-1) ?? "";
+}
+
+/** One commit after another, until the server goes away. */
+async function write(client: Client): Promise<void> {
+  try {
+    for (let n = 1; ; n++) {
+      await client.query("INSERT INTO written VALUES ($1)", [n]);
+      commits.push({ n, at: performance.now() });
+    }
+  } catch {
+    await client.end().catch(() => {});
+  }
+}
+
+async function written(id: string): Promise<Set<number>> {
+  return new Set((await checkout.query(id, "SELECT n FROM written")).map(({ n }) => n as number));
+}
+
+function pause(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
+}

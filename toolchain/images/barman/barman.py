@@ -1,0 +1,4 @@
+#!/usr/bin/python3
+from barman.cli import main
+
+main()
