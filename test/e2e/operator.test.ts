@@ -214,7 +214,7 @@ test("doctor names what is wrong, and its advice helps", async () => {
   await succeed("docker", ["stop", "--time", "30", checkout.name("acme")]);
   const stopped = await diagnose();
   expect(stopped.code).toBe(1);
-  expect(stopped.problems).toMatchObject([{ check: "server", tenant: "acme" }]);
+  expect(stopped.problems).toMatchObject([{ check: "server", tenant: "acme" }, { check: "drift" }]);
   expect(stopped.problems[0]?.advice).toContain("./pgs up");
   expect((await list()).acme).toMatchObject({ state: "exited", uptime: null });
   expect((await pgs(["logs", "acme", "--tail", "3"])).stdout).toContain("database system is shut down");
