@@ -35,7 +35,10 @@ async function plan(): Promise<{ steps: Step[]; problem: string }> {
 
 /** Of volumes nothing but `same` may be planned as long as their tenants are in the file. */
 function expectVolumesKept(steps: Step[]): void {
-  const volumes = steps.filter(({ urn }) => urn.includes("docker:index/volume:Volume::"));
+  const volumes = steps.filter(
+    // One for backups comes with them.
+    ({ urn }) => urn.includes("docker:index/volume:Volume::") && !urn.endsWith("::backups"),
+  );
   expect(volumes.length).toBeGreaterThanOrEqual(3);
   expect(volumes.filter(({ op }) => op !== "same")).toEqual([]);
 }
@@ -60,6 +63,12 @@ describe("no edit plans anything for a volume of a tenant that stays:", () => {
     settings: { to: "{ max_connections: 50, work_mem: 1MB }" },
     passwordVersion: { to: "2" },
     onRemove: { to: "delete" },
+    tls: { to: "passthrough" },
+    volume: {
+      to: "elsewhere",
+      refused: /the tenant's data is in the volume \S+, and an edit cannot change that/,
+    },
+    restoreFrom: { to: "{ tenant: globex }", refused: /restoreFrom needs the stack's backups/ },
   };
 
   test("every field of the schema is tried", () => {
@@ -90,6 +99,9 @@ describe("no edit plans anything for a volume of a tenant that stays:", () => {
     images: { path: "pgs:images.18", to: "postgres:18.5-bookworm" },
     passwords: { path: "pgs:passwords.acme", to: "of-my-own", secret: true },
     certificate: { path: "pgs:certificate", to: "" },
+    certificateDays: { path: "pgs:certificateDays", to: "90" },
+    hostnameSuffix: { path: "pgs:hostnameSuffix", to: "random" },
+    backups: { path: "pgs:backups.schedule", to: "03:00" },
   };
 
   test("every configuration key of Pulumi.yaml is tried", () => {

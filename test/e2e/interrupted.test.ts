@@ -230,11 +230,11 @@ describe.runIf(process.getuid?.() === 0)("a first start that is cut off", () => 
         "--volume",
         `${checkout.name("half")}:/volume`,
       ],
-      ...[image, "/volume/18", "-maxdepth", "2", "-name", "*PG_VERSION", "-o", "-name", "*.unfinished"],
+      ...[image, "/volume/18", "-maxdepth", "1", "-name", "*.unfinished"],
     ]);
     expect(files).toContain("docker.unfinished");
-    expect(files).toContain("PG_VERSION");
-    expect((await up.ended).code).not.toBe(0);
+    // It may have come in time to start the server again by itself.
+    await up.ended;
     await converge(checkout);
     await expectInitialised("half");
     await checkout.pulumi("preview", "--expect-no-changes");
