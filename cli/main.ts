@@ -11,7 +11,7 @@ import { logs } from "./logs";
 import { CommandError, ensureStack, runPulumi } from "./pulumi";
 import { requiredOutputs, stackConfig, tenantOf } from "./stack";
 import { tenantStatuses } from "./tenant-status";
-import { tenantsTable } from "./tenants-table";
+import { outcomeTable, tenantsTable } from "./tenants-table";
 
 const program = new Command("pgs")
   .description("A PostgreSQL server for every tenant, all behind one public port.")
@@ -54,8 +54,8 @@ passThrough(
   ["--yes", "--skip-preview"],
   ["./pgs up", "./pgs up --stack prod"],
   async () => {
-    console.log();
-    await list({});
+    const [{ tenants }, { dockerHost }] = await Promise.all([requiredOutputs(), stackConfig()]);
+    console.log(`\n${outcomeTable(tenants, terminalWidth())}\n\n${await loginHint(tenants, dockerHost)}`);
   },
 );
 passThrough("preview", "show what `up` would change", [], ["./pgs preview --diff"]);
@@ -164,8 +164,12 @@ async function list(options: { json?: boolean }): Promise<void> {
     console.log(JSON.stringify(statuses, undefined, 2));
     return;
   }
-  console.log(tenantsTable(statuses, process.stdout.isTTY ? process.stdout.columns : undefined));
+  console.log(tenantsTable(statuses, terminalWidth()));
   console.log(`\n${await loginHint(tenants, config.dockerHost)}`);
+}
+
+function terminalWidth(): number | undefined {
+  return process.stdout.isTTY ? process.stdout.columns : undefined;
 }
 
 async function connectionString(id: string): Promise<string> {

@@ -1,24 +1,43 @@
+import type { TenantSummaries, TenantSummary } from "./stack";
 import type { TenantStatus } from "./tenant-status";
 import { coloured } from "./terminal";
 
-interface Column {
+interface Column<Tenant> {
   title: string;
-  cell: (tenant: TenantStatus) => string;
+  cell: (tenant: Tenant) => string;
   /** By what is in the cell. */
   colour?: (text: string) => string;
   /** Numbers stand to the right. */
   right?: boolean;
 }
 
-const columns: Column[] = [
-  { title: "TENANT", cell: ({ id }) => id },
-  { title: "HOST", cell: ({ host }) => host },
-  {
-    title: "ACCESS",
-    cell: ({ access }) => (access ? "on" : "off"),
-    colour: (text) => (text.startsWith("off") ? coloured.faint(text) : text),
-  },
-  { title: "STATE", cell: ({ state }) => state, colour: stateColour },
+const id: Column<{ id: string }> = { title: "TENANT", cell: ({ id }) => id };
+const host: Column<{ host: string }> = { title: "HOST", cell: ({ host }) => host };
+const access: Column<{ access: boolean }> = {
+  title: "ACCESS",
+  cell: ({ access }) => (access ? "on" : "off"),
+  colour: (text) => (text.startsWith("off") ? coloured.faint(text) : text),
+};
+const state: Column<{ state: string }> = {
+  title: "STATE",
+  cell: ({ state }) => state,
+  colour: stateColour,
+};
+
+const outcome: Column<TenantSummary & { id: string }>[] = [
+  id,
+  host,
+  { title: "PORT", cell: ({ port }) => String(port) },
+  { title: "DATABASE", cell: ({ database }) => database },
+  access,
+  state,
+];
+
+const live: Column<TenantStatus>[] = [
+  id,
+  host,
+  access,
+  state,
   {
     title: "MEMORY",
     cell: ({ memory }) => `${bytes(memory.used)}/${bytes(memory.limit)}`,
@@ -35,10 +54,24 @@ const columns: Column[] = [
 ];
 
 /** Which columns a narrow terminal does without, the first one first. */
-const dispensable = ["CPU", "UPTIME", "CONNECTIONS", "SIZE", "MEMORY", "HOST", "ACCESS"];
+const dispensable = ["CPU", "UPTIME", "CONNECTIONS", "SIZE", "MEMORY", "DATABASE", "PORT", "HOST", "ACCESS"];
 
-/** The tenants in columns. @param width of the terminal, in characters; without one, all columns are there */
-export function tenantsTable(tenants: TenantStatus[], width = Number.POSITIVE_INFINITY): string {
+/** The tenants as they are at this moment. @param width of the terminal, in characters; without one, all columns are there */
+export function tenantsTable(tenants: TenantStatus[], width?: number): string {
+  return table(live, tenants, width);
+}
+
+/** The tenants as an `up` has made them. */
+export function outcomeTable(tenants: TenantSummaries, width?: number): string {
+  const rows = Object.entries(tenants).map(([id, tenant]) => ({ id, ...tenant }));
+  return table(outcome, rows, width);
+}
+
+function table<Tenant>(
+  columns: Column<Tenant>[],
+  tenants: Tenant[],
+  width = Number.POSITIVE_INFINITY,
+): string {
   const sized = columns.map((column) => ({
     ...column,
     width: Math.max(column.title.length, ...tenants.map((tenant) => column.cell(tenant).length)),

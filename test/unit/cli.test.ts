@@ -5,7 +5,7 @@ import { limitTo } from "../../cli/limited-up";
 import { loginHint } from "../../cli/login-hint";
 import type { TenantSummary } from "../../cli/stack";
 import { stateOf, type TenantStatus } from "../../cli/tenant-status";
-import { tenantsTable } from "../../cli/tenants-table";
+import { outcomeTable, tenantsTable } from "../../cli/tenants-table";
 import { parseTenants } from "../../tenants";
 
 function tenant(fields: Partial<TenantSummary> = {}): TenantSummary {
@@ -61,6 +61,19 @@ describe("the tenants' table", () => {
       "acme         acme.pgs.example.com  on      running  84Mi/512Mi  0.03/1  1.3Gi        3/102    3d4h",
       "a-longer-id  acme.pgs.example.com  off     stopped       -/1Gi   -/0.5      -          -/-       -",
     ]);
+  });
+
+  it("says after an up where each tenant is reached", () => {
+    const { host, access, state } = status();
+    const acme = { host, port: 5432, database: "acme", user: "postgres", access, state };
+    const summary = { ...acme, version: 18, memory: 1, cpus: 1, tls: "terminate", backup: "off" };
+    expect(outcomeTable({ acme: summary }).split("\n")).toEqual([
+      "TENANT  HOST                  PORT  DATABASE  ACCESS  STATE",
+      "acme    acme.pgs.example.com  5432  acme      on      running",
+    ]);
+    expect(outcomeTable({ acme: summary }, 50).split("\n")[0]).toBe(
+      "TENANT  HOST                  PORT  ACCESS  STATE",
+    );
   });
 
   it("is its heading when there is no tenant", () => {
