@@ -71,7 +71,7 @@ describe("the tenants' table", () => {
       "TENANT  HOST                  PORT  DATABASE  ACCESS  STATE",
       "acme    acme.pgs.example.com  5432  acme      on      running",
     ]);
-    expect(outcomeTable({ acme: summary }, 50).split("\n")[0]).toBe(
+    expect(outcomeTable({ acme: summary }, 52).split("\n")[0]).toBe(
       "TENANT  HOST                  PORT  ACCESS  STATE",
     );
   });
