@@ -5,7 +5,7 @@ import { largestSharedBuffers } from "../tenants/sizing";
 import { type ComposeServer, readCompose } from "./compose";
 import { addTenant } from "./edit-tenants";
 import { confirm, isAttended } from "./prompt";
-import { askPulumi, CommandError, ensureStack, feedPulumi, runPulumi } from "./pulumi";
+import { CommandError, ensureStack, feedPulumi, runPulumi } from "./pulumi";
 import { type StackConfig, stackConfig } from "./stack";
 import { TenantsFile } from "./tenants-file";
 import { coloured } from "./terminal";
@@ -99,8 +99,7 @@ interface Stack {
 
 async function readStack(): Promise<Stack> {
   const config = await stackConfig();
-  const all = await askPulumi<Record<string, { objectValue?: Record<string, string> }>>(["config", "--json"]);
-  const image = all["pgs:images"]?.objectValue?.[version];
+  const image = config.images[version];
   if (!image) throw new CommandError(`pgs:images has no image for PostgreSQL ${version}`, 2);
   // The docker command goes where the stack goes.
   if (config.dockerHost) process.env.DOCKER_HOST = config.dockerHost;

@@ -43,8 +43,8 @@ export interface StackConfig {
   operatorsCertificate: boolean;
   /** Absolute. */
   tenantsFile: string;
-  /** PostgreSQL major versions that have an image. */
-  versions: number[];
+  /** PostgreSQL's images by major version. */
+  images: Record<number, string>;
   /** Time of day (UTC) of each tenant's daily base backup, or off. */
   backup: string;
   /** As in DOCKER_HOST; undefined means the default engine. */
@@ -62,8 +62,8 @@ export async function stackConfig(): Promise<StackConfig> {
     prefix: value("prefix", "pgs"),
     operatorsCertificate: (config["pgs:certificate"] ?? config["pgs:acme"]) !== undefined,
     tenantsFile: resolve(projectFolder, value("tenantsFile", "tenants.yaml")),
-    versions: Object.keys(config["pgs:images"]?.objectValue ?? {}).flatMap((key) =>
-      /^\d+$/.test(key) ? [Number(key)] : [],
+    images: Object.fromEntries(
+      Object.entries(config["pgs:images"]?.objectValue ?? {}).filter(([key]) => /^\d+$/.test(key)),
     ),
     backup: config["pgs:backups"]?.objectValue?.schedule ?? "off",
     // As components/stack-settings.ts has it: the Docker provider's own key comes before the environment.

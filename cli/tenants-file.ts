@@ -29,14 +29,16 @@ export interface Change {
 /** The stack's tenants.yaml. */
 export class TenantsFile {
   readonly path: string;
+  private readonly versions: number[];
 
-  constructor(private readonly config: Pick<StackConfig, "tenantsFile" | "versions">) {
+  constructor(config: Pick<StackConfig, "tenantsFile" | "images">) {
     this.path = config.tenantsFile;
+    this.versions = Object.keys(config.images).map(Number);
   }
 
   /** @throws CommandError that lists what is wrong in the file */
   tenants(): Tenant[] {
-    return explained(() => readTenants(this.path, { versions: this.config.versions }));
+    return explained(() => readTenants(this.path, { versions: this.versions }));
   }
 
   tenant(id: string): Tenant {
@@ -55,7 +57,7 @@ export class TenantsFile {
     const name = fromHere.startsWith("..") ? this.path : fromHere;
     const before = this.read();
     return explained(() => {
-      const options = { file: name, folder: dirname(this.path), versions: this.config.versions };
+      const options = { file: name, folder: dirname(this.path), versions: this.versions };
       parseTenants(before, options);
       const after = edits.reduce(edited, before);
       const tenants = parseTenants(after, options);

@@ -38,8 +38,10 @@ export const Attachment: ResourceType<AttachmentInputs> = {
 };
 
 async function bringAbout({ host, container, network }: AttachmentInputs): Promise<void> {
-  await attach(host, container, network);
-  await ensureRunning(engine(host).getContainer(container));
+  const found = engine(host).getContainer(container);
+  const info = await found.inspect();
+  await attach(host, info, network);
+  await ensureRunning(found, info);
 }
 
 /** Whether a container is in the network of this name as it is now: one made anew is another network. */
@@ -53,8 +55,11 @@ export async function isAttached(
   return id !== undefined && container.NetworkSettings.Networks[network]?.NetworkID === id;
 }
 
-export async function attach(host: string | undefined, container: string, network: string): Promise<void> {
-  const info = await engine(host).getContainer(container).inspect();
-  if (await isAttached(host, info, network)) return;
-  await engine(host).getNetwork(network).connect({ Container: container });
+export async function attach(
+  host: string | undefined,
+  container: Docker.ContainerInspectInfo,
+  network: string,
+): Promise<void> {
+  if (await isAttached(host, container, network)) return;
+  await engine(host).getNetwork(network).connect({ Container: container.Id });
 }

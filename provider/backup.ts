@@ -1,7 +1,7 @@
 import { posix } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import type Docker from "dockerode";
-import { askedOnce, engine, ensureRunning, exec, getFolder, ifPresent, putFile } from "./engine";
+import { askedOnce, engine, ensureRunning, exec, getFolder, ifPresent, replaceFile } from "./engine";
 import { attachAt, detach, reservedAddress } from "./network";
 import type { ResourceType } from "./resource-type";
 
@@ -88,14 +88,14 @@ async function bringAbout(inputs: BackupInputs, { anew }: { anew: boolean }): Pr
   const docker = engine(inputs.host);
   await attachAt(docker, inputs.network, inputs.barman, "barman");
   const container = docker.getContainer(inputs.barman);
-  await ensureRunning(container);
-  await replaceFile(container, pathOf(inputs, "pass"), passFileOf(inputs));
+  await ensureRunning(container, await container.inspect());
+  await replaceFile(container, pathOf(inputs, "pass"), passFileOf(inputs), owner);
   if (anew) {
     await setAsideOthers(container, inputs);
     // What was written while nobody streamed is in no WAL that Barman has: only a new base backup goes on from it.
-    await replaceFile(container, pathOf(inputs, "due"), "");
+    await replaceFile(container, pathOf(inputs, "due"), "", owner);
   }
-  await replaceFile(container, pathOf(inputs, "conf"), configurationOf(inputs));
+  await replaceFile(container, pathOf(inputs, "conf"), configurationOf(inputs), owner);
 }
 
 /**
@@ -137,7 +137,7 @@ async function retire(container: Docker.Container, state: BackupInputs): Promise
   const stop = () => exec(container, ["barman", "-q", "receive-wal", "--stop", name], { seconds: 60 });
   await stop();
   await exec(container, ["barman", "-q", "archive-wal", name], { seconds: 60 });
-  await replaceFile(container, pathOf(state, "conf"), `${configurationOf(state)}active = false\n`);
+  await replaceFile(container, pathOf(state, "conf"), `${configurationOf(state)}active = false\n`, owner);
   // Barman's own round may have started it again meanwhile.
   await stop();
   await exec(container, ["rm", "-f", pathOf(state, "pass")]);
@@ -167,12 +167,4 @@ function passFileOf({ password }: BackupInputs): string {
 
 function pathOf({ tenant }: BackupInputs, extension: string): string {
   return posix.join(folder, `${barmanName(tenant)}.${extension}`);
-}
-
-/** Barman must never read half a file: it reads those that end in .conf. */
-async function replaceFile(container: Docker.Container, path: string, content: string): Promise<void> {
-  const temporary = `${posix.basename(path)}.new`;
-  await putFile(container, folder, temporary, content, owner);
-  const renamed = await exec(container, ["mv", "-f", posix.join(folder, temporary), path]);
-  if (renamed.code !== 0) throw new Error(`cannot write ${path}: ${renamed.stderr.trim()}`);
 }

@@ -41,8 +41,10 @@ export async function ifPresent<T>(answer: Promise<T>): Promise<T | undefined> {
 }
 
 /** Starts a container that somebody stopped or paused. */
-export async function ensureRunning(container: Docker.Container): Promise<void> {
-  const { State } = await container.inspect();
+export async function ensureRunning(
+  container: Docker.Container,
+  { State }: Docker.ContainerInspectInfo,
+): Promise<void> {
   if (State.Paused) await container.unpause();
   // What kept it from starting may be gone, and the engine waits up to a minute between its tries.
   else if (State.Restarting) await container.restart({ t: 120 });
@@ -112,6 +114,21 @@ export async function putFile(
   archive.entry({ name, mode: 0o600, uid: owner, gid: owner }, content);
   archive.finalize();
   await container.putArchive(await buffer(archive), { path: folder });
+}
+
+/** Replaces a file of a running container in one step: who reads it must never see half of it. */
+export async function replaceFile(
+  container: Docker.Container,
+  path: string,
+  content: string,
+  owner = 0,
+): Promise<void> {
+  const folder = posix.dirname(path);
+  // A name that neither Traefik nor Barman reads.
+  const temporary = `.${posix.basename(path)}.new`;
+  await putFile(container, folder, temporary, content, owner);
+  const renamed = await exec(container, ["mv", "-f", posix.join(folder, temporary), path]);
+  if (renamed.code !== 0) throw new Error(`cannot write ${path}: ${renamed.stderr.trim()}`);
 }
 
 /** One file of a container that runs or not; undefined when either is not there. */

@@ -1,6 +1,6 @@
 import { posix } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
-import { askedOnce, engine, exec, getFolder, ifPresent, putFile } from "./engine";
+import { askedOnce, engine, exec, getFolder, ifPresent, replaceFile } from "./engine";
 import type { ResourceType } from "./resource-type";
 
 /** One file of Traefik's dynamic configuration, in the folder that the proxy watches. */
@@ -51,16 +51,11 @@ export const TraefikFile: ResourceType<TraefikFileInputs> = {
   },
 };
 
-/** Traefik must never see half a file: it is written under a name that Traefik ignores, then renamed. */
 export async function writeFile(inputs: TraefikFileInputs): Promise<void> {
   const container = containerOf(inputs);
   const info = await ifPresent(container.inspect());
   if (!info?.State.Running) throw notRunning(inputs);
-  const folder = posix.dirname(inputs.path);
-  const temporary = `.${posix.basename(inputs.path)}.new`;
-  await putFile(container, folder, temporary, inputs.content);
-  const renamed = await exec(container, ["mv", "-f", posix.join(folder, temporary), inputs.path]);
-  if (renamed.code !== 0) throw new Error(`cannot write ${inputs.path}: ${renamed.stderr.trim()}`);
+  await replaceFile(container, inputs.path, inputs.content);
 }
 
 function containerOf(inputs: TraefikFileInputs) {

@@ -148,8 +148,8 @@ async function bringAbout(
   try {
     const info = await container.inspect();
     const limits = limitsOf(info);
-    await attach(inputs.host, inputs.container, inputs.network);
-    await ensureRunning(container);
+    await attach(inputs.host, info, inputs.network);
+    await ensureRunning(container, info);
     const shrinks = inputs.memory < limits.memory;
     if (!shrinks) await setLimits(container, limits, inputs);
     let present = await observe(container, readyTimeout);
