@@ -2,8 +2,9 @@ import { createHmac } from "node:crypto";
 import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
 import * as random from "@pulumi/random";
-import { Network } from "../provider/resources";
+import { BackupDestination, Network } from "../provider/resources";
 import type { Tenant } from "../tenants";
+import type { DestinationSettings } from "./backup-destination";
 import type { StackMark } from "./stack-mark";
 
 export interface BackupsArgs {
@@ -13,6 +14,8 @@ export interface BackupsArgs {
   barmanImage: string;
   /** Time of day (UTC, HH:MM) of each tenant's base backup, and for how many days back it can be restored. */
   backups: { schedule: string; retention: number };
+  /** Where backups are copied to, off the host; undefined when they are not. */
+  backupDestination?: DestinationSettings;
   mark: StackMark;
   /** IPv4 range from which Barman's own network is taken. */
   tenantSubnets: string;
@@ -28,6 +31,8 @@ export class Backups extends pulumi.ComponentResource {
   readonly containerId: pulumi.Output<string>;
   readonly volumeName: pulumi.Output<string>;
   readonly imageId: pulumi.Output<string>;
+  /** The network that leads to the copies off the host; undefined without them. */
+  readonly offsiteNetwork: pulumi.Output<string> | undefined;
   private readonly secret: pulumi.Output<string>;
 
   constructor(name: string, args: BackupsArgs, opts?: pulumi.ComponentResourceOptions) {
@@ -37,17 +42,7 @@ export class Backups extends pulumi.ComponentResource {
     const containerName = `${args.prefix}--backups`;
 
     const image = new docker.RemoteImage("barman", { name: args.barmanImage, keepLocally: true }, child);
-    const network = new Network(
-      "backups",
-      {
-        host: args.dockerHost,
-        name: containerName,
-        internal: true,
-        pool: args.tenantSubnets,
-        prefixLength: 29,
-      },
-      child,
-    );
+    const network = createNetwork(containerName, args, child);
     // Backups outlive the stack that made them: only a hand removes this volume.
     const volume = new docker.Volume(
       "backups",
@@ -60,8 +55,7 @@ export class Backups extends pulumi.ComponentResource {
         name: args.mark.containerName(containerName),
         image: image.imageId,
         networksAdvanced: [{ name: network.name }],
-        dns: ["0.0.0.0"],
-        dnsOpts: ["timeout:1", "attempts:1"],
+        ...(args.backupDestination ? {} : { dns: ["0.0.0.0"], dnsOpts: ["timeout:1", "attempts:1"] }),
         volumes: [{ volumeName: volume.name, containerPath: "/var/lib/barman" }],
         restart: "unless-stopped",
         // As with the others: one that was stopped is started by each tenant's Backup.
@@ -79,6 +73,17 @@ export class Backups extends pulumi.ComponentResource {
       },
       { ...child, replaceOnChanges: ["tmpfs"] },
     );
+    if (args.backupDestination) {
+      new BackupDestination(
+        "backups",
+        {
+          host: args.dockerHost,
+          barman: container.id,
+          ...args.backupDestination,
+        },
+        child,
+      );
+    }
     const secret = new random.RandomPassword("backups", { length: 48, special: false }, child);
 
     this.schedule = args.backups.schedule;
@@ -87,6 +92,7 @@ export class Backups extends pulumi.ComponentResource {
     this.containerId = container.id;
     this.volumeName = volume.name;
     this.imageId = image.imageId;
+    this.offsiteNetwork = args.backupDestination && network.name;
     this.secret = secret.result;
     this.registerOutputs();
   }
@@ -99,4 +105,18 @@ export class Backups extends pulumi.ComponentResource {
       ),
     );
   }
+}
+
+/** Barman reaches tenants over their networks. One of its own that leads out it has only when backups are copied. */
+function createNetwork(
+  name: string,
+  { dockerHost: host, tenantSubnets: pool, backupDestination }: BackupsArgs,
+  opts: pulumi.CustomResourceOptions,
+): Network {
+  if (!backupDestination) {
+    return new Network("backups", { host, name, internal: true, pool, prefixLength: 29 }, opts);
+  }
+  // Restores of all tenants at once have an address each.
+  const out = { host, name: `${name}-out`, internal: false, pool, prefixLength: 24 };
+  return new Network("backups-out", out, opts);
 }

@@ -196,6 +196,7 @@ export class PgTenant extends pulumi.ComponentResource {
         barman: backups.containerName,
         backups: backups.volumeName,
         barmanImage: backups.imageId,
+        offsiteNetwork: backups.offsiteNetwork,
         image: args.images.idOf(tenant.version),
       },
       { parent: this, dependsOn: [backups] },

@@ -5,6 +5,12 @@ import * as pulumi from "@pulumi/pulumi";
 import { parse } from "yaml";
 import { positionOf, readTenants, type Tenant, TenantsFileError } from "../tenants";
 import { type AcmeSettings, acmeProblems } from "./acme";
+import {
+  type DestinationSettings,
+  destinationKeys,
+  destinationOf,
+  destinationProblems,
+} from "./backup-destination";
 
 /** The stack's configuration; Pulumi.yaml says what each key is, with its default. */
 export interface StackSettings {
@@ -22,6 +28,8 @@ export interface StackSettings {
   barmanImage: string;
   /** Time of day (UTC, HH:MM) of the daily base backup, and for how many days back; undefined when off. */
   backups?: { schedule: string; retention: number };
+  /** Where backups are copied to, off the host; undefined when they are not. */
+  backupDestination?: DestinationSettings;
   /** Paths of the operator's own full chain and key. */
   certificate?: { chain: string; key: string };
   /** How the proxy gets a certificate by itself. */
@@ -90,10 +98,12 @@ export function readSettings(): StackSettings {
   const backups = {
     ...declared<{ schedule: string; retention: string }>("backups"),
     ...config.requireObject<Record<string, string>>("backups"),
-  };
+  } as Record<string, string> & { schedule: string; retention: string };
   for (const key of Object.keys(backups)) {
-    expect(/^(schedule|retention)$/.test(key), `backups.${key}`, "expected `schedule` or `retention`");
+    const keys = ["schedule", "retention", ...destinationKeys];
+    expect(keys.includes(key), `backups.${key}`, `there is no such key; allowed: ${keys.join(", ")}`);
   }
+  for (const [path, allowed] of destinationProblems(backups)) expect(false, path, allowed);
   expect(
     /^(off|([01]\d|2[0-3]):[0-5]\d)$/.test(String(backups.schedule)),
     "backups.schedule",
@@ -143,6 +153,7 @@ export function readSettings(): StackSettings {
       backups.schedule === "off"
         ? undefined
         : { schedule: backups.schedule, retention: Number.parseInt(backups.retention, 10) },
+    backupDestination: destinationOf(config, backups),
     postgresImages: new Map(
       Object.entries(images)
         .filter(([key]) => /^\d+$/.test(key))

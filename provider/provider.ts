@@ -4,6 +4,7 @@ import type * as pulumi from "@pulumi/pulumi/provider";
 import { AcmeCertificate } from "./acme-certificate";
 import { Attachment } from "./attachment";
 import { Backup } from "./backup";
+import { BackupDestination } from "./backup-destination";
 import { forgetAnswers } from "./engine";
 import { Network } from "./network";
 import { PostgresServer } from "./postgres-server";
@@ -19,6 +20,7 @@ const types: Record<string, ResourceType<Fields>> = {
   "pgs:index:AcmeCertificate": AcmeCertificate as unknown as ResourceType<Fields>,
   "pgs:index:Attachment": Attachment as unknown as ResourceType<Fields>,
   "pgs:index:Backup": Backup as unknown as ResourceType<Fields>,
+  "pgs:index:BackupDestination": BackupDestination as unknown as ResourceType<Fields>,
   "pgs:index:Network": Network as unknown as ResourceType<Fields>,
   "pgs:index:PostgresServer": PostgresServer as unknown as ResourceType<Fields>,
   "pgs:index:Restore": Restore as unknown as ResourceType<Fields>,

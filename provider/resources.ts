@@ -2,6 +2,7 @@ import * as pulumi from "@pulumi/pulumi";
 import type { AcmeCertificateInputs } from "./acme-certificate";
 import type { AttachmentInputs } from "./attachment";
 import type { BackupInputs } from "./backup";
+import type { BackupDestinationInputs } from "./backup-destination";
 import type { NetworkInputs } from "./network";
 import type { PostgresServerInputs } from "./postgres-server";
 import type { RestoreInputs } from "./restore";
@@ -63,6 +64,16 @@ export class PostgresServer extends pulumi.CustomResource {
 export class Backup extends pulumi.CustomResource {
   constructor(name: string, args: Args<BackupInputs>, opts?: pulumi.CustomResourceOptions) {
     super("pgs:index:Backup", name, args, { ...opts, additionalSecretOutputs: ["password"] });
+  }
+}
+
+/** The bucket that Barman's container copies WAL and base backups to. */
+export class BackupDestination extends pulumi.CustomResource {
+  constructor(name: string, args: Args<BackupDestinationInputs>, opts?: pulumi.CustomResourceOptions) {
+    super("pgs:index:BackupDestination", name, args, {
+      ...opts,
+      additionalSecretOutputs: ["accessKeyId", "secretAccessKey"],
+    });
   }
 }
 

@@ -26,6 +26,8 @@ export interface RestoreInputs {
   barman: string;
   /** Name of Barman's volume. */
   backups: string;
+  /** Name of the network that leads to the copies off the host; undefined without them. */
+  offsiteNetwork?: string;
   /** Id of Barman's image. */
   barmanImage: string;
   /** Id of the new server's image. */
@@ -77,11 +79,24 @@ async function archiveWal(inputs: RestoreInputs): Promise<void> {
   await exec(container, ["barman", "-q", "archive-wal", barmanName(inputs.from)], { seconds: 600 });
 }
 
+/** What lay-out.sh ends with when the backups on this host cannot have what is asked for. */
+const notHere = 68;
+
+/** From the backups on this host; where they have nothing of that time, from the copies off it. */
 async function layOut(inputs: RestoreInputs): Promise<void> {
-  await runScript(inputs, "lay-out.sh", [barmanName(inputs.from), inputs.at ?? "", String(inputs.version)], {
-    image: inputs.barmanImage,
-    binds: [`${inputs.backups}:/var/lib/barman:ro`],
-  });
+  const lay = (source: "volume" | "s3", network: string) =>
+    runScript(
+      inputs,
+      "lay-out.sh",
+      [barmanName(inputs.from), inputs.at ?? "", String(inputs.version), source],
+      { image: inputs.barmanImage, binds: [`${inputs.backups}:/var/lib/barman:ro`], network },
+    );
+  try {
+    await lay("volume", "none");
+  } catch (error) {
+    if (!(error instanceof ScriptError && error.code === notHere && inputs.offsiteNetwork)) throw error;
+    await lay("s3", inputs.offsiteNetwork);
+  }
 }
 
 async function recover(inputs: RestoreInputs): Promise<void> {
@@ -91,18 +106,28 @@ async function recover(inputs: RestoreInputs): Promise<void> {
   await runScript(inputs, "recover.sh", [databaseOf(inputs.from), inputs.database, settings.join("\n")], {
     image: inputs.image,
     binds: [],
+    network: "none",
   });
 }
 
+class ScriptError extends Error {
+  constructor(
+    message: string,
+    readonly code: number,
+  ) {
+    super(message);
+  }
+}
+
 /**
- * Runs a script in a container of its own that has the new tenant's volume, no network and no rights.
- * @throws Error with what the script said when it failed
+ * Runs a script in a container of its own that has the new tenant's volume and no rights.
+ * @throws ScriptError with what the script said when it failed
  */
 async function runScript(
   inputs: RestoreInputs,
   script: string,
   args: string[],
-  { image, binds }: { image: string; binds: string[] },
+  { image, binds, network }: { image: string; binds: string[]; network: string },
 ): Promise<void> {
   const docker = engine(inputs.host);
   // Two hyphens: no tenant's container has such a name. One of this name is left of a run that was cut off.
@@ -116,7 +141,7 @@ async function runScript(
     User: "999:999",
     Env: [`PGDATA=/var/lib/postgresql/${inputs.version}/docker`],
     HostConfig: {
-      NetworkMode: "none",
+      NetworkMode: network,
       ReadonlyRootfs: true,
       Tmpfs: { "/tmp": "", "/var/run/postgresql": "mode=1777" },
       CapDrop: ["ALL"],
@@ -127,8 +152,12 @@ async function runScript(
   try {
     await container.start();
     const code = await ended(container);
-    if (code !== 0)
-      throw new Error(`restore of ${inputs.from} into ${inputs.volume}: ${await said(container)}`);
+    if (code !== 0) {
+      throw new ScriptError(
+        `restore of ${inputs.from} into ${inputs.volume}: ${await said(container)}`,
+        code,
+      );
+    }
   } finally {
     await ifPresent(container.remove({ force: true }));
   }

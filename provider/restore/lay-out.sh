@@ -1,8 +1,9 @@
 # Lays out a tenant's data as of a time in the new tenant's volume, for recover.sh to go on with. All backups are
 # mounted here, read-only: so nothing of what is restored may run here.
-# Arguments: Barman's name of the tenant; the time, empty for the end of the WAL; PostgreSQL's major version.
+# Arguments: Barman's name of the tenant; the time, empty for the end of the WAL; PostgreSQL's major version; where
+# from: volume, or s3.
 set -euo pipefail
-server=$1 at=$2 version=$3
+server=$1 at=$2 version=$3 source=$4
 laid_out=$PGDATA.restoring
 
 if [ -e "$PGDATA" ]; then
@@ -12,16 +13,38 @@ if [ -e "$PGDATA" ]; then
   exit 65
 fi
 rm -rf "$laid_out" "$laid_out.staging"
-mkdir -p "$laid_out.staging"
-backup=latest
-target=(--target-tli latest)
-if [ -n "$at" ]; then
-  backup=auto
-  target+=(--target-time "$at")
+
+# Whether a base backup in the volume had ended by then.
+is_here() {
+  local info ended
+  for info in "/var/lib/barman/$server"/meta/*-backup.info; do
+    if ! grep -qsE '^status=(DONE|WAITING_FOR_WALS)$' "$info"; then continue; fi
+    ended=$(sed -n 's/^end_time=//p' "$info")
+    if [ -z "$at" ] || (($(date -d "$ended" +%s) <= $(date -d "$at" +%s))); then return 0; fi
+  done
+  return 1
+}
+
+from_volume() {
+  local backup=latest target=(--target-tli latest)
+  if [ -n "$at" ]; then
+    backup=auto
+    target+=(--target-time "$at")
+  fi
+  mkdir -p "$laid_out.staging"
+  barman -q restore --no-get-wal --partial-wal --target-action promote "${target[@]}" \
+    --staging-path "$laid_out.staging" --staging-location local "$server" "$backup" "$laid_out" >&2
+  rm -rf "$laid_out.staging"
+}
+
+if [ "$source" = s3 ]; then
+  pgs-offsite restore "$server" "$at" "$laid_out"
+elif is_here; then
+  from_volume
+else
+  echo "there is no base backup of ${server#tenant-}${at:+ from before $at}" >&2
+  exit 68
 fi
-barman -q restore --no-get-wal --partial-wal --target-action promote "${target[@]}" \
-  --staging-path "$laid_out.staging" --staging-location local "$server" "$backup" "$laid_out" >&2
-rm -rf "$laid_out.staging"
 
 found=$(cat "$laid_out/PG_VERSION")
 if [ "$found" != "$version" ]; then

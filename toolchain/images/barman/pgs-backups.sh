@@ -122,6 +122,27 @@ make_backups() {
   done
 }
 
+# Copies to S3 as long as a destination is set. It ends when that is taken away, and when something is wrong.
+copy_offsite() {
+  while :; do
+    if [ -e "$home/destination/settings.json" ]; then pgs-offsite run; fi
+    sleep 2
+  done
+}
+
+# How the copy at S3 stands: start of its newest base backup, as of when all WAL is there, segments that wait.
+offsite_status() {
+  local state=$home/$1/offsite base=0 id wal
+  if [ ! -e "$home/destination/settings.json" ]; then
+    echo null
+    return
+  fi
+  id=$(cat "$state/base" 2>/dev/null)
+  if [ -n "$id" ]; then base=$(date -u -d "${id:0:8} ${id:9:2}:${id:11:2}:${id:13:2}" +%s); fi
+  wal=$(stat -c %Y "$state/arrived" 2>/dev/null)
+  printf '{"base":%s,"wal":%s,"waiting":%s}' "$base" "${wal:-0}" "$(ls "$state/wals" 2>/dev/null | wc -l)"
+}
+
 # Bytes of WAL that the server has and Barman has not; nothing when it does not answer, or nobody receives.
 bytes_behind() {
   ask "$1" "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), write_lsn)::bigint FROM pg_stat_replication
@@ -135,8 +156,9 @@ print_status() {
     tenant=$(basename "$file" .conf)
     active=false behind=
     if is_active "$tenant"; then active=true behind=$(bytes_behind "$tenant"); fi
-    printf '{"tenant":"%s","active":%s,"base":%s,"behind":%s,"size":%s}\n' "${tenant#tenant-}" $active \
-      "$(newest_backup "$tenant")" "${behind:-null}" "$(du -sb "$home/$tenant" 2>/dev/null | cut -f1 || echo 0)"
+    printf '{"tenant":"%s","active":%s,"base":%s,"behind":%s,"size":%s,"s3":%s}\n' "${tenant#tenant-}" $active \
+      "$(newest_backup "$tenant")" "${behind:-null}" "$(du -sb "$home/$tenant" 2>/dev/null | cut -f1 || echo 0)" \
+      "$(offsite_status "$tenant")"
   done
 }
 
@@ -146,4 +168,5 @@ if [ "${1-}" = status ]; then
 fi
 keep_streaming &
 make_backups &
+copy_offsite &
 wait

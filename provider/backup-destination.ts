@@ -1,0 +1,96 @@
+import { posix } from "node:path";
+import type Docker from "dockerode";
+import { engine, ensureRunning, exec, getFile, ifPresent, putFile } from "./engine";
+import type { ResourceType } from "./resource-type";
+
+/** The bucket that Barman's container copies WAL and base backups to. */
+export interface BackupDestinationInputs {
+  /** The Docker host; without one, the provider's default. */
+  host?: string;
+  /** Id of Barman's container. */
+  barman: string;
+  /** s3://BUCKET/PATH */
+  destination: string;
+  /** URL of the S3 server. Default: that of AWS. */
+  endpoint?: string;
+  /** Default: us-east-1. */
+  region?: string;
+  /** Which key the S3 server encrypts with, or `off`. */
+  encryption: string;
+  accessKeyId: string;
+  secretAccessKey: string;
+}
+
+/** Where Barman's container looks for it; in its volume, as a restore reads it there too. */
+const folder = "/var/lib/barman/destination";
+const settingsFile = "settings.json";
+const credentialsFile = "credentials";
+
+/** Of the user postgres in the image. */
+const owner = 999;
+
+export const BackupDestination: ResourceType<BackupDestinationInputs> = {
+  updatable: ["barman", "destination", "endpoint", "region", "encryption", "accessKeyId", "secretAccessKey"],
+  replacing: ["host"],
+
+  async create(inputs) {
+    await bringAbout(inputs);
+    return { id: "backup-destination", state: inputs };
+  },
+
+  async read(_id, state) {
+    const container = engine(state.host).getContainer(state.barman);
+    const settings = await getFile(container, posix.join(folder, settingsFile));
+    const credentials = await getFile(container, posix.join(folder, credentialsFile));
+    return {
+      ...state,
+      barman: settings === settingsOf(state) ? state.barman : "",
+      secretAccessKey: credentials === credentialsOf(state) ? state.secretAccessKey : "",
+    };
+  },
+
+  async update(_id, _state, inputs) {
+    await bringAbout(inputs);
+    return inputs;
+  },
+
+  /** What is in the bucket stays. */
+  async delete(_id, state) {
+    const container = engine(state.host).getContainer(state.barman);
+    const info = await ifPresent(container.inspect());
+    if (info?.State.Running) await exec(container, ["rm", "-rf", folder]);
+  },
+};
+
+/** Tried before it counts: what is wrong is told at once, and the destination that worked stays. */
+async function bringAbout(inputs: BackupDestinationInputs): Promise<void> {
+  const container = engine(inputs.host).getContainer(inputs.barman);
+  await ensureRunning(container, await container.inspect());
+  const tried = `${folder}.new`;
+  await run(container, ["sh", "-c", 'rm -rf "$1" && mkdir -m 700 "$1"', "sh", tried]);
+  await putFile(container, tried, settingsFile, settingsOf(inputs), owner);
+  await putFile(container, tried, credentialsFile, credentialsOf(inputs), owner);
+  const check = await exec(container, ["pgs-offsite", "check", tried], { seconds: 300 });
+  if (check.code !== 0) {
+    await exec(container, ["rm", "-rf", tried]);
+    const where = `${inputs.destination}${inputs.endpoint ? ` at ${inputs.endpoint}` : ""}`;
+    throw new Error(
+      `the backups' destination ${where} cannot be used: ${check.stderr.trim()}. Nothing was changed. Look at pgs:backups and pgs:backupCredentials (docs/backups.md)`,
+    );
+  }
+  await run(container, ["sh", "-c", 'rm -rf "$2" && mv "$1" "$2"', "sh", tried, folder]);
+}
+
+async function run(container: Docker.Container, command: string[]): Promise<void> {
+  const { code, stderr } = await exec(container, command, { seconds: 60 });
+  if (code !== 0) throw new Error(`the backups' destination: ${stderr.trim()}`);
+}
+
+function settingsOf({ destination, endpoint, region, encryption }: BackupDestinationInputs): string {
+  return `${JSON.stringify({ destination, endpoint, region, encryption })}\n`;
+}
+
+/** https://docs.aws.amazon.com/sdkref/latest/guide/file-format.html */
+function credentialsOf({ accessKeyId, secretAccessKey }: BackupDestinationInputs): string {
+  return `[default]\naws_access_key_id = ${accessKeyId}\naws_secret_access_key = ${secretAccessKey}\n`;
+}
