@@ -206,17 +206,11 @@ function restoreProblems(yaml: YamlData, tenants: [string, TenantEntry][]): Prob
       return { ...yaml.valuePosition(path), path: formatPath(path), message };
     };
     const problems: Problem[] = [];
-    if (restoreFrom.tenant === id) {
-      problems.push(
-        problem(
-          "restoreFrom.tenant",
-          "a tenant cannot be made from itself; write another entry for the copy",
-        ),
-      );
-    }
     if (typeof restoreFrom.at === "string" && Date.parse(restoreFrom.at) > Date.now()) {
       problems.push(problem("restoreFrom.at", `expected a time in the past, got ${restoreFrom.at}`));
     }
+    // From its own backups, as on a new host, it is the same tenant with all that its entry says.
+    if (restoreFrom.tenant === id) return problems;
     if (volume !== undefined) {
       problems.push(
         problem(

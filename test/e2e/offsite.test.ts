@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { stringify } from "yaml";
 import { Checkout, removeLeftovers } from "./support/checkout";
 import { eventually, run, succeed } from "./support/command";
-import { bySql, inspect } from "./support/inside";
+import { bySql } from "./support/inside";
 import { accessKeyId, S3Server, secretAccessKey } from "./support/s3";
 
 const bucket = "off-site";
@@ -126,17 +126,6 @@ describe("when the host is gone", () => {
       expect(new Set(archives).size).toBe(2);
     });
     await checkout.up("--expect-no-changes");
-  });
-
-  test("a time of which the host has no backup is restored from the bucket", async () => {
-    await checkout.query("acme", "DROP TABLE written");
-    const { State } = await inspect(checkout.name("acme"));
-    const at = new Date(new Date(State.StartedAt).getTime() - 1000).toISOString();
-    const entries = { acme: {}, globex: {}, "acme-then": { restoreFrom: { tenant: "acme", at } } };
-    await checkout.apply(file(entries));
-    expect(await checkout.query("acme-then", "SELECT count(*)::int AS rows FROM written")).toEqual([
-      { rows: 1101 },
-    ]);
   });
 });
 
