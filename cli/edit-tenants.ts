@@ -48,6 +48,19 @@ export function addTenant(id: string, fields: Record<string, unknown>): Edit {
   };
 }
 
+/** What a copy is not given: what is the other's alone, or counts once. */
+const notCopied = ["hostname", "init", "volume", "restoreFrom", "passwordVersion", "onRemove", "state"];
+
+/** A new entry with the fields of another, where there is that one, and these. */
+export function copyTenant(id: string, copy: string, fields: Record<string, unknown>): Edit {
+  return (file) => {
+    const entry = file.getIn(["tenants", id]);
+    const copied = isMap(entry) ? Object.entries(entry.toJS(file)) : [];
+    const kept = copied.filter(([field]) => !notCopied.includes(field));
+    addTenant(copy, { ...Object.fromEntries(kept), ...fields })(file);
+  };
+}
+
 export function removeTenant(id: string): Edit {
   return (file) => {
     requireTenant(file, id);

@@ -1,17 +1,11 @@
 import type { Command } from "commander";
 import { parse } from "yaml";
-import { addTenant, type Edit, removeTenant, setField } from "./edit-tenants";
-import { limitTo } from "./limited-up";
-import { ask, confirm, isAttended, readPassword } from "./prompt";
-import { CommandError, ensureStack, feedPulumi, runPulumi } from "./pulumi";
-import { type StackConfig, stackConfig, stackOutputs, type TenantSummaries } from "./stack";
-import { TenantsFile } from "./tenants-file";
-import { coloured } from "./terminal";
-
-interface EditOptions {
-  up: boolean;
-  yes?: boolean;
-}
+import type { Tenant } from "../tenants";
+import { addTenant, removeTenant, setField } from "./edit-tenants";
+import { type EditOptions, Stack } from "./edited-stack";
+import { ask, isAttended, readPassword } from "./prompt";
+import { CommandError, feedPulumi } from "./pulumi";
+import { restore } from "./restore";
 
 /** The commands that edit tenants.yaml and bring the edit about. */
 export function addEditingCommands(program: Command): void {
@@ -118,6 +112,19 @@ export function addEditingCommands(program: Command): void {
     });
 
   editing(
+    "restore",
+    "put a tenant back to any second, or make another one of its backups, and run up",
+    `./pgs restore acme --at 2026-11-23T10:15:00Z --as acme-copy
+./pgs restore acme --as acme-copy                        as it is now
+./pgs restore acme --at 2026-11-23T10:15:00Z             in place: asks for the tenant's id
+./pgs restore acme --at 2026-11-23T10:15:00Z --yes       for scripts`,
+  )
+    .argument("<tenant>", "whose backups; it may have been removed")
+    .option("--at <time>", "such as 2026-11-23T10:15:00Z; default: the end of what was backed up")
+    .option("--as <tenant>", "a new tenant, with the fields of the other; without it, in place")
+    .action(restore);
+
+  editing(
     "set",
     "change one field of a tenant",
     `./pgs set acme memory 1Gi
@@ -132,8 +139,6 @@ export function addEditingCommands(program: Command): void {
       await stack.apply([id], [setField(id, field, parse(value))], options);
     });
 }
-
-type Tenant = ReturnType<TenantsFile["tenant"]>;
 
 /** Goes on where an earlier call of it was cut off. */
 async function remove(id: string, options: EditOptions & { deleteData?: boolean }): Promise<void> {
@@ -157,46 +162,4 @@ async function confirmDeletion(id: string): Promise<void> {
   if (!isAttended()) throw new CommandError("--delete-data without a terminal needs --yes", 2);
   const answer = await ask(`This deletes the data of ${id} for good. Type the tenant's id to go on: `);
   if (answer !== id) throw new CommandError("nothing was changed");
-}
-
-/** tenants.yaml, and what the last `up` made of it. */
-class Stack {
-  private constructor(
-    readonly file: TenantsFile,
-    private readonly config: StackConfig,
-    readonly applied: TenantSummaries | undefined,
-  ) {}
-
-  static async read(): Promise<Stack> {
-    ensureStack();
-    const [config, outputs] = await Promise.all([stackConfig(), stackOutputs()]);
-    return new Stack(new TenantsFile(config), config, outputs?.tenants);
-  }
-
-  /** As tenants.yaml has it; undefined without an entry. */
-  state(id: string): Tenant["state"] | undefined {
-    return this.file.tenants().find((tenant) => tenant.id === id)?.state;
-  }
-
-  /** Shows the edit, asks where somebody is there to be asked, writes it, and brings it about. */
-  async apply(
-    ids: string[],
-    edits: Edit[],
-    options: EditOptions,
-    beforeWriting: () => Promise<void> = async () => {},
-  ): Promise<void> {
-    const change = this.file.plan(edits);
-    if (change.diff) console.log(coloured.diff(change.diff));
-    else console.error("tenants.yaml says so already.");
-    if (change.diff && options.up && !options.yes && isAttended())
-      await confirm("Write this, and bring it about?");
-    await beforeWriting();
-    change.write();
-    if (options.up) await this.up(ids, change.tenants);
-  }
-
-  async up(ids: string[], wanted: Tenant[]): Promise<void> {
-    const limits = limitTo(ids, this.applied, wanted, this.config);
-    await runPulumi(["up", "--yes", "--skip-preview", ...limits]);
-  }
 }

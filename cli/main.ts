@@ -12,6 +12,7 @@ import { CommandError, ensureStack, runPulumi } from "./pulumi";
 import { requiredOutputs, stackConfig, tenantOf } from "./stack";
 import { tenantStatuses } from "./tenant-status";
 import { outcomeTable, tenantsTable } from "./tenants-table";
+import { tryRestores } from "./try-restores";
 
 const program = new Command("pgs")
   .description("A PostgreSQL server for every tenant, all behind one public port.")
@@ -122,6 +123,21 @@ program
   .addHelpText("after", `${examples("./pgs backups")}\n\nEnds with 1 when one is not as it should be.`)
   .action(async (options: { json?: boolean }) => {
     process.exitCode = (await backups(options)) ? 0 : 1;
+  });
+
+program
+  .command("try-restores")
+  .description(
+    "restore the newest backup of tenants where nobody reaches it, read all of it, and take it away",
+  )
+  .argument("[tenants...]", "without any: all that are backed up")
+  .option("--json", "for programs: times in seconds")
+  .addHelpText(
+    "after",
+    `${examples("./pgs try-restores", "./pgs try-restores acme --json")}\n\nEnds with 1 when one cannot be restored.`,
+  )
+  .action(async (ids: string[], options: { json?: boolean }) => {
+    process.exitCode = (await tryRestores(ids, options)) ? 0 : 1;
   });
 
 program

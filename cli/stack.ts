@@ -47,6 +47,8 @@ export interface StackConfig {
   images: Record<number, string>;
   /** Time of day (UTC) of each tenant's daily base backup, or off. */
   backup: string;
+  /** Whether backups are copied off the host. */
+  offsite: boolean;
   /** As in DOCKER_HOST; undefined means the default engine. */
   dockerHost: string | undefined;
 }
@@ -66,6 +68,7 @@ export async function stackConfig(): Promise<StackConfig> {
       Object.entries(config["pgs:images"]?.objectValue ?? {}).filter(([key]) => /^\d+$/.test(key)),
     ),
     backup: config["pgs:backups"]?.objectValue?.schedule ?? "off",
+    offsite: config["pgs:backups"]?.objectValue?.destination !== undefined,
     // As components/stack-settings.ts has it: the Docker provider's own key comes before the environment.
     dockerHost: config["docker:host"]?.value ?? process.env.DOCKER_HOST,
   };

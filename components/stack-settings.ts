@@ -199,6 +199,8 @@ export function readTenantEntries(settings: StackSettings): Tenant[] {
 function refuseOwnVolumes(entries: Tenant[], { prefix }: StackSettings): void {
   const problems = entries
     .filter(({ id, volume }) => volume?.startsWith(`${prefix}-`) && volume !== `${prefix}-${id}`)
+    // What a restore in place kept is nobody's.
+    .filter(({ volume }) => !volume?.startsWith(`${prefix}--before-`))
     .map(
       (tenant) =>
         `${positionOf(tenant, "volume")}: tenants.${tenant.id}.volume: names that start with ${prefix}- are those of the stack's own volumes, got ${tenant.volume}`,

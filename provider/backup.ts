@@ -1,6 +1,7 @@
 import { posix } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import type Docker from "dockerode";
+import { barmanName } from "../restore/names";
 import { askedOnce, engine, ensureRunning, exec, getFolder, ifPresent, replaceFile } from "./engine";
 import { attachAt, detach, reservedAddress } from "./network";
 import type { ResourceType } from "./resource-type";
@@ -79,11 +80,6 @@ export const Backup: ResourceType<BackupInputs> = {
   },
 };
 
-/** Barman's own name for a tenant: `barman` and `all`, which it keeps for itself, may be tenants' ids. */
-export function barmanName(tenant: string): string {
-  return `tenant-${tenant}`;
-}
-
 async function bringAbout(inputs: BackupInputs, { anew }: { anew: boolean }): Promise<void> {
   const docker = engine(inputs.host);
   await attachAt(docker, inputs.network, inputs.barman, "barman");
@@ -124,11 +120,6 @@ async function setAsideOthers(container: Docker.Container, inputs: BackupInputs)
   await pulumi.log.warn(
     `The data of ${inputs.tenant} is not that of its backups: those are kept, and are restored by restoreFrom: { tenant: ${name} }.`,
   );
-}
-
-/** Whose database it was: backups that were set aside have the system's identifier behind the tenant's id. */
-export function databaseOf(tenant: string): string {
-  return tenant.replace(/-\d{15,20}$/, "");
 }
 
 /** Files what was streamed until now, and asks the server for nothing more. */

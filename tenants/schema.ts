@@ -215,11 +215,19 @@ const restoreTimePattern = /^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?
 
 const restoreTimeError = expected("a time with its zone, such as 2026-11-23T10:15:00Z");
 
+/** What is wrong with a time to restore to; undefined when nothing is. */
+export function restoreTimeProblem(at: string): string | undefined {
+  if (!restoreTimePattern.test(at) || Number.isNaN(Date.parse(at)))
+    return `expected a time with its zone, such as 2026-11-23T10:15:00Z, got ${show(at)}`;
+  return Date.parse(at) > Date.now() ? `expected a time in the past, got ${at}` : undefined;
+}
+
 const restoreFromSchema = z
   .strictObject(
     {
       tenant: restoredTenant.meta({
-        description: "The tenant whose backups are restored: another one, which may have been removed.",
+        description:
+          "The tenant whose backups are restored: another one, which may have been removed, or this one, whose volume is lost.",
       }),
       at: z
         .string(restoreTimeError)

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { addTenant, type Edit, edited, removeTenant, setField } from "../../cli/edit-tenants";
+import { addTenant, copyTenant, type Edit, edited, removeTenant, setField } from "../../cli/edit-tenants";
 
 const file = `# yaml-language-server: $schema=./tenants.schema.json
 
@@ -34,6 +34,17 @@ describe("an edit of tenants.yaml", () => {
     );
     expect(change(setField("globex", "cpus", 2))).toBe(file.replace("  initech:", "    cpus: 2\n  initech:"));
     expect(change(setField("initech", "state", "stopped"))).toBe(`${file}    state: stopped\n`);
+  });
+
+  it("copies a tenant without what is its alone, and makes one where there is none to copy", () => {
+    const text =
+      "tenants:\n  acme: { memory: 1Gi, hostname: a, init: [a.sql], passwordVersion: 2, volume: old, state: stopped, onRemove: delete }\n";
+    const restoreFrom = { tenant: "acme" };
+    const copied = "  copy:\n    memory: 1Gi\n    restoreFrom:\n      tenant: acme\n";
+    expect(change(copyTenant("acme", "copy", { restoreFrom }), text)).toBe(text + copied);
+    expect(change(copyTenant("gone", "copy", { restoreFrom }), text)).toBe(
+      `${text}  copy:\n    restoreFrom:\n      tenant: acme\n`,
+    );
   });
 
   it("sets one setting beside the others", () => {

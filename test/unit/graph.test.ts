@@ -613,6 +613,11 @@ describe("a volume", () => {
     );
   });
 
+  it("that a restore in place kept is the data of an entry that says so", async () => {
+    const kept = "pgs--before-globex-20261123T101500";
+    expect(find(await runTenant(`volume: ${kept}`), "volume").inputs.name).toBe(kept);
+  });
+
   it("is not replaced by anything that it is made from", async () => {
     const volume = find(await runTenant(), "volume");
     expect(volume.ignoreChanges).toEqual(expect.arrayContaining(["name", "driver", "driverOpts", "labels"]));

@@ -1,10 +1,11 @@
 # Takes the data that lay-out.sh left to its time, in a container that has no network and no other tenant's backups.
-# Arguments: the old and the new name of the database; SQL that the new server is set up with.
+# Arguments: the old and the new name of the database; SQL that the new server is set up with; `beside` where the data
+# is left beside the present, as $PGDATA.exchange, else empty.
 set -eu
-old=$1 new=$2 setup=$3
+old=$1 new=$2 setup=$3 place=$4
 laid_out=$PGDATA.restoring
 log=/tmp/recovery.log
-if [ -e "$PGDATA" ]; then exit 0; fi
+if [ -z "$place" ] && [ -e "$PGDATA" ]; then exit 0; fi
 
 # Here nobody connects before the end of recovery: what is on its way to the time is no answer to anything.
 start() {
@@ -36,5 +37,6 @@ SQL
 printf '%s' "$setup" | ask
 pg_ctl --pgdata "$laid_out" --mode fast --wait --timeout 3600 --silent stop
 rm -rf "$laid_out"/barman_wal "$laid_out"/.barman-recover.info "$laid_out"/backup_manifest.* "$laid_out"/*.conf.origin
+if [ -n "$place" ]; then : >"$laid_out/.pgs-restored"; fi
 sync
-mv "$laid_out" "$PGDATA"
+if [ -n "$place" ]; then mv -T "$laid_out" "$PGDATA.exchange"; else mv -T "$laid_out" "$PGDATA"; fi

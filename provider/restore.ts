@@ -1,0 +1,78 @@
+import { archiveWal, layOut, recover, takeUpTimeline } from "../restore";
+import { engine, ifPresent } from "./engine";
+import { literal } from "./postgres-server/psql";
+import type { ResourceType } from "./resource-type";
+
+/** A new tenant's data, made from another's backups before its server first starts. */
+export interface RestoreInputs {
+  /** The Docker host; without one, the provider's default. */
+  host?: string;
+  /** The new tenant's volume. */
+  volume: string;
+  /** Id of the tenant whose backups are restored; it may be gone. */
+  from: string;
+  /** As of when: ISO 8601 with a time zone. Without one, the end of what was streamed. */
+  at?: string;
+  /** The new tenant's database. */
+  database: string;
+  /** PostgreSQL major version of the new tenant: the backup's own. */
+  version: number;
+  /** Settings that the new server starts with. */
+  settings: Record<string, string>;
+  /** Name of Barman's container. */
+  barman: string;
+  /** Name of Barman's volume. */
+  backups: string;
+  /** Name of the network that leads to the copies off the host; undefined without them. */
+  offsiteNetwork?: string;
+  /** Id of Barman's image. */
+  barmanImage: string;
+  /** Id of the new server's image. */
+  image: string;
+}
+
+export const Restore: ResourceType<RestoreInputs> = {
+  updatable: [],
+  replacing: ["host", "volume"],
+
+  check({ from, at }, before) {
+    if (before.from === undefined || (before.from === from && before.at === at)) return [];
+    const made = `${before.from}${before.at ? ` at ${before.at}` : ""}`;
+    return [
+      {
+        property: "from",
+        reason: `the tenant's data was made from ${made} already, and an edit never replaces data: take restoreFrom out, or restore into another entry`,
+      },
+    ];
+  },
+
+  async create(inputs) {
+    const docker = engine(inputs.host);
+    const settings = Object.entries(inputs.settings).map(
+      ([name, value]) => `ALTER SYSTEM SET ${name} = ${literal(value)};`,
+    );
+    try {
+      await archiveWal(docker, inputs);
+      await layOut(docker, inputs);
+      await recover(docker, inputs, inputs.database, settings.join("\n"));
+      // Its own backups go on, as of a tenant that is put back.
+      if (inputs.from === inputs.database) await takeUpTimeline(docker, inputs);
+    } catch (error) {
+      throw new Error(`restore of ${inputs.from} into ${inputs.volume}: ${(error as Error).message}`);
+    }
+    return { id: inputs.volume, state: inputs };
+  },
+
+  async read(_id, state) {
+    // A volume that was removed by hand is made anew, and its data with it.
+    return (await ifPresent(engine(state.host).getVolume(state.volume).inspect())) ? state : undefined;
+  },
+
+  async update(_id, _state, inputs) {
+    return inputs;
+  },
+
+  async delete() {
+    // The data is the volume's.
+  },
+};

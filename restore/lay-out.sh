@@ -1,0 +1,138 @@
+# Lays out a tenant's data as of a time in a tenant's volume, for recover.sh to go on with. All backups are mounted
+# here, read-only: so nothing of what is restored may run here.
+# Arguments: Barman's name of the tenant; the time, empty for the end of the WAL; PostgreSQL's major version; where
+# from: volume, or s3; `beside` where it is laid out beside data that stays, else empty; the base backup in the volume,
+# empty for the newest that fits.
+set -euo pipefail
+server=$1 at=$2 version=$3 source=$4 place=$5 chosen=$6
+home=/var/lib/barman/$server
+laid_out=$PGDATA.restoring
+
+fail() {
+  echo "$2" >&2
+  exit "$1"
+}
+
+if [ -z "$place" ] && [ -e "$PGDATA" ]; then
+  # A run that was cut off at its very end has done it already.
+  if [ "$(cat "$PGDATA.restored" 2>/dev/null)" = "$server $at" ]; then exit 0; fi
+  fail 65 "there is data in the volume already, and a restore never replaces data: take restoreFrom out, or restore into another entry"
+fi
+rm -rf "$laid_out" "$laid_out.staging"
+
+refuse_other_version() {
+  if [ "$1" != "$version" ]; then fail 67 "the backup is that of PostgreSQL $1: write version: $1"; fi
+}
+
+if [ "$source" = s3 ]; then
+  pgs-offsite restore "$server" "$at" "$laid_out"
+  refuse_other_version "$(cat "$laid_out/PG_VERSION")"
+  # A recovery ends where a segment is missing as if that were the end: it would be taken for all there is.
+  before=
+  for file in "$laid_out"/barman_wal/*; do
+    name=${file##*/}
+    [[ $name =~ ^[0-9A-F]{24}$ ]] || continue
+    number=$((16#${name:8:8} * 256 + 16#${name:16:8}))
+    if [ -n "$before" ] && ((number > before + 1)); then fail 66 "the WAL has a gap before $name"; fi
+    before=$number
+  done
+  if [ -z "$place" ]; then printf '%s %s' "$server" "$at" >"$PGDATA.restored"; fi
+  exit
+fi
+
+# Of a backup, as Barman notes it.
+field() { sed -n "s/^$2=//p" "$home/meta/$1-backup.info"; }
+
+# 1/A0000028 as a number.
+position() { echo $(((16#${1%/*} << 32) | 16#${1#*/})); }
+
+# The number of the segment of that name, or of that position.
+segment() { echo $((16#${1:8:8} * 256 + 16#${1:16:8})); }
+segment_at() { echo $(($(position "$1") >> 24)); }
+
+# Each restore in place began a timeline, and Barman has its history from that moment on. What was the tenant's data
+# at a time is on the timeline that was the last one then.
+timeline=1
+target=$(date ${at:+-d "$at"} +%s%3N)
+while read -r name _ begun _; do
+  number=$((16#${name%.history}))
+  if ((${begun%.*}000 <= target && number > timeline)); then timeline=$number; fi
+done < <(grep -hE '^[0-9A-F]{8}\.history' "$home"/wals/*xlog.db 2>/dev/null || true)
+
+# The timelines that lead to it, each with where it was left.
+declare -A left=()
+path=()
+if ((timeline > 1)); then
+  while read -r number where _; do
+    if ! [[ $number =~ ^[0-9]+$ ]]; then continue; fi
+    path+=("$number")
+    left[$number]=$where
+  done <"$home/wals/$(printf '%08X' "$timeline").history"
+fi
+path+=("$timeline")
+
+# The newest that was complete by then and is on the way to it.
+backup=
+for info in $(compgen -G "$home/meta/*-backup.info" | sort -r); do
+  id=$(basename "$info" -backup.info)
+  if [ -n "$chosen" ] && [ "$id" != "$chosen" ]; then continue; fi
+  if ! grep -qE '^status=(DONE|WAITING_FOR_WALS)$' "$info"; then continue; fi
+  if [ -n "$at" ] && (($(date -d "$(field "$id" end_time)" +%s%3N) > target)); then continue; fi
+  on=$(field "$id" timeline)
+  if [ "$on" != "$timeline" ]; then
+    if [ -z "${left[$on]-}" ] || (($(position "$(field "$id" end_xlog)") > $(position "${left[$on]}"))); then continue; fi
+  fi
+  backup=$id
+  break
+done
+if [ -z "$backup" ]; then fail 68 "there is no base backup of ${server#tenant-}${at:+ from before $at}"; fi
+
+refuse_other_version "$(($(field "$backup" version) / 10000))"
+
+# A full disk would stop the other tenants of the host: the data, the WAL, and something to work with.
+mkdir -p "$laid_out.staging"
+size=$(field "$backup" cluster_size)
+if ! [[ $size =~ ^[0-9]+$ ]]; then size=$(du -sb "$home/base/$backup" | cut -f1); fi
+wal=$(awk -v begin="$(field "$backup" begin_wal)" '$1 >= begin { sum += $2 } END { print sum + 0 }' "$home"/wals/*xlog.db)
+needed=$((size + wal + (256 << 20)))
+free=$(df -B1 --output=avail "$laid_out.staging" | tail -n 1)
+if ((free < needed)); then
+  rm -rf "$laid_out.staging"
+  fail 77 "it needs $((needed >> 20)) MiB on the disk of Docker's volumes, and $((free >> 20)) MiB are free"
+fi
+
+target_options=(--target-tli "$timeline")
+if [ -n "$at" ]; then target_options+=(--target-time "$at"); fi
+barman -q restore --no-get-wal --partial-wal --target-action promote "${target_options[@]}" \
+  --staging-path "$laid_out.staging" --staging-location local "$server" "$backup" "$laid_out" >&2
+rm -rf "$laid_out.staging"
+
+# Barman itself takes what is being received only where the timeline has been archived before.
+mkdir -p "$laid_out/barman_wal"
+find "$laid_out/barman_wal" -size 0 -delete
+for partial in "$home"/streaming/"$(printf '%08X' "$timeline")"*.partial; do
+  name=$(basename "$partial" .partial)
+  if [ -s "$partial" ] && [ ! -e "$laid_out/barman_wal/$name" ]; then cp "$partial" "$laid_out/barman_wal/$name"; fi
+done
+
+# Every segment is there, for the same reason as above. Where a
+# timeline begins, the first segment has what came before, so that one is the new timeline's.
+begin=$(field "$backup" begin_wal)
+next=$(segment "$begin")
+on=$((16#${begin:0:8}))
+for tli in "${path[@]}"; do
+  if ((tli < on)); then continue; fi
+  prefix=$(printf '%08X' "$tli")
+  if [ "$tli" = "$timeline" ]; then
+    last=$(compgen -G "$laid_out/barman_wal/$prefix????????????????" | sort | tail -n 1 || true)
+    # Nothing is there: then the loop below says so.
+    if [ -z "$last" ]; then last=$next; else last=$(segment "$(basename "$last")"); fi
+  else
+    last=$(($(segment_at "${left[$tli]}") - 1))
+  fi
+  for ((; next <= last; next++)); do
+    name=$(printf '%s%08X%08X' "$prefix" $((next / 256)) $((next % 256)))
+    if [ ! -e "$laid_out/barman_wal/$name" ]; then fail 66 "the WAL has a gap: $name is missing"; fi
+  done
+done
+if [ -z "$place" ]; then printf '%s %s' "$server" "$at" >"$PGDATA.restored"; fi

@@ -1,0 +1,224 @@
+import { spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { Checkout } from "./support/checkout";
+import { eventually, run, succeed } from "./support/command";
+import { inspect, keepAsking } from "./support/inside";
+
+let checkout: Checkout;
+/** Times as of which there was a row more, by the server's clock. */
+const times: Record<string, string> = {};
+
+const pgs = async (...args: string[]) => {
+  checkout.forgetOutputs();
+  return run("./pgs", args, checkout.options());
+};
+const file = () => readFileSync(join(checkout.folder, "tenants.yaml"), "utf8");
+const home = "/var/lib/barman/tenant-acme";
+
+beforeAll(async () => {
+  checkout = await Checkout.create(
+    "defaults: { memory: 256Mi }\ntenants:\n  acme: { settings: { work_mem: 5MB }, passwordVersion: 2 }\n  globex: {}\n",
+  );
+  await checkout.pulumi("config", "set", "--path", "pgs:backups.schedule", "02:30");
+  await checkout.up();
+  await checkout.query("acme", "CREATE TABLE written (n int PRIMARY KEY)");
+  await hasBaseBackup();
+});
+afterAll(() => checkout?.remove());
+
+describe("into another tenant", () => {
+  test("has the rows of that second, and the fields of the other but not what is the other's alone", async () => {
+    await write(1);
+    await write(2);
+    const result = await pgs("restore", "acme", "--at", times[1] ?? "", "--as", "acme-copy", "--yes");
+    expect(result.code, result.output).toBe(0);
+    expect(await rows("acme-copy")).toEqual([1]);
+    expect(file()).toContain(
+      `  acme-copy:\n    settings:\n      work_mem: 5MB\n    restoreFrom:\n      tenant: acme\n      at: ${times[1]}\n`,
+    );
+    expect(await checkout.query("acme-copy", "SHOW work_mem")).toEqual([{ work_mem: "5MB" }]);
+    expect((await pgs("remove", "acme-copy", "--delete-data", "--yes")).code).toBe(0);
+  });
+
+  test.each([
+    [
+      ["--as", "other", "--at", "2026-01-01T00:00:00Z"],
+      /acme can be restored to .*Z and any second after it/,
+    ],
+    [["--as", "other", "--at", "2999-01-01T00:00:00Z"], /expected a time in the past/],
+    [["--as", "globex"], /there is a tenant globex already/],
+    [["--at", "yesterday", "--yes"], /--at: expected a time with its zone/],
+    [[], /without a terminal needs --yes/],
+  ])("%s is refused and changes nothing", async (args, message) => {
+    const text = file();
+    const result = await pgs("restore", "acme", ...args);
+    expect(result.code, result.output).toBe(2);
+    expect(result.stderr).toMatch(message);
+    expect(file()).toBe(text);
+  });
+});
+
+describe("tried", () => {
+  test("tells how long it takes, what it found, and that it is as the live server", async () => {
+    const result = await pgs("try-restores", "--json");
+    expect(result.code, result.output).toBe(0);
+    const [acme, globex] = JSON.parse(result.stdout);
+    expect(acme).toMatchObject({ tenant: "acme", ok: true, relations: 1, rows: 2, reason: "" });
+    expect(acme.compared).toBe("as the live server");
+    expect(acme.seconds).toBeGreaterThan(0.1);
+    expect(globex).toMatchObject({ tenant: "globex", ok: true, relations: 0 });
+    expect(await tried()).toMatchObject({ ok: true, seconds: acme.seconds, backup: acme.backup });
+    await nothingIsLeft();
+  });
+
+  test("finds a byte that was changed in a base backup", async () => {
+    const damaged = (await inBarman(`find ${home}/base/*/data/base -size +8k -type f | head -n 1`)).trim();
+    await inBarman(`cp -a ${damaged} /tmp/saved; printf X | dd of=${damaged} bs=1 seek=5000 conv=notrunc`);
+    const result = await pgs("try-restores", "acme");
+    expect(result.code, result.output).toBe(1);
+    expect(result.stdout).toMatch(/✗ acme: base backup \d+T\d+ is damaged: .*checksum mismatch/);
+    expect(await tried()).toMatchObject({ ok: false, reason: expect.stringContaining("checksum mismatch") });
+    await inBarman(`cp -a /tmp/saved ${damaged}`);
+    await nothingIsLeft();
+  });
+
+  test("finds WAL that is missing, and a restore in place then leaves the tenant as it was", async () => {
+    for (const n of [3, 4]) {
+      await write(n);
+      await checkout.query("acme", "SELECT pg_switch_wal()");
+    }
+    await write(5);
+    await inBarman("barman -q archive-wal tenant-acme");
+    const [missing] = (await inBarman(`ls -r ${home}/wals/0000000100000000/`)).split("\n").slice(1);
+    const segment = `${home}/wals/0000000100000000/${missing}`;
+    await inBarman(`mv ${segment} /tmp/saved-wal`);
+    const result = await pgs("try-restores", "acme");
+    expect(result.code, result.output).toBe(1);
+    expect(result.stdout).toContain(missing);
+
+    const refused = await pgs("restore", "acme", "--at", times[5] ?? "", "--yes");
+    expect(refused.code, refused.output).toBe(1);
+    expect(refused.stderr).toContain("Nothing of its data was changed.");
+    expect(await rows("acme")).toEqual([1, 2, 3, 4, 5]);
+    await inBarman(`mv /tmp/saved-wal ${segment}`);
+    await nothingIsLeft();
+  });
+});
+
+describe("in place", () => {
+  let kept: string[];
+
+  beforeAll(async () => {
+    await hasBaseBackup();
+    await write(6);
+    await write(7);
+    const neighbour = await keepAsking(checkout, "globex");
+    const result = await pgs("restore", "acme", "--at", times[6] ?? "", "--yes");
+    expect(result.code, result.output).toBe(0);
+    expect(await neighbour.stop()).toMatchObject({ failed: 0 });
+    kept = await keptVolumes();
+    expect(result.stdout).toContain(`docker volume rm ${kept[0]}`);
+  });
+
+  test("has the rows of that second, with the password and settings that it had", async () => {
+    expect(await rows("acme")).toEqual([1, 2, 3, 4, 5, 6]);
+    expect(await checkout.query("acme", "SHOW work_mem")).toEqual([{ work_mem: "5MB" }]);
+    await checkout.up("--expect-no-changes");
+  });
+
+  test("what it had before is a volume that an entry starts", async () => {
+    expect(kept).toHaveLength(1);
+    checkout.write("tenants.yaml", `${file()}  former: { volume: ${kept[0]} }\n`);
+    await checkout.up();
+    const psql = ["exec", checkout.name("former"), "psql", "-U", "postgres", "-d", "acme", "-Atc"];
+    const said = await succeed("docker", [
+      ...psql,
+      "SELECT string_agg(n::text, ' ' ORDER BY n) FROM written",
+    ]);
+    expect(said).toBe("1 2 3 4 5 6 7\n");
+    expect((await pgs("remove", "former", "--yes")).code).toBe(0);
+  });
+
+  test("every second stays restorable: before it, on the way that was left, and after it", async () => {
+    await write(8);
+    await hasBaseBackup();
+    await write(9);
+    const entry = (n: number) => `  at-${n}: { restoreFrom: { tenant: acme, at: "${times[n]}" } }\n`;
+    const text = file();
+    await checkout.apply(`${text}${[5, 7, 8, 9].map(entry).join("")}`);
+    expect(await rows("at-5")).toEqual([1, 2, 3, 4, 5]);
+    expect(await rows("at-7")).toEqual([1, 2, 3, 4, 5, 6, 7]);
+    expect(await rows("at-8")).toEqual([1, 2, 3, 4, 5, 6, 8]);
+    expect(await rows("at-9")).toEqual([1, 2, 3, 4, 5, 6, 8, 9]);
+    await checkout.apply(text);
+  });
+
+  test("killed at any moment, the same command completes it", async () => {
+    for (const seconds of [4, 7, 9]) {
+      const killed = spawn(join(checkout.folder, "pgs"), ["restore", "acme", "--at", times[9] ?? "", "--yes"], {
+        ...checkout.options(),
+        detached: true,
+        stdio: "ignore",
+      });
+      await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+      if (killed.exitCode === null) process.kill(-(killed.pid ?? 0), "SIGKILL");
+    }
+    await checkout.tryPulumi("cancel", "--yes");
+    const result = await pgs("restore", "acme", "--at", times[9] ?? "", "--yes");
+    expect(result.code, result.output).toBe(0);
+    expect(await rows("acme")).toEqual([1, 2, 3, 4, 5, 6, 8, 9]);
+    expect((await inspect(checkout.name("acme"))).RestartCount).toBe(0);
+    await hasBaseBackup();
+    const again = await pgs("try-restores", "acme");
+    expect(again.code, again.output).toBe(0);
+  });
+});
+
+/** One row, with the time as of which it is there. */
+async function write(n: number): Promise<void> {
+  const client = await checkout.client("acme");
+  await client.query("INSERT INTO written VALUES ($1)", [n]);
+  const { rows } = await client.query("SELECT clock_timestamp() AS at");
+  // JavaScript's clock has no microseconds: the next whole millisecond.
+  times[n] = new Date((rows[0].at as Date).getTime() + 1).toISOString();
+  await client.end();
+  await new Promise((resolve) => setTimeout(resolve, 20));
+}
+
+async function rows(id: string): Promise<number[]> {
+  return (await checkout.query(id, "SELECT n FROM written ORDER BY n")).map(({ n }) => n as number);
+}
+
+async function inBarman(script: string): Promise<string> {
+  return succeed("docker", ["exec", checkout.name("-backups"), "bash", "-c", script]);
+}
+
+async function tried(): Promise<object> {
+  return JSON.parse(await inBarman("cat /var/lib/barman/tried/tenant-acme.json"));
+}
+
+/** None is due any more. */
+async function hasBaseBackup(): Promise<void> {
+  await eventually(90, async () => {
+    await inBarman(`ls ${home}/base/*/data/PG_VERSION && ! ls /var/lib/barman/servers.d/*.due`);
+  });
+}
+
+async function keptVolumes(): Promise<string[]> {
+  return (await volumes()).filter((name) => name.startsWith(checkout.name("-before-")));
+}
+
+async function nothingIsLeft(): Promise<void> {
+  expect((await volumes()).filter((name) => /--(try|before)-/.test(name))).toEqual([]);
+  const containers = await succeed("docker", ["ps", "--all", "--format", "{{.Names}}"]);
+  expect(
+    containers.split("\n").filter((name) => name.startsWith(checkout.prefix) && /restore/.test(name)),
+  ).toEqual([]);
+}
+
+async function volumes(): Promise<string[]> {
+  const names = (await succeed("docker", ["volume", "ls", "--format", "{{.Name}}"])).split("\n");
+  return names.filter((name) => name.startsWith(`${checkout.prefix}-`));
+}
