@@ -18,14 +18,16 @@ const mark = new StackMark("stack", settings);
 const proxy = new PostgresProxy("proxy", { ...settings, certificate, mark }, { providers });
 const networks = new TenantNetworks("networks", { ...settings, proxy }, { providers });
 const images = new PostgresImages("images", settings);
-const backups =
-  settings.backups && new Backups("backups", { ...settings, backups: settings.backups, mark }, { providers });
+const barman =
+  settings.backups.schedule === "off"
+    ? undefined
+    : new Backups("backups", { ...settings, mark }, { providers });
 
 const servers = entries.map(
   (tenant) =>
     new PgTenant(
       tenant.id,
-      { ...settings, tenant, certificate, proxy, networks, images, mark, backups },
+      { ...settings, tenant, certificate, proxy, networks, images, mark, barman },
       { providers },
     ),
 );

@@ -33,7 +33,7 @@ export class Barman {
     const info = (await containersOf(docker, config.prefix, config.dockerHost)).get(name);
     if (info?.State === "running") return new Barman(docker, name, info.ImageID);
     throw new CommandError(
-      config.backup === "off"
+      config.backups.schedule === "off"
         ? "backups are off: pulumi config set --path pgs:backups.schedule 02:30, then ./pgs up (docs/backups.md)"
         : `the container ${name} does not run: ./pgs up`,
     );

@@ -1,6 +1,7 @@
 import { checkServerIdentity, type PeerCertificate } from "node:tls";
 import type Docker from "dockerode";
 import { dockerHostAddress, resolve } from "./address";
+import { judgedBackups } from "./backups";
 import { containersOf, engine, engineName, forEach } from "./engine";
 import { CommandError, quietly } from "./pulumi";
 import { caOf, requiredOutputs, type StackConfig, type StackOutputs, stackConfig } from "./stack";
@@ -10,7 +11,17 @@ import { coloured } from "./terminal";
 
 /** What was looked at, and what came of it. */
 export interface Finding {
-  check: "engine" | "proxy" | "drift" | "server" | "DNS" | "port" | "route" | "certificate" | "login";
+  check:
+    | "engine"
+    | "proxy"
+    | "drift"
+    | "server"
+    | "DNS"
+    | "port"
+    | "route"
+    | "certificate"
+    | "login"
+    | "backup";
   /** `note`: nothing is wrong, but somebody may wonder. */
   level: "good" | "note" | "problem";
   /** The tenant that it is about; without one, all of them or the stack. */
@@ -46,6 +57,7 @@ const order: Finding["check"][] = [
   "route",
   "certificate",
   "login",
+  "backup",
   "drift",
 ];
 
@@ -119,10 +131,11 @@ async function lookAround(
     return [{ check: "engine", level: "problem", message: error.message, advice }];
   }
   const address = await dockerHostAddress(config.dockerHost);
-  const [looks, differences] = await Promise.all([
+  const [looks, kept, differences] = await Promise.all([
     forEach(Object.keys(outputs.tenants), atOnce, (id) =>
       look(id, config, outputs, containers.get(`${config.prefix}-${id}`), address),
     ),
+    backupFindings(docker, containers, config, outputs),
     options.quick ? [] : drift(),
   ]);
   return [
@@ -136,8 +149,51 @@ async function lookAround(
     ...summed("login", looks, loginFinding, ({ login }) =>
       login && "milliseconds" in login ? `${login.milliseconds} ms` : "",
     ),
+    ...kept,
     ...differences,
   ];
+}
+
+async function backupFindings(
+  docker: Docker,
+  containers: Map<string, Docker.ContainerInfo>,
+  config: StackConfig,
+  { tenants }: StackOutputs,
+): Promise<Finding[]> {
+  const check = "backup";
+  if (config.backups.schedule === "off") {
+    const advice = "pulumi config set --path pgs:backups.schedule 02:30, then ./pgs up (docs/backups.md)";
+    return [{ check, level: "note", message: "backups are off", advice }];
+  }
+  const info = containers.get(`${config.prefix}--backups`);
+  if (info?.State !== "running") {
+    const message = `${config.prefix}--backups does not run: no tenant is backed up`;
+    return [{ check, level: "problem", message, advice: "./pgs up starts it or makes it anew" }];
+  }
+  const judged = await judgedBackups(docker.getContainer(info.Id), tenants);
+  const bad = judged.filter(({ problem }) => problem !== null);
+  const good = judged.filter(({ state, problem }) => state === "running" && problem === null);
+  const findings: Finding[] = bad.map(({ tenant, problem }) => ({
+    check,
+    level: "problem",
+    tenant,
+    message: String(problem),
+    advice: `docker logs --tail 20 ${config.prefix}--backups says why (docs/backups.md)`,
+  }));
+  if (good.length > 0) {
+    const named = good.slice(0, 8).map(({ tenant }) => tenant);
+    const more = good.length > 8 ? ` and ${good.length - 8} more` : "";
+    findings.unshift({ check, level: "good", message: `as they should be: ${named.join(", ")}${more}` });
+  }
+  if (!config.offsite) {
+    findings.push({
+      check,
+      level: "note",
+      message: "they are in a Docker volume of the same host, and would be lost with it",
+      advice: "keep a copy of it elsewhere (docs/backups.md)",
+    });
+  }
+  return findings;
 }
 
 function proxyFinding(info: Docker.ContainerInfo | undefined, { prefix, port }: StackConfig): Finding {

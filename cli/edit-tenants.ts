@@ -70,11 +70,13 @@ export function removeTenant(id: string): Edit {
   };
 }
 
-/** Sets one field of a tenant; `path` is `memory` or, below settings, `settings.work_mem`. */
+/** Sets one field of a tenant; `path` is `memory` or, of a field that is a map, `settings.work_mem`. */
 export function setField(id: string, path: string, value: unknown): Edit {
   return (file) => {
     requireTenant(file, id);
-    const keys = path.startsWith("settings.") ? ["settings", path.slice("settings.".length)] : [path];
+    // A setting's own name may have dots.
+    const [field = "", ...inner] = path.split(".");
+    const keys = inner.length === 0 ? [field] : [field, inner.join(".")];
     const present = file.getIn(["tenants", id], true);
     // `acme:` with nothing behind it is a tenant with every default.
     if (!isMap(present) && (!present || (isScalar(present) && present.value === null))) {

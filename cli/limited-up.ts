@@ -1,4 +1,6 @@
+import { isDeepStrictEqual } from "node:util";
 import type { Tenant } from "../tenants";
+import { backupPlan } from "../tenants/backup";
 import type { StackConfig, TenantSummaries, TenantSummary } from "./stack";
 
 /**
@@ -8,6 +10,7 @@ import type { StackConfig, TenantSummaries, TenantSummary } from "./stack";
  * - before the first `up`: proxy and certificate are not there yet;
  * - when tenants.yaml or the configuration has other changes that are not applied: the stack's outputs come from
  *   the program as a whole, and would tell of changes that did not happen;
+ * - when backups come or go: Barman is no tenant's own;
  * - when the first server of a PostgreSQL version starts, or the last one stops: its image is no tenant's own.
  * @param applied the stack's output `tenants`, if there was an `up`
  * @param wanted what tenants.yaml says now
@@ -16,7 +19,7 @@ export function limitTo(
   ids: string[],
   applied: TenantSummaries | undefined,
   wanted: Tenant[],
-  config: Pick<StackConfig, "domain" | "port" | "hostnameSuffix" | "backup">,
+  config: Pick<StackConfig, "domain" | "port" | "hostnameSuffix" | "backups">,
 ): string[] {
   if (!applied || Object.keys(applied).length === 0) return [];
   const others = wanted.filter(({ id }) => !ids.includes(id));
@@ -28,11 +31,12 @@ export function limitTo(
     (id) => ids.includes(id) || others.some((other) => other.id === id),
   );
   const asConfigured = Object.values(applied).every(
-    ({ host, port, backup = "off" }) =>
-      host.endsWith(`.${config.domain}`) && port === config.port && backup === config.backup,
+    ({ host, port }) => host.endsWith(`.${config.domain}`) && port === config.port,
   );
+  const hasBarman = Object.values(applied).some(({ backup }) => (backup?.schedule ?? "off") !== "off");
+  const sameBarman = hasBarman === (config.backups.schedule !== "off");
   const sameImages = sameSet(runningVersions(Object.values(applied)), runningVersions(wanted));
-  if (!asApplied || !allWanted || !asConfigured || !sameImages) return [];
+  if (!asApplied || !allWanted || !asConfigured || !sameBarman || !sameImages) return [];
   // The component and, by the wildcard in the type, its children: each bears the tenant's id. Naming the component
   // alone with --target-dependents works neither for a tenant that is new nor with a refresh (Pulumi 3.259).
   return ids.flatMap((id) => ["--target", `urn:pulumi:*::pgs::pgs:index:PgTenant**::${id}`]);
@@ -41,7 +45,7 @@ export function limitTo(
 function saysTheSame(
   tenant: Tenant,
   summary: TenantSummary,
-  { domain, hostnameSuffix }: Pick<StackConfig, "domain" | "hostnameSuffix">,
+  { domain, hostnameSuffix, backups }: Pick<StackConfig, "domain" | "hostnameSuffix" | "backups">,
 ): boolean {
   const label = summary.host.slice(0, -domain.length - 1);
   const sameHost =
@@ -55,7 +59,8 @@ function saysTheSame(
     tenant.tls === summary.tls &&
     tenant.version === summary.version &&
     tenant.memory === summary.memory &&
-    tenant.cpus === summary.cpus
+    tenant.cpus === summary.cpus &&
+    isDeepStrictEqual(backupPlan(tenant, backups), summary.backup)
   );
 }
 

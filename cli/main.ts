@@ -118,7 +118,7 @@ program
 
 program
   .command("backups")
-  .description("how each tenant's backups stand: base backup, WAL, size")
+  .description("how each tenant's backups stand, and what is wrong with them")
   .option("--json", "for programs: sizes in bytes, times in seconds since 1970")
   .addHelpText("after", `${examples("./pgs backups")}\n\nEnds with 1 when one is not as it should be.`)
   .action(async (options: { json?: boolean }) => {

@@ -1,4 +1,5 @@
 import { resolve } from "node:path";
+import type { BackupPlan } from "../tenants/backup";
 import { askPulumi, CommandError, projectFolder } from "./pulumi";
 
 /** One entry of the stack's output `tenants`. */
@@ -16,8 +17,8 @@ export interface TenantSummary {
   memory: number;
   /** Hard limit in CPUs. */
   cpus: number;
-  /** Time of day (UTC) of the daily base backup, or off. Missing in the outputs of an `up` before there were any. */
-  backup?: string;
+  /** Missing in the outputs of an `up` before there were any. */
+  backup?: BackupPlan;
 }
 
 export type TenantSummaries = Record<string, TenantSummary>;
@@ -45,8 +46,8 @@ export interface StackConfig {
   tenantsFile: string;
   /** PostgreSQL's images by major version. */
   images: Record<number, string>;
-  /** Time of day (UTC) of each tenant's daily base backup, or off. */
-  backup: string;
+  /** How tenants are backed up that say nothing else. */
+  backups: BackupPlan;
   /** Whether backups are copied off the host. */
   offsite: boolean;
   /** As in DOCKER_HOST; undefined means the default engine. */
@@ -67,7 +68,7 @@ export async function stackConfig(): Promise<StackConfig> {
     images: Object.fromEntries(
       Object.entries(config["pgs:images"]?.objectValue ?? {}).filter(([key]) => /^\d+$/.test(key)),
     ),
-    backup: config["pgs:backups"]?.objectValue?.schedule ?? "off",
+    backups: { schedule: "02:30", retention: "7d", ...config["pgs:backups"]?.objectValue },
     offsite: config["pgs:backups"]?.objectValue?.destination !== undefined,
     // As components/stack-settings.ts has it: the Docker provider's own key comes before the environment.
     dockerHost: config["docker:host"]?.value ?? process.env.DOCKER_HOST,

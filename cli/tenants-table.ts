@@ -1,3 +1,4 @@
+import type { JudgedBackups } from "./backups";
 import type { TenantSummaries, TenantSummary } from "./stack";
 import type { TenantStatus } from "./tenant-status";
 import { coloured } from "./terminal";
@@ -53,12 +54,40 @@ const live: Column<TenantStatus>[] = [
   { title: "UPTIME", cell: ({ uptime }) => duration(uptime), right: true },
 ];
 
+const backups: Column<JudgedBackups>[] = [
+  { title: "TENANT", cell: ({ tenant }) => tenant },
+  { title: "BASE BACKUP", cell: ({ base }) => age(base) },
+  { title: "WAL", cell: walCell },
+  { title: "SIZE", cell: ({ size }) => bytes(size), right: true },
+  {
+    title: "TRIED RESTORE",
+    cell: ({ tried }) => (tried?.ok ? `${age(tried.at)}, in ${duration(Math.ceil(tried.seconds))}` : "-"),
+  },
+  { title: "PROBLEM", cell: ({ problem }) => problem ?? "", colour: coloured.bad },
+];
+
+function walCell({ state, exposed, behind, left }: JudgedBackups): string {
+  if (state === "removed") return left === null ? "removed" : `removed, kept for ${duration(left * 60)}`;
+  if (state === "stopped") return "stopped";
+  if (behind === null) return "-";
+  return exposed === 0 ? "all there" : `${duration(exposed)}, ${bytes(behind)} behind`;
+}
+
+function age(at: number): string {
+  return at === 0 ? "-" : `${duration(Math.max(0, Math.round(Date.now() / 1000 - at)))} ago`;
+}
+
 /** Which columns a narrow terminal does without, the first one first. */
 const dispensable = ["CPU", "UPTIME", "CONNECTIONS", "SIZE", "MEMORY", "DATABASE", "PORT", "HOST", "ACCESS"];
 
 /** The tenants as they are at this moment. @param width of the terminal, in characters; without one, all columns are there */
 export function tenantsTable(tenants: TenantStatus[], width?: number): string {
   return table(live, tenants, width);
+}
+
+/** How the tenants' backups stand. */
+export function backupsTable(tenants: JudgedBackups[], width?: number): string {
+  return table(backups, tenants, width);
 }
 
 /** The tenants as an `up` has made them. */
@@ -89,7 +118,7 @@ function table<Tenant>(
   return [
     line((column, last) => coloured.heading(pad(column.title, column, last))),
     ...tenants.map((tenant) =>
-      line((column, last) => (column.colour ?? String)(pad(column.cell(tenant), column, last))),
+      line((column, last) => (column.colour ?? String)(pad(column.cell(tenant), column, last))).trimEnd(),
     ),
   ].join("\n");
 }

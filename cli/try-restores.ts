@@ -37,7 +37,7 @@ const cpuShares = 128;
  */
 export async function tryRestores(named: string[], options: { json?: boolean }): Promise<boolean> {
   const config = await stackConfig();
-  if (config.backup === "off" && named.length === 0) {
+  if (config.backups.schedule === "off" && named.length === 0) {
     console.error("Backups are off: there is nothing to try.");
     if (options.json) console.log("[]");
     return true;

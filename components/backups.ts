@@ -12,8 +12,6 @@ export interface BackupsArgs {
   prefix: string;
   /** Barman, with the programs of the newest PostgreSQL that a tenant runs. */
   barmanImage: string;
-  /** Time of day (UTC, HH:MM) of each tenant's base backup, and for how many days back it can be restored. */
-  backups: { schedule: string; retention: number };
   /** Where backups are copied to, off the host; undefined when they are not. */
   backupDestination?: DestinationSettings;
   mark: StackMark;
@@ -25,8 +23,6 @@ export interface BackupsArgs {
 
 /** Barman: the one container that receives every tenant's WAL and keeps their base backups, in its volume. */
 export class Backups extends pulumi.ComponentResource {
-  readonly schedule: string;
-  readonly retention: number;
   readonly containerName: string;
   readonly containerId: pulumi.Output<string>;
   readonly volumeName: pulumi.Output<string>;
@@ -86,8 +82,6 @@ export class Backups extends pulumi.ComponentResource {
     }
     const secret = new random.RandomPassword("backups", { length: 48, special: false }, child);
 
-    this.schedule = args.backups.schedule;
-    this.retention = args.backups.retention;
     this.containerName = containerName;
     this.containerId = container.id;
     this.volumeName = volume.name;

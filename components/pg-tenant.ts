@@ -4,6 +4,7 @@ import * as random from "@pulumi/random";
 import { stringify } from "yaml";
 import { Backup, PostgresServer, Restore, TraefikFile } from "../provider/resources";
 import { positionOf, type Tenant } from "../tenants";
+import { type BackupPlan, backupPlan, retentionDays } from "../tenants/backup";
 import { needsRestart } from "../tenants/postgres-settings";
 import { backupSettings, sizedSettings } from "../tenants/sizing";
 import type { Backups } from "./backups";
@@ -30,8 +31,10 @@ export interface PgTenantArgs {
   proxy: PostgresProxy;
   networks: TenantNetworks;
   mark: StackMark;
-  /** Where the tenant is backed up; undefined when backups are off. */
-  backups?: Backups;
+  /** How tenants are backed up that say nothing else. */
+  backups: BackupPlan;
+  /** What backs them up; undefined when the stack's backups are off. */
+  barman?: Backups;
   /** IPv4 range of the tenants' networks. */
   tenantSubnets: string;
   /** The Docker host, when it is not the default one. */
@@ -47,7 +50,7 @@ export class PgTenant extends pulumi.ComponentResource {
   /** A secret. */
   readonly connectionString: pulumi.Output<string>;
   /** What the stack's output says of the tenant. */
-  readonly summary: Record<string, pulumi.Input<string | number | boolean>>;
+  readonly summary: Record<string, pulumi.Input<string | number | boolean | Record<string, string>>>;
 
   constructor(name: string, args: PgTenantArgs, opts?: pulumi.ComponentResourceOptions) {
     super("pgs:index:PgTenant", name, {}, opts);
@@ -63,17 +66,18 @@ export class PgTenant extends pulumi.ComponentResource {
     const createServer = (after: pulumi.Resource[]) => {
       if (!container) return undefined;
       const server = this.createServer(name, args, { container, volume, network, password, host }, after);
-      this.createBackup(name, args, network, server);
       return server;
     };
+    let server: PostgresServer | undefined;
     if (tenant.tls === "passthrough" && tenant.access) {
       // The server has its certificate before the proxy lets clients through to it.
-      const server = createServer([]);
+      server = createServer([]);
       this.createRoute(name, args, host, volume, server ? [server] : []);
     } else {
       // The route is closed before the server ends the sessions that came by it.
-      createServer([this.createRoute(name, args, host, volume, [])]);
+      server = createServer([this.createRoute(name, args, host, volume, [])]);
     }
+    this.createBackup(name, args, network, server);
 
     this.id = tenant.id;
     this.connectionString = pulumi.secret(
@@ -90,7 +94,7 @@ export class PgTenant extends pulumi.ComponentResource {
       version: tenant.version,
       memory: tenant.memory,
       cpus: tenant.cpus,
-      backup: args.backups?.schedule ?? "off",
+      backup: { ...backupPlan(tenant, args.backups) },
     };
     this.registerOutputs();
   }
@@ -174,10 +178,10 @@ export class PgTenant extends pulumi.ComponentResource {
 
   /** Only for an entry with `restoreFrom`; it counts when the volume is first made. */
   private createRestore(name: string, args: PgTenantArgs, volume: docker.Volume): Restore | undefined {
-    const { tenant, backups } = args;
+    const { tenant, barman } = args;
     const { restoreFrom } = tenant;
     if (!restoreFrom) return undefined;
-    if (!backups) {
+    if (!barman) {
       throw new pulumi.RunError(
         `${positionOf(tenant, "restoreFrom")}: restoreFrom needs the stack's backups, and pgs:backups.schedule is off: set it, or take restoreFrom out`,
       );
@@ -193,38 +197,41 @@ export class PgTenant extends pulumi.ComponentResource {
         database: tenant.id,
         version: tenant.version,
         settings: { ...settings, ...settingsWithRestart, ...settingsAtNextStart },
-        barman: backups.containerName,
-        backups: backups.volumeName,
-        barmanImage: backups.imageId,
-        offsiteNetwork: backups.offsiteNetwork,
+        barman: barman.containerName,
+        backups: barman.volumeName,
+        barmanImage: barman.imageId,
+        offsiteNetwork: barman.offsiteNetwork,
         image: args.images.idOf(tenant.version),
       },
-      { parent: this, dependsOn: [backups] },
+      { parent: this, dependsOn: [barman] },
     );
   }
 
-  /** The server has to be there: Barman logs in as soon as it hears of it. */
+  /** A server that runs has to be there: Barman logs in as soon as it hears of it. */
   private createBackup(
     name: string,
     args: PgTenantArgs,
     network: TenantNetwork,
-    server: PostgresServer,
+    server: PostgresServer | undefined,
   ): void {
-    const { tenant, backups } = args;
-    if (!backups) return;
+    const { tenant } = args;
+    const barman = keeperOf(args);
+    if (!barman) return;
+    const plan = backupPlan(tenant, args.backups);
     new Backup(
       name,
       {
         host: args.dockerHost,
-        barman: backups.containerId,
+        barman: barman.containerId,
         tenant: tenant.id,
         server: containerName(args),
         network: network.name,
-        password: backups.passwordFor(tenant),
-        schedule: backups.schedule,
-        retention: backups.retention,
+        password: barman.passwordFor(tenant),
+        schedule: plan.schedule,
+        retention: retentionDays(plan),
+        stopped: tenant.state === "stopped",
       },
-      { parent: this, dependsOn: [server] },
+      { parent: this, dependsOn: server },
     );
   }
 
@@ -330,7 +337,7 @@ export class PgTenant extends pulumi.ComponentResource {
         network: network.name,
         certificate: pair?.chain,
         key: pair?.key,
-        barmanPassword: args.backups?.passwordFor(tenant),
+        barmanPassword: keeperOf(args)?.passwordFor(tenant),
       },
       { parent: this, dependsOn: after },
     );
@@ -376,6 +383,11 @@ function adopted(tenant: Tenant, name: string): string {
   );
 }
 
+/** What backs this tenant up; undefined when it has no backups. */
+function keeperOf({ tenant, backups, barman }: PgTenantArgs): Backups | undefined {
+  return backupPlan(tenant, backups).schedule === "off" ? undefined : barman;
+}
+
 function containerName({ prefix, tenant }: PgTenantArgs): string {
   return `${prefix}-${tenant.id}`;
 }
@@ -389,12 +401,13 @@ function initdbArgs(args: PgTenantArgs): string {
 }
 
 /** What the operator set, and what follows from the memory limit and the backups, by when a change of it counts. */
-function settingsByEffect({ tenant, backups }: PgTenantArgs) {
+function settingsByEffect(args: PgTenantArgs) {
+  const { tenant } = args;
   const { settings, version, memory, positions } = tenant;
   const restarts = (name: string) => needsRestart(version, name);
   const pick = (from: Record<string, string>, keep: (name: string) => boolean) =>
     Object.fromEntries(Object.entries(from).filter(([name]) => keep(name)));
-  const implied = { ...sizedSettings(memory), ...(backups && backupSettings(version)) };
+  const implied = { ...sizedSettings(memory), ...(keeperOf(args) && backupSettings(version)) };
   const sized = pick(implied, (name) => !(name in settings));
   return {
     settings: { ...pick(sized, (name) => !restarts(name)), ...pick(settings, (name) => !restarts(name)) },

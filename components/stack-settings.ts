@@ -4,6 +4,7 @@ import { join } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import { parse } from "yaml";
 import { positionOf, readTenants, type Tenant, TenantsFileError } from "../tenants";
+import { type BackupPlan, retentionPattern, schedulePattern } from "../tenants/backup";
 import { type AcmeSettings, acmeProblems } from "./acme";
 import {
   type DestinationSettings,
@@ -26,8 +27,8 @@ export interface StackSettings {
   postgresImages: Map<number, string>;
   /** By PostgreSQL version and Barman's: what backups are made with. */
   barmanImage: string;
-  /** Time of day (UTC, HH:MM) of the daily base backup, and for how many days back; undefined when off. */
-  backups?: { schedule: string; retention: number };
+  /** How tenants are backed up that say nothing else. */
+  backups: BackupPlan;
   /** Where backups are copied to, off the host; undefined when they are not. */
   backupDestination?: DestinationSettings;
   /** Paths of the operator's own full chain and key. */
@@ -96,7 +97,7 @@ export function readSettings(): StackSettings {
     );
   }
   const backups = {
-    ...declared<{ schedule: string; retention: string }>("backups"),
+    ...declared<BackupPlan>("backups"),
     ...config.requireObject<Record<string, string>>("backups"),
   } as Record<string, string> & { schedule: string; retention: string };
   for (const key of Object.keys(backups)) {
@@ -105,12 +106,12 @@ export function readSettings(): StackSettings {
   }
   for (const [path, allowed] of destinationProblems(backups)) expect(false, path, allowed);
   expect(
-    /^(off|([01]\d|2[0-3]):[0-5]\d)$/.test(String(backups.schedule)),
+    schedulePattern.test(String(backups.schedule)),
     "backups.schedule",
     `expected off, or a time of day (UTC) such as 02:30, got ${backups.schedule}`,
   );
   expect(
-    /^[1-9]\d{0,3}d$/.test(String(backups.retention)),
+    retentionPattern.test(String(backups.retention)),
     "backups.retention",
     `expected a number of days such as 7d, got ${backups.retention}`,
   );
@@ -149,10 +150,7 @@ export function readSettings(): StackSettings {
     tenantSubnets,
     proxyImage: images.proxy ?? "",
     barmanImage: images.barman ?? "",
-    backups:
-      backups.schedule === "off"
-        ? undefined
-        : { schedule: backups.schedule, retention: Number.parseInt(backups.retention, 10) },
+    backups: { schedule: backups.schedule, retention: backups.retention },
     backupDestination: destinationOf(config, backups),
     postgresImages: new Map(
       Object.entries(images)
@@ -188,6 +186,7 @@ export function readTenantEntries(settings: StackSettings): Tenant[] {
   try {
     const entries = readTenants(settings.tenantsFile, { versions: [...settings.postgresImages.keys()] });
     refuseOwnVolumes(entries, settings);
+    refuseSchedules(entries, settings);
     return entries;
   } catch (error) {
     if (error instanceof TenantsFileError) throw new pulumi.RunError(error.message);
@@ -204,6 +203,18 @@ function refuseOwnVolumes(entries: Tenant[], { prefix }: StackSettings): void {
     .map(
       (tenant) =>
         `${positionOf(tenant, "volume")}: tenants.${tenant.id}.volume: names that start with ${prefix}- are those of the stack's own volumes, got ${tenant.volume}`,
+    );
+  if (problems.length > 0) throw new pulumi.RunError(problems.join("\n"));
+}
+
+/** Where there are no backups at all, an entry that counts on them must not be taken for one that has some. */
+function refuseSchedules(entries: Tenant[], { backups }: StackSettings): void {
+  if (backups.schedule !== "off") return;
+  const problems = entries
+    .filter(({ backup }) => (backup.schedule ?? "off") !== "off")
+    .map(
+      (tenant) =>
+        `${positionOf(tenant, "backup.schedule")}: tenants.${tenant.id}.backup.schedule: pgs:backups.schedule is off, and then no tenant is backed up: set it, or take this out`,
     );
   if (problems.length > 0) throw new pulumi.RunError(problems.join("\n"));
 }

@@ -24,6 +24,8 @@ export interface BackupInputs {
   schedule: string;
   /** For how many days back the tenant can be restored to any second. */
   retention: number;
+  /** Whether the tenant's server is to be off. What was backed up of it is kept as long as it is. */
+  stopped: boolean;
 }
 
 /** The role that Barman logs in as, and the slot by which it receives WAL. */
@@ -32,15 +34,18 @@ export const barmanRole = "pgs_barman";
 /** Where Barman looks for what to do; in its volume, so that it outlives the container. */
 const folder = "/var/lib/barman/servers.d";
 
+/** Of a tenant that nothing more is received of. */
+const inactive = "active = false\n";
+
 /** Of the user postgres in the image. */
 const owner = 999;
 
 export const Backup: ResourceType<BackupInputs> = {
-  updatable: ["barman", "server", "network", "password", "schedule", "retention"],
+  updatable: ["barman", "server", "network", "password", "schedule", "retention", "stopped"],
   replacing: ["host", "tenant"],
 
   async create(inputs) {
-    await bringAbout(inputs, { anew: true });
+    await bringAbout(inputs, { anew: !inputs.stopped });
     return { id: `backup:${inputs.tenant}`, state: inputs };
   },
 
@@ -56,18 +61,20 @@ export const Backup: ResourceType<BackupInputs> = {
     const [configuration, password] = ["conf", "pass"].map((kind) =>
       files?.get(posix.basename(pathOf(state, kind))),
     );
+    // Barman's container adds this line when it has all that a stopped server wrote.
+    const asWritten = state.stopped ? configuration?.replace(inactive, "") : configuration;
     return {
       ...state,
       barman:
-        attached === reservedAddress(network, "barman") && configuration === configurationOf(state)
+        attached === reservedAddress(network, "barman") && asWritten === configurationOf(state)
           ? state.barman
           : "",
       password: password === passFileOf(state) ? state.password : "",
     };
   },
 
-  async update(_id, _state, inputs) {
-    await bringAbout(inputs, { anew: false });
+  async update(_id, state, inputs) {
+    await bringAbout(inputs, { anew: state.stopped && !inputs.stopped });
     return inputs;
   },
 
@@ -106,7 +113,8 @@ const setAside = `
   old=$(sed -n 's/.*"systemid": "\\([0-9]*\\)".*/\\1/p' "$1/identity.json")
   new=$(psql --no-psqlrc --tuples-only --no-align "$2" --command 'SELECT system_identifier FROM pg_control_system()')
   [ "$old" != "$new" ] || exit 0
-  printf '%s\\n' '; set aside' "[$1-$old]" 'active = false' 'conninfo = host=none' 'streaming_conninfo = host=none' >"servers.d/$1-$old.conf"
+  retention=$(grep '^retention_policy' "servers.d/$1.conf" || true)
+  printf '%s\\n' '; set aside' "[$1-$old]" "$retention" 'active = false' 'conninfo = host=none' 'streaming_conninfo = host=none' >"servers.d/$1-$old.conf"
   mv "$1/wals/$1-xlog.db" "$1/wals/$1-$old-xlog.db"
   mv "$1" "$1-$old"
   echo "$1-$old"`;
@@ -128,7 +136,12 @@ async function retire(container: Docker.Container, state: BackupInputs): Promise
   const stop = () => exec(container, ["barman", "-q", "receive-wal", "--stop", name], { seconds: 60 });
   await stop();
   await exec(container, ["barman", "-q", "archive-wal", name], { seconds: 60 });
-  await replaceFile(container, pathOf(state, "conf"), `${configurationOf(state)}active = false\n`, owner);
+  await replaceFile(
+    container,
+    pathOf(state, "conf"),
+    `${configurationOf({ ...state, stopped: false })}${inactive}`,
+    owner,
+  );
   // Barman's own round may have started it again meanwhile.
   await stop();
   await exec(container, ["rm", "-f", pathOf(state, "pass")]);
@@ -138,7 +151,7 @@ async function retire(container: Docker.Container, state: BackupInputs): Promise
 function configurationOf(inputs: BackupInputs): string {
   const login = loginOf(inputs);
   return [
-    `; daily at ${inputs.schedule}`,
+    inputs.stopped ? "; stopped" : `; daily at ${inputs.schedule}`,
     `[${barmanName(inputs.tenant)}]`,
     `conninfo = ${login} dbname=postgres`,
     `streaming_conninfo = ${login}`,

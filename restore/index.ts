@@ -26,7 +26,7 @@ export interface Restored {
 
 /** Files what was streamed until now; of a tenant that is gone, that was done when it went. */
 export async function archiveWal(docker: Docker, { barman, from }: Restored): Promise<void> {
-  await inBarman(docker, barman, ["timeout", "600", "barman", "-q", "archive-wal", barmanName(from)]);
+  await inBarman(docker, barman, ["timeout", "600", "pgs-backups", "archive", barmanName(from)]);
 }
 
 /** @returns its exit code */

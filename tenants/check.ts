@@ -51,20 +51,22 @@ function schemaProblems(yaml: YamlData, schema: Schema): Problem[] {
 
 function unknownField(yaml: YamlData, schema: Schema, at: readonly PropertyKey[], key: string): Problem {
   const path = [...at, key];
-  const tenantFields = Object.keys(schema.shape.tenants.valueType.unwrap().shape);
+  const tenantShape = schema.shape.tenants.valueType.unwrap().shape;
+  const tenantFields = Object.keys(tenantShape);
   const sharedFields = Object.keys(schema.shape.defaults.unwrap().unwrap().shape);
-  const restoreFields = Object.keys(schema.shape.tenants.valueType.unwrap().shape.restoreFrom.unwrap().shape);
+  // `tenants.ID.FIELD` or `defaults.FIELD`, when the key is in a map of its own.
+  const field = at[at[0] === "defaults" ? 1 : 2];
   const allowed =
     at.length === 0
       ? Object.keys(schema.shape)
-      : at[0] === "defaults"
-        ? sharedFields
-        : at.at(-1) === "restoreFrom"
-          ? restoreFields
+      : field === "backup" || field === "restoreFrom"
+        ? Object.keys(tenantShape[field].unwrap().shape)
+        : at[0] === "defaults"
+          ? sharedFields
           : tenantFields;
   const meant = nearest(key, allowed);
   const message =
-    at[0] === "defaults" && tenantFields.includes(key)
+    at.length === 1 && at[0] === "defaults" && tenantFields.includes(key)
       ? `${key} belongs to one tenant; write it there`
       : `there is no field ${formatKey(key)}${meant ? `; did you mean ${meant}?` : ""}`;
   return {

@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { dirname, relative, resolve } from "node:path";
+import type { BackupPlan } from "./backup";
 import { findProblems } from "./check";
 import { initProblem } from "./init-scripts";
 import { memoryBytes } from "./memory";
@@ -33,6 +34,8 @@ export interface Tenant {
   readonly volume?: string;
   /** Whose backups the tenant's data is first made from, and as of when (default: their end). Default: none. */
   readonly restoreFrom?: { readonly tenant: string; readonly at?: string };
+  /** What differs from the stack's backups, that of `defaults` included. Default: nothing. */
+  readonly backup: Readonly<Partial<BackupPlan>>;
   /** PostgreSQL settings, those of `defaults` included; true is "on", false "off". Default: none. */
   readonly settings: Readonly<Record<string, string>>;
   /** Raised by one for each rotation of the password. Default: 1. */
@@ -41,7 +44,7 @@ export interface Tenant {
   readonly onRemove: "retain" | "delete";
   /**
    * Where the file says what, as `tenants.yaml:LINE:COLUMN`: the tenant itself under "", a field under its
-   * name, a setting under `settings.NAME`. What comes from `defaults` is found there, what is built in is
+   * name, a setting under `settings.NAME`, a part of `backup` under `backup.NAME`. What comes from `defaults` is found there, what is built in is
    * not found. Read it with {@link positionOf}. It changes when lines move: a resource that
    * has it must not take that for a change.
    */
@@ -98,7 +101,7 @@ export function parseTenants(text: string, options: ParseOptions = {}): Tenant[]
 
 /**
  * Where the file says a field of a tenant, for later messages about it: `tenants.yaml:12:7`.
- * @param field a field's name, or `settings.NAME`; where the file does not say it, the tenant itself is given
+ * @param field a field's name, or `settings.NAME` or `backup.NAME`; where the file does not say it, the tenant itself is given
  */
 export function positionOf(tenant: Pick<Tenant, "positions">, field = ""): string {
   const { positions } = tenant;
@@ -150,6 +153,7 @@ function toTenant(id: string, content: TenantsFileContent, folder: string): Omit
     initFiles: init.map((path) => resolve(folder, path)),
     volume: own.volume,
     restoreFrom: own.restoreFrom,
+    backup: { ...content.defaults?.backup, ...own.backup },
     settings: mapValues({ ...content.defaults?.settings, ...own.settings }, settingText),
     passwordVersion: fields.passwordVersion,
     onRemove: fields.onRemove,
@@ -167,8 +171,10 @@ function positionsOf(id: string, content: TenantsFileContent, yaml: YamlData, fi
     for (const field of Object.keys(fields)) {
       positions[field] = format(yaml.valuePosition([...path, field]));
     }
-    for (const name of Object.keys(fields.settings ?? {})) {
-      positions[`settings.${name}`] = format(yaml.valuePosition([...path, "settings", name]));
+    for (const group of ["settings", "backup"] as const) {
+      for (const name of Object.keys(fields[group] ?? {})) {
+        positions[`${group}.${name}`] = format(yaml.valuePosition([...path, group, name]));
+      }
     }
   }
   return positions;

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { retentionPattern, schedulePattern } from "./backup";
 import { memoryBytes, memoryMeant, memoryPattern } from "./memory";
 import { show } from "./problems";
 
@@ -85,6 +86,7 @@ function tenantFields({ versions, initProblem }: SchemaRules) {
           "Raise it by one to give the tenant a new random password. Changed live; open sessions go on.",
         default: builtInDefaults.passwordVersion,
       }),
+    backup: backupSchema,
     onRemove: z.enum(["retain", "delete"], expected("retain or delete")).meta({
       description:
         "What removing the entry does to the data: retain keeps the volume, delete deletes it for good. delete has to be applied while the tenant still exists.",
@@ -246,6 +248,34 @@ const restoreFromSchema = z
     description:
       "Makes this tenant's data from another's backups. Counts only when its volume is first made; data that exists is never replaced. Default: none.",
   });
+
+const scheduleError = expected("off, or a time of day (UTC) such as 02:30");
+const retentionError = expected("a number of days such as 14d");
+
+const backupSchema = strictMap(
+  {
+    schedule: z
+      .string(scheduleError)
+      .regex(schedulePattern, scheduleError)
+      .meta({
+        description:
+          "Time of day (UTC) of the daily base backup, such as 02:30; off keeps no backups of the tenant. Default: the stack's (pgs:backups). Changed live.",
+        examples: ["02:30", "off"],
+      }),
+    retention: z
+      .string(retentionError)
+      .regex(retentionPattern, retentionError)
+      .meta({
+        description:
+          "For how many days back the tenant can be restored to any second. Default: the stack's (pgs:backups). Changed live.",
+        examples: ["14d"],
+      }),
+  },
+  "a map with the keys schedule and retention, such as {schedule: 02:30, retention: 14d}",
+).meta({
+  description:
+    "How the tenant is backed up where that differs from the stack's backups. Default: as the stack has it.",
+});
 
 /** Settings by which a tenant would leave the place that the platform gives it. */
 const refusedSetting =

@@ -1,6 +1,7 @@
 import type { Client } from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { stringify } from "yaml";
+import type { JudgedBackups } from "../../cli/backups";
 import { Checkout } from "./support/checkout";
 import { eventually, run, succeed } from "./support/command";
 import { addressOf, connectTo, inContainer, inspect, keepAsking } from "./support/inside";
@@ -25,7 +26,7 @@ afterAll(async () => {
   await checkout?.remove();
 });
 
-describe("switched on for tenants that run", () => {
+describe("as they are by default, for tenants that run without", () => {
   let neighbour: Awaited<ReturnType<typeof keepAsking>>;
   const started: Record<string, string> = {};
 
@@ -33,7 +34,8 @@ describe("switched on for tenants that run", () => {
     for (const id of ["acme", "globex"]) started[id] = (await inspect(checkout.name(id))).State.StartedAt;
     await checkout.query("acme", "CREATE TABLE written (n int PRIMARY KEY)");
     neighbour = await keepAsking(checkout, "acme");
-    await checkout.pulumi("config", "set", "--path", "pgs:backups.schedule", "02:30");
+    // What the project has by itself.
+    await checkout.pulumi("config", "rm", "pgs:backups");
     await checkout.up();
   });
 
@@ -54,6 +56,38 @@ describe("switched on for tenants that run", () => {
         expect(await inBarman("list-backups", `tenant-${id}`, "--minimal"), id).toMatch(/^\d{8}T\d{6}$/);
       }
     });
+  });
+
+  test("pgs backups says so, and that nothing would be lost now", async () => {
+    await eventually(20, async () => {
+      const { code, stdout } = await pgs("backups", "--json");
+      const found: JudgedBackups[] = JSON.parse(stdout);
+      expect(found.map(({ tenant, state, problem }) => [tenant, state, problem]).sort()).toEqual([
+        ["acme", "running", null],
+        ["globex", "running", null],
+      ]);
+      expect(found.map(({ exposed }) => exposed)).toEqual([0, 0]);
+      expect(code).toBe(0);
+    });
+  });
+
+  test("the next base backup of a large tenant has only what differs from the last full one", async () => {
+    await checkout.query("globex", "CREATE TABLE written AS SELECT -i AS n FROM generate_series(1, 1000) i");
+    const full = await inBarman("list-backups", "tenant-globex", "--minimal");
+    // Every tenant is large here.
+    await succeed("docker", [
+      "exec",
+      "--env",
+      "PGS_WORTH_SAVING=0",
+      barman(),
+      "pgs-backups",
+      "backup",
+      "tenant-globex",
+    ]);
+    const ids = (await inBarman("list-backups", "tenant-globex", "--minimal")).split("\n");
+    expect(ids).toHaveLength(2);
+    const record = JSON.parse(await inBarman("-f", "json", "show-backup", "tenant-globex", ids[0] ?? ""));
+    expect(JSON.stringify(record)).toContain(`"parent_backup_id": "${full}"`.replace(": ", ":"));
   });
 
   test("WAL that Barman does not fetch is kept up to a limit", async () => {
@@ -105,7 +139,7 @@ describe("a tenant that is destroyed with its volume under load", () => {
 
   beforeAll(async () => {
     const client = await checkout.client("acme");
-    const writing = write(client);
+    const writing = write(client, commits);
     await pause(3000);
     const { rows } = await client.query("SELECT clock_timestamp() AS at");
     // JavaScript's clock has no microseconds: the next whole millisecond.
@@ -125,7 +159,7 @@ describe("a tenant that is destroyed with its volume under load", () => {
   });
 
   test("lacks at the most the commits of the last second", async () => {
-    const rows = await written("acme-copy");
+    const rows = await writtenIn("acme-copy");
     const missing = commits.filter(({ n }) => !rows.has(n));
     console.log(`${commits.length} rows committed, of which the restore lacks ${missing.length}`);
     expect(commits.length).toBeGreaterThan(200);
@@ -133,7 +167,7 @@ describe("a tenant that is destroyed with its volume under load", () => {
   });
 
   test("is restored as of the second that was asked for", async () => {
-    const rows = await written("acme-then");
+    const rows = await writtenIn("acme-then");
     expect(rows.size).toBeGreaterThanOrEqual(then.committed);
     expect(rows.size).toBeLessThanOrEqual(then.committed + 20);
     for (const { n } of commits.slice(0, then.committed)) expect(rows.has(n)).toBe(true);
@@ -167,10 +201,83 @@ describe("a tenant that is destroyed with its volume under load", () => {
   });
 });
 
+describe("a tenant that is stopped while it is written to", () => {
+  const before: Record<string, string> = {};
+  const written: Commit[] = [];
+
+  beforeAll(async () => {
+    // It lets go of the backups of a tenant that is gone within a minute.
+    await succeed("docker", [
+      "exec",
+      barman(),
+      "bash",
+      "-c",
+      "echo 1 >/var/lib/barman/servers.d/tenant-acme.left",
+    ]);
+    for (const id of ["acme-copy", "acme-then"])
+      before[id] = (await inspect(checkout.name(id))).State.StartedAt;
+    const writing = write(await checkout.client("globex"), written);
+    entries.globex = { state: "stopped" };
+    entries["acme-copy"] = { backup: { schedule: "off" } };
+    entries["acme-then"] = { backup: { retention: "30d" } };
+    await checkout.apply(file());
+    await writing;
+  });
+
+  test("has every commit in its backups, also in a restore from an incremental one", async () => {
+    await eventually(20, async () => expect(await configurationOf("globex")).toMatch(/^active = false$/m));
+    entries["globex-last"] = { restoreFrom: { tenant: "globex" } };
+    await checkout.apply(file());
+    const rows = await writtenIn("globex-last");
+    console.log(`${written.length} rows committed before it was stopped`);
+    expect(written.length).toBeGreaterThan(10);
+    expect(rows.size).toBeGreaterThanOrEqual(1000 + written.length);
+    expect(written.filter(({ n }) => !rows.has(n))).toEqual([]);
+    expect(rows.has(-1000)).toBe(true);
+  });
+
+  test("keeps its backups as long as it is stopped", async () => {
+    expect(await configurationOf("globex")).toMatch(/^; stopped$/m);
+    const { stdout } = await pgs("backups", "--json");
+    const status = JSON.parse(stdout).find(({ tenant }: JudgedBackups) => tenant === "globex");
+    expect(status).toMatchObject({ state: "stopped", left: null, problem: null });
+  });
+
+  test("another one's own schedule and retention count at once, and restart nothing", async () => {
+    for (const [id, at] of Object.entries(before)) {
+      expect((await inspect(checkout.name(id))).State.StartedAt, id).toBe(at);
+    }
+    expect(await configurationOf("acme-then")).toMatch(/^retention_policy = RECOVERY WINDOW OF 30 DAYS$/m);
+    const slots = "SELECT slot_name FROM pg_replication_slots";
+    expect(await checkout.query("acme-copy", slots)).toEqual([]);
+    expect(await checkout.query("acme-then", slots)).toEqual([{ slot_name: "pgs_barman" }]);
+    expect((await checkout.tenants())["acme-copy"]?.backup?.schedule).toBe("off");
+  });
+
+  test("a removed one's are deleted, all of them, when their retention ended", async () => {
+    await eventually(90, async () => {
+      const left = await succeed("docker", ["exec", barman(), "find", "/var/lib/barman", "-maxdepth", "2"]);
+      expect(left).not.toMatch(/\/(\.deleted-)?tenant-acme(\.|$)/m);
+      expect(left).toMatch(/\/tenant-globex$/m);
+      expect(left).toMatch(/\/tenant-acme-then$/m);
+    });
+  });
+
+  test("begins anew with a base backup when it runs again", async () => {
+    const before = await inBarman("list-backups", "tenant-globex", "--minimal");
+    entries.globex = {};
+    await checkout.apply(file());
+    await eventually(60, async () => {
+      const now = await inBarman("list-backups", "tenant-globex", "--minimal");
+      expect(now.split("\n").length).toBe(before.split("\n").length + 1);
+    });
+  });
+});
+
 describe("data that exists", () => {
   test("is never replaced by a restore", async () => {
     await checkout.query("globex", "CREATE TABLE precious AS SELECT 1 AS n");
-    entries.globex = { restoreFrom: { tenant: "acme" } };
+    entries.globex = { restoreFrom: { tenant: "acme-then" } };
     checkout.write("tenants.yaml", file());
     const refused = await checkout.tryUp();
     expect(refused.code).not.toBe(0);
@@ -180,7 +287,7 @@ describe("data that exists", () => {
   });
 
   test("stays as it is when backups are switched off: no restart, and no slot that holds WAL", async () => {
-    entries["acme-copy"] = {};
+    entries["globex-last"] = {};
     const { StartedAt } = (await inspect(checkout.name("globex"))).State;
     await checkout.pulumi("config", "set", "--path", "pgs:backups.schedule", "off");
     await checkout.apply(file());
@@ -198,6 +305,14 @@ function file(): string {
   return stringify({ defaults: { memory: "256Mi" }, tenants: entries });
 }
 
+function pgs(...args: string[]) {
+  return run("./pgs", args, checkout.options());
+}
+
+async function configurationOf(id: string): Promise<string> {
+  return succeed("docker", ["exec", barman(), "cat", `/var/lib/barman/servers.d/tenant-${id}.conf`]);
+}
+
 async function inBarman(...args: string[]): Promise<string> {
   return (await succeed("docker", ["exec", barman(), "barman", ...args])).trim();
 }
@@ -208,7 +323,7 @@ async function barmanPassword(id: string): Promise<string> {
 }
 
 /** One commit after another, until the server goes away. */
-async function write(client: Client): Promise<void> {
+async function write(client: Client, commits: Commit[]): Promise<void> {
   try {
     for (let n = 1; ; n++) {
       await client.query("INSERT INTO written VALUES ($1)", [n]);
@@ -219,7 +334,7 @@ async function write(client: Client): Promise<void> {
   }
 }
 
-async function written(id: string): Promise<Set<number>> {
+async function writtenIn(id: string): Promise<Set<number>> {
   return new Set((await checkout.query(id, "SELECT n FROM written")).map(({ n }) => n as number));
 }
 

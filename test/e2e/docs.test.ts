@@ -2,7 +2,7 @@ import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { blocksOf, commandsOf, pages } from "../unit/support/docs";
-import { Checkout } from "./support/checkout";
+import { Checkout, withBackups } from "./support/checkout";
 import { run, succeed } from "./support/command";
 
 const root = join(__dirname, "..", "..");
@@ -17,7 +17,8 @@ async function beginPage(page: string): Promise<void> {
   const sample = readFileSync(join(root, "tenants.yaml"), "utf8");
   // The page on another major version adds a tenant by hand.
   const tenants = text.includes("acme-next") ? `${sample}\n  acme-next: {}\n` : sample;
-  checkout = await Checkout.create(tenants, { domain });
+  const backups = page === "docs/backups.md" ? withBackups : {};
+  checkout = await Checkout.create(tenants, { domain, ...backups });
   await checkout.up();
   await writePasswords();
   // What the pages take for granted beside the stack.

@@ -68,6 +68,7 @@ describe("no edit plans anything for a volume of a tenant that stays:", () => {
       to: "elsewhere",
       refused: /the tenant's data is in the volume \S+, and an edit cannot change that/,
     },
+    backup: { to: "{ schedule: 03:00 }", refused: /pgs:backups\.schedule is off/ },
     restoreFrom: { to: "{ tenant: globex }", refused: /restoreFrom needs the stack's backups/ },
   };
 
@@ -101,7 +102,8 @@ describe("no edit plans anything for a volume of a tenant that stays:", () => {
     certificate: { path: "pgs:certificate", to: "" },
     certificateDays: { path: "pgs:certificateDays", to: "90" },
     hostnameSuffix: { path: "pgs:hostnameSuffix", to: "random" },
-    backups: { path: "pgs:backups.schedule", to: "03:00" },
+    // Off in these tests' stack.
+    backups: { path: "pgs:backups.schedule", to: "02:30" },
   };
 
   test("every configuration key of Pulumi.yaml is tried", () => {

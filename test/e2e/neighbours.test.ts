@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { stringify } from "yaml";
-import { Checkout } from "./support/checkout";
+import { Checkout, withBackups } from "./support/checkout";
 import { ClientLoad } from "./support/client-load";
 import { eventually } from "./support/command";
 
@@ -37,7 +37,7 @@ function tenantsFile(round: number): string {
 
 let checkout: Checkout;
 beforeAll(async () => {
-  checkout = await Checkout.create(tenantsFile(0));
+  checkout = await Checkout.create(tenantsFile(0), withBackups);
   await checkout.up();
 });
 afterAll(() => checkout?.remove());

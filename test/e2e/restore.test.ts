@@ -157,11 +157,15 @@ describe("in place", () => {
 
   test("killed at any moment, the same command completes it", async () => {
     for (const seconds of [4, 7, 9]) {
-      const killed = spawn(join(checkout.folder, "pgs"), ["restore", "acme", "--at", times[9] ?? "", "--yes"], {
-        ...checkout.options(),
-        detached: true,
-        stdio: "ignore",
-      });
+      const killed = spawn(
+        join(checkout.folder, "pgs"),
+        ["restore", "acme", "--at", times[9] ?? "", "--yes"],
+        {
+          ...checkout.options(),
+          detached: true,
+          stdio: "ignore",
+        },
+      );
       await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
       if (killed.exitCode === null) process.kill(-(killed.pid ?? 0), "SIGKILL");
     }

@@ -1,11 +1,11 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { conninfo, dockerHostAddress } from "../../cli/address";
-import { problemOf } from "../../cli/backups";
+import { type BackupStatus, problemOf } from "../../cli/backups";
 import { limitTo } from "../../cli/limited-up";
 import { loginHint } from "../../cli/login-hint";
 import type { TenantSummary } from "../../cli/stack";
 import { stateOf, type TenantStatus } from "../../cli/tenant-status";
-import { outcomeTable, tenantsTable } from "../../cli/tenants-table";
+import { backupsTable, outcomeTable, tenantsTable } from "../../cli/tenants-table";
 import { parseTenants } from "../../tenants";
 
 function tenant(fields: Partial<TenantSummary> = {}): TenantSummary {
@@ -20,6 +20,7 @@ function tenant(fields: Partial<TenantSummary> = {}): TenantSummary {
     version: 18,
     memory: 512 * 2 ** 20,
     cpus: 1,
+    backup: { schedule: "off", retention: "7d" },
     ...fields,
   };
 }
@@ -66,7 +67,7 @@ describe("the tenants' table", () => {
   it("says after an up where each tenant is reached", () => {
     const { host, access, state } = status();
     const acme = { host, port: 5432, database: "acme", user: "postgres", access, state };
-    const summary = { ...acme, version: 18, memory: 1, cpus: 1, tls: "terminate", backup: "off" };
+    const summary = { ...acme, version: 18, memory: 1, cpus: 1, tls: "terminate" };
     expect(outcomeTable({ acme: summary }).split("\n")).toEqual([
       "TENANT  HOST                  PORT  DATABASE  ACCESS  STATE",
       "acme    acme.pgs.example.com  5432  acme      on      running",
@@ -110,22 +111,84 @@ describe("a tenant's state", () => {
 describe("a tenant's backups", () => {
   const now = 1_800_000_000;
   const hours = 3600;
-  const good = { tenant: "acme", active: true, base: now - 20 * hours, behind: 0, size: 1 };
+  const tried = { at: now - 3 * 24 * hours, seconds: 4.2, ok: true, reason: "" };
+  const good: BackupStatus = {
+    tenant: "acme",
+    state: "running",
+    since: now - 30 * 24 * hours,
+    base: now - 20 * hours,
+    wal: now - 9 * hours,
+    behind: 0,
+    size: 1,
+    left: null,
+    tried,
+    s3: null,
+  };
+  const copied = { base: now - 6 * 24 * hours, wal: now - 4, waiting: 0 };
+  const old = { ...tried, at: now - 9 * 24 * hours };
+  const failed = { ...tried, ok: false, reason: "the WAL has a gap" };
 
-  it.each([
+  it.each<[Partial<BackupStatus>, string | undefined]>([
     [{}, undefined],
-    [{ behind: 5_000_000 }, undefined],
+    [{ behind: 5_000_000, wal: now - 2 }, undefined],
+    [{ behind: 5_000_000 }, "its WAL is behind"],
     [{ behind: null }, "no WAL is received"],
     [{ base: 0 }, "no base backup yet"],
     [{ base: now - 30 * hours }, "the base backup is old"],
-    [{ active: false, behind: null, base: 0 }, undefined],
+    [{ tried: null }, "no restore was tried for 30 days"],
+    [{ tried: null, since: now - 2 * 24 * hours }, undefined],
+    [{ tried: null, since: 0, base: 0 }, "no base backup yet"],
+    [{ tried: old }, "no restore was tried for 9 days"],
+    [{ tried: failed }, "a restore was tried and failed: the WAL has a gap"],
+    [{ behind: null, base: 0 }, "no WAL is received; no base backup yet"],
+    [{ state: "stopped", behind: null, base: now - 300 * hours, tried: old }, undefined],
+    [{ state: "stopped", behind: null, tried: failed }, "a restore was tried and failed: the WAL has a gap"],
+    [{ s3: copied }, undefined],
+    [{ s3: { ...copied, base: 0 } }, "no new base backup at the destination"],
+    [{ s3: { ...copied, wal: now - 1 * hours, waiting: 3 } }, "WAL does not get to the destination"],
+    [{ s3: { base: 0, wal: 0, waiting: 3 }, since: now - 60, tried: null }, undefined],
+    [{ state: "removed", behind: null, base: 0, tried: failed }, undefined],
   ])("that differ by %o from good ones have the problem %s", (difference, problem) => {
     expect(problemOf({ ...good, ...difference }, now)).toBe(problem);
+  });
+
+  it("are a table with what would be lost, what is kept for how long, and what is wrong", () => {
+    vi.useFakeTimers({ now: now * 1000 });
+    onTestFinished(() => void vi.useRealTimers());
+    const judged = [
+      { ...good, exposed: 0, problem: null },
+      { ...good, tenant: "globex", behind: 4096, exposed: 2, tried: null, problem: "the base backup is old" },
+      {
+        ...good,
+        tenant: "gone",
+        state: "removed" as const,
+        behind: null,
+        left: 1500,
+        exposed: null,
+        problem: null,
+      },
+    ];
+    expect(backupsTable(judged).split("\n")).toEqual([
+      "TENANT  BASE BACKUP  WAL                     SIZE  TRIED RESTORE  PROBLEM",
+      "acme    20h ago      all there                 1B  3d ago, in 5s",
+      "globex  20h ago      2s, 4Ki behind            1B  -              the base backup is old",
+      "gone    20h ago      removed, kept for 1d1h    1B  3d ago, in 5s",
+    ]);
   });
 });
 
 describe("an up for some tenants alone", () => {
-  const config = { domain: "pgs.test", port: 5432, hostnameSuffix: "none", backup: "off" };
+  const config = {
+    domain: "pgs.test",
+    port: 5432,
+    hostnameSuffix: "none",
+    backups: { schedule: "off", retention: "7d" },
+  };
+  const on = { schedule: "02:30", retention: "7d" };
+  const backedUp = {
+    acme: tenant({ host: "acme.pgs.test", backup: on }),
+    globex: tenant({ host: "globex.pgs.test", backup: on }),
+  };
   const file = (text: string) => parseTenants(`tenants: ${text}`);
   const applied = {
     acme: tenant({ host: "acme.pgs.test" }),
@@ -141,6 +204,13 @@ describe("an up for some tenants alone", () => {
       ...target("acme"),
       ...target("new"),
     ]);
+  });
+
+  it("knows the backups that each tenant has", () => {
+    const backups = { ...config, backups: on };
+    expect(
+      limitTo(["acme"], backedUp, file("{ acme: { backup: { retention: 9d } }, globex: {} }"), backups),
+    ).toEqual(target("acme"));
   });
 
   it("knows hostnames with a random suffix", () => {
@@ -164,7 +234,19 @@ describe("an up for some tenants alone", () => {
     ["hostnames get a suffix", applied, "{ acme: {}, globex: {} }", { ...config, hostnameSuffix: "random" }],
     ["the domain is changed", applied, "{ acme: {}, globex: {} }", { ...config, domain: "x.test" }],
     ["the port is changed", applied, "{ acme: {}, globex: {} }", { ...config, port: 6432 }],
-    ["backups are switched on", applied, "{ acme: {}, globex: {} }", { ...config, backup: "02:30" }],
+    ["backups are switched on", applied, "{ acme: {}, globex: {} }", { ...config, backups: on }],
+    [
+      "they are for the only tenant",
+      { acme: tenant({ host: "acme.pgs.test" }) },
+      "{ acme: {} }",
+      { ...config, backups: on },
+    ],
+    [
+      "another tenant's are changed",
+      backedUp,
+      "{ acme: {}, globex: { backup: { retention: 9d } } }",
+      { ...config, backups: on },
+    ],
     [
       "no server of the version is left",
       { acme: tenant({ host: "acme.pgs.test" }) },

@@ -302,7 +302,14 @@ describe("a tenant", () => {
 describe("backups", () => {
   const on = { "pgs:backups": '{"schedule":"02:30"}' };
 
-  it("are off, and then there is nothing of them", async () => {
+  it("are on, where nobody says otherwise", async () => {
+    const declared = parse(readFileSync(join(__dirname, "../../Pulumi.yaml"), "utf8")).config.backups.default;
+    expect(declared).toEqual({ schedule: "02:30", retention: "7d" });
+    const graph = await runTenant("", { "pgs:backups": JSON.stringify(declared) });
+    expect(find(graph, "backup").inputs).toMatchObject({ schedule: "02:30", retention: 7, stopped: false });
+  });
+
+  it("can be off, and then there is nothing of them", async () => {
     const graph = await runTenant();
     expect(graph.resources.filter(({ type }) => /Backup|Restore/.test(type))).toEqual([]);
     expect(find(graph, "server").inputs).not.toHaveProperty("barmanPassword");
@@ -328,11 +335,15 @@ describe("backups", () => {
     expect(find(graph, "volume", "backups").retainOnDelete).toBe(true);
   });
 
-  it("are a resource more for each tenant that runs, made when its server has the role", async () => {
+  it("are a resource more for each tenant, made when its server, if it runs, has the role", async () => {
     const graph = await runProgram("tenants: { acme: {}, globex: {}, idle: { state: stopped } }", on);
     const cared = graph.resources.filter(({ type }) => type === types.backup);
-    expect(cared.map(({ name }) => name)).toEqual(["acme", "globex"]);
-    expect(cared[0]?.inputs).toMatchObject({
+    expect(cared.map(({ name, inputs }) => [name, inputs.stopped]).sort()).toEqual([
+      ["acme", false],
+      ["globex", false],
+      ["idle", true],
+    ]);
+    expect(find(graph, "backup").inputs).toMatchObject({
       tenant: "acme",
       server: "pgs-acme",
       network: "pgs-acme",
@@ -340,7 +351,7 @@ describe("backups", () => {
       schedule: "02:30",
       retention: 7,
     });
-    expect(cared[0]?.dependencies).toContain(`${types.server} acme`);
+    expect(find(graph, "backup").dependencies).toContain(`${types.server} acme`);
   });
 
   it("have for each tenant a password of its own, a secret, which its server has, too", async () => {
@@ -364,6 +375,33 @@ describe("backups", () => {
     expect(await settings("settings: { max_slot_wal_keep_size: 9GB }")).toMatchObject({
       max_slot_wal_keep_size: "9GB",
     });
+  });
+
+  it("are a tenant's own where it or defaults say so, and are none of it where they are off", async () => {
+    const graph = await runProgram(
+      `defaults: { backup: { retention: 14d } }
+tenants: { acme: {}, globex: { backup: { schedule: 03:00, retention: 30d } }, scratch: { backup: { schedule: off } } }`,
+      on,
+    );
+    expect(find(graph, "backup", "acme").inputs).toMatchObject({ schedule: "02:30", retention: 14 });
+    expect(find(graph, "backup", "globex").inputs).toMatchObject({ schedule: "03:00", retention: 30 });
+    expect(graph.resources.filter(({ type }) => type === types.backup)).toHaveLength(2);
+    const { inputs } = find(graph, "server", "scratch");
+    expect(inputs).not.toHaveProperty("barmanPassword");
+    expect(inputs.settings).not.toHaveProperty("max_slot_wal_keep_size");
+    expect((graph.outputs.tenants as Record<string, { backup: object }>).scratch?.backup).toEqual({
+      schedule: "off",
+      retention: "14d",
+    });
+    const restored = "restoreFrom: { tenant: gone }, backup: { schedule: off }";
+    expect(find(await runTenant(restored, on), "restore").inputs.from).toBe("gone");
+  });
+
+  it("that a tenant wants are refused where the stack has none", async () => {
+    await expect(runTenant("backup: { schedule: 03:00 }")).rejects.toThrow(
+      /tenants\.yaml:1:\d+: tenants\.acme\.backup\.schedule: pgs:backups\.schedule is off/,
+    );
+    await runTenant("backup: { schedule: off, retention: 3d }");
   });
 
   it("are what a tenant is made from before its container", async () => {
@@ -730,7 +768,7 @@ describe("the outputs", () => {
         version: 18,
         memory: 2 ** 30,
         cpus: 2,
-        backup: "off",
+        backup: { schedule: "off", retention: "7d" },
       },
     });
   });

@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type ParseOptions, parseTenants, positionOf, readTenants, TenantsFileError } from "../../tenants";
+import { backupPlan } from "../../tenants/backup";
 import { tenantsJsonSchema } from "../../tenants/json-schema";
 import { nearest } from "../../tenants/suggest";
 
@@ -62,6 +63,7 @@ describe("a file that is right", () => {
       init: [],
       initFiles: [],
       settings: {},
+      backup: {},
       passwordVersion: 1,
       onRemove: "retain",
     };
@@ -244,6 +246,47 @@ describe("a tenant that is made from another's backups", () => {
   });
 });
 
+describe("how a tenant is backed up", () => {
+  it("is what it says itself, over defaults, over the stack", () => {
+    const [acme, globex, none] = parse(
+      "defaults: { backup: { schedule: 03:00, retention: 14d } }\ntenants:\n  acme: {}\n  globex: { backup: { retention: 30d } }\n  none: { backup: { schedule: off } }",
+    );
+    const stack = { schedule: "02:30", retention: "7d" };
+    expect(acme && backupPlan(acme, stack)).toEqual({ schedule: "03:00", retention: "14d" });
+    expect(globex && backupPlan(globex, stack)).toEqual({ schedule: "03:00", retention: "30d" });
+    expect(none && backupPlan(none, stack)).toEqual({ schedule: "off", retention: "14d" });
+    expect(acme && backupPlan(acme, { ...stack, schedule: "off" }).schedule).toBe("off");
+    const [plain] = parse("tenants: { acme: {} }");
+    expect(plain && backupPlan(plain, stack)).toEqual(stack);
+  });
+
+  it.each([
+    ["off", /backup: expected a map with the keys schedule and retention/],
+    [
+      "{ schedule: daily }",
+      /acme\.backup\.schedule: expected off, or a time of day \(UTC\) such as 02:30, got "daily"/,
+    ],
+    ["{ schedule: 24:00 }", /acme\.backup\.schedule: expected off, or a time of day/],
+    ["{ schedule: false }", /acme\.backup\.schedule: expected off, or a time of day/],
+    ["{ retention: 7 }", /acme\.backup\.retention: expected a number of days such as 14d, got 7/],
+    ["{ retention: 0d }", /acme\.backup\.retention: expected a number of days/],
+    ["{ retain: 7d }", /backup\.retain: there is no field retain.*\(allowed: schedule, retention\)/],
+  ])("cannot be %s", (value, message) => {
+    for (const text of [
+      `tenants: { acme: { backup: ${value} } }`,
+      `defaults: { backup: ${value} }\ntenants: {}`,
+    ]) {
+      const errors = errorsOf(text);
+      expect(errors).toHaveLength(1);
+      expect(errors[0]?.replace("defaults.backup", "tenants.acme.backup")).toMatch(message);
+    }
+  });
+
+  it("may be that of a tenant whose id is backup", () => {
+    expect(errorsOf("tenants: { backup: { memry: 1Gi } }")[0]).toMatch(/did you mean memory\?/);
+  });
+});
+
 describe("the file as a whole", () => {
   it.each(["", "\n", "# only a comment\n", "---\n", "null"])("has to say something (%j)", (text) => {
     expect(errorsOf(text)).toEqual([
@@ -278,7 +321,7 @@ describe("the file as a whole", () => {
       "  1: {}", // 11
       "  initech: { settings: { port: 5, work_mem: [1] } }", // 12
     ].join("\n");
-    const shared = "version, memory, cpus, access, state, tls, settings, passwordVersion, onRemove";
+    const shared = "version, memory, cpus, access, state, tls, settings, passwordVersion, backup, onRemove";
     expect(errorsOf(text)).toEqual([
       `tenants.yaml:2:3: defaults.memroy: there is no field memroy; did you mean memory? (allowed: ${shared})`,
       'tenants.yaml:3:11: defaults.memory: expected a whole number with the unit Ki, Mi or Gi, such as 512Mi, got "512MB"; write 512Mi',

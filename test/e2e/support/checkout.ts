@@ -13,6 +13,9 @@ export const runPrefix = process.env.PGS_TEST_PREFIX ?? "pgst";
 
 let made = 0;
 
+/** For `create`: the project's own default. */
+export const withBackups = { "backups.schedule": undefined };
+
 interface Outputs {
   connectionStrings: Record<string, string>;
   tenants: TenantSummaries;
@@ -32,9 +35,13 @@ export class Checkout {
     readonly env: NodeJS.ProcessEnv,
   ) {}
 
+  /**
+   * @param config over the stack's own; undefined leaves a key as the project has it. Backups are off, as few tests
+   * are about them and each tenant's take some seconds.
+   */
   static async create(
     tenants: string,
-    config: Record<string, string> = {},
+    config: Record<string, string | undefined> = {},
     env: NodeJS.ProcessEnv = {},
   ): Promise<Checkout> {
     const folder = mkdtempSync(join(tmpdir(), "pgs-e2e-"));
@@ -51,8 +58,15 @@ export class Checkout {
     });
     checkout.write("tenants.yaml", tenants);
     await checkout.pulumi("stack", "init", "dev");
-    const settings = { prefix: checkout.prefix, port: String(checkout.port), ...config };
-    for (const [key, value] of Object.entries(settings)) await checkout.pulumi("config", "set", key, value);
+    const settings = {
+      prefix: checkout.prefix,
+      port: String(checkout.port),
+      "backups.schedule": "off",
+      ...config,
+    };
+    const pairs = Object.entries(settings).filter(([, value]) => value !== undefined);
+    const plain = pairs.flatMap(([key, value]) => ["--plaintext", `${key}=${value}`]);
+    await checkout.pulumi("config", "set-all", "--path", ...plain);
     return checkout;
   }
 

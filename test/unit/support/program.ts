@@ -39,7 +39,10 @@ export interface Graph {
 
 const graphs = new Map<string, Promise<Graph>>();
 
-/** What index.ts makes of a tenants.yaml with this text, against mocks; the same is not made twice. */
+/**
+ * What index.ts makes of a tenants.yaml with this text, against mocks; the same is not made twice. Backups, which
+ * every tenant's graph would have, are off where the configuration does not say otherwise.
+ */
 export function runProgram(tenants: string, config: Record<string, string> = {}): Promise<Graph> {
   const key = JSON.stringify([tenants, config]);
   const graph = graphs.get(key) ?? run(tenants, config);
@@ -55,7 +58,7 @@ async function run(tenants: string, config: Record<string, string>): Promise<Gra
   try {
     // As a preview: what the program itself does to a Docker host in an up is out of place here.
     await pulumi.runtime.setMocks({ newResource, call: ({ inputs }) => inputs }, "pgs", "test", true);
-    configure({ "pgs:tenantsFile": tenantsFile, ...config });
+    configure({ "pgs:tenantsFile": tenantsFile, "pgs:backups": '{"schedule":"off"}', ...config });
     await runIndex();
     const outputs = registerOutputs.mock.calls.map(([request]) => request);
     return {
