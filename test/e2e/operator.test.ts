@@ -182,7 +182,7 @@ test("doctor finds nothing where nothing is wrong", async () => {
   expect(problems).toEqual([]);
   expect(code).toBe(0);
   expect(new Set(all.map(({ check }) => check))).toEqual(
-    new Set(["engine", "proxy", "server", "DNS", "port", "route", "certificate", "login", "drift"]),
+    new Set(["engine", "proxy", "server", "DNS", "port", "route", "certificate", "login", "backup", "drift"]),
   );
 });
 
