@@ -6,7 +6,7 @@ import { succeed } from "../../test/e2e/support/command";
 import { atATime, dockerRun, ids, logIn, medianSeconds, seconds, tenantsFile } from "../support";
 import { type Row, ratioOf } from "./row";
 
-const runs = 5;
+const runs = 3;
 
 /** What `docker run` and Pulumi itself take for the same: the other side of the ratios. */
 export interface Floor {
@@ -108,14 +108,14 @@ export async function hundreds(checkout: Checkout): Promise<Row[]> {
     await checkout.up();
     await logIn(checkout, hundred);
   });
-  const nothing = await medianSeconds(3, () => checkout.up());
+  const nothing = await medianSeconds(2, () => checkout.up());
   const access = (index: number) => (index % 2 === 0 ? "access: false" : "");
-  const whole = await medianSeconds(4, (index) => {
+  const whole = await medianSeconds(2, (index) => {
     checkout.write("tenants.yaml", tenantsFile(hundred, { t1007: access(index) }));
     return checkout.up();
   });
   const command = ["disable-access", "enable-access"];
-  const limited = await medianSeconds(4, (index) =>
+  const limited = await medianSeconds(3, (index) =>
     succeed(join(checkout.folder, "pgs"), [command[index % 2] ?? "", "t1007", "--yes"], checkout.options()),
   );
 

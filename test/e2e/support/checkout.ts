@@ -179,9 +179,7 @@ export class Checkout {
 
   /** Takes away all that this stack made, its data too. */
   async remove(): Promise<void> {
-    await this.tryPulumi("destroy", "--yes", "--skip-preview");
     await removeLeftovers(this.prefix);
-    await this.tryPulumi("stack", "rm", "--yes", "--force");
     rmSync(this.folder, { recursive: true, force: true });
   }
 }

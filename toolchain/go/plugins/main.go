@@ -27,6 +27,9 @@ import (
 	sdkv2 "github.com/pulumi/pulumi-terraform-bridge/v3/pkg/tfshim/sdk-v2"
 	"github.com/pulumi/pulumi/sdk/v3/go/common/diag"
 	"github.com/pulumi/pulumi/sdk/v3/go/common/diag/colors"
+	"github.com/pulumi/pulumi/sdk/v3/go/common/resource/plugin"
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi/provider"
+	pulumirpc "github.com/pulumi/pulumi/sdk/v3/proto/go"
 )
 
 // Set by the linker (-X main.dockerVersion=…) to the npm packages' versions.
@@ -48,21 +51,43 @@ func main() {
 
 func serveDocker() {
 	info := dockerInfo()
-	// Nothing but the port may reach standard output.
-	sink := diag.DefaultSink(io.Discard, os.Stderr, diag.FormatOptions{Color: colors.Never})
-	schema, err := tfgen.GenerateSchema(info, sink)
-	exitOn(err)
+	exitOn(provider.Main(info.Name, func(host *provider.HostClient) (pulumirpc.ResourceProviderServer, error) {
+		bridge := tfbridge.NewProvider(context.Background(), host, info.Name, info.Version, info.P, info, nil)
+		return schemaOnDemand{bridge, info}, nil
+	}))
+}
+
+// schemaOnDemand makes the schema when somebody asks for it. No `up` does, and it takes half a second.
+type schemaOnDemand struct {
+	pulumirpc.ResourceProviderServer
+	info tfbridge.ProviderInfo
+}
+
+func (s schemaOnDemand) GetSchema(context.Context, *pulumirpc.GetSchemaRequest) (*pulumirpc.GetSchemaResponse, error) {
+	schema, err := tfgen.GenerateSchema(s.info, quiet())
+	if err != nil {
+		return nil, err
+	}
 	bytes, err := json.Marshal(schema)
-	exitOn(err)
-	tfbridge.Main(info.Name, info.Version, info, bytes)
+	return &pulumirpc.GetSchemaResponse{Schema: string(bytes)}, err
 }
 
 func serveFramework(info tfbridge.ProviderInfo) {
 	ctx := context.Background()
-	sink := diag.DefaultSink(io.Discard, os.Stderr, diag.FormatOptions{Color: colors.Never})
-	schema, err := pftfgen.GenerateSchema(ctx, pftfgen.GenerateSchemaOptions{ProviderInfo: info, DiagnosticsSink: sink})
-	exitOn(err)
-	pftfbridge.Main(ctx, info.Name, info, schema.ProviderMetadata)
+	onDemand := func(ctx context.Context, _ plugin.GetSchemaRequest) ([]byte, error) {
+		options := pftfgen.GenerateSchemaOptions{ProviderInfo: info, DiagnosticsSink: quiet()}
+		schema, err := pftfgen.GenerateSchema(ctx, options)
+		if err != nil {
+			return nil, err
+		}
+		return schema.ProviderMetadata.PackageSchema, nil
+	}
+	pftfbridge.Main(ctx, info.Name, info, pftfbridge.ProviderMetadata{XGetSchema: onDemand})
+}
+
+// quiet keeps standard output for the port: nothing else may reach it.
+func quiet() diag.Sink {
+	return diag.DefaultSink(io.Discard, os.Stderr, diag.FormatOptions{Color: colors.Never})
 }
 
 func dockerInfo() tfbridge.ProviderInfo {
