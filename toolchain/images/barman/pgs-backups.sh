@@ -150,7 +150,11 @@ last_due() {
   echo "$due"
 }
 
-is_streaming() { compgen -G "$home/$1/streaming/*.partial" >/dev/null && is_receiving "$1"; }
+# By what the server says: when it was just started anew, Barman refuses a base backup until its slot is in use.
+is_streaming() {
+  compgen -G "$home/$1/streaming/*.partial" >/dev/null && is_receiving "$1" &&
+    [ "$(ask "$1" "SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'pgs_barman' AND active" 2>/dev/null)" = 1 ]
+}
 
 is_due() { [ -e "$servers/$1.due" ] || (($(begun_at "$(newest_backup "$1")") < $(last_due "$1"))); }
 
