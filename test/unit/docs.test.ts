@@ -33,7 +33,7 @@ describe.each(pages)("%s", (page) => {
 });
 
 /** Without a default, Pulumi would insist on a declared key in each stack's configuration. */
-const undeclared = ["acme", "acmeCredentials", "certificate", "passwords"];
+const undeclared = ["acme", "acmeCredentials", "backupCredentials", "certificate", "passwords"];
 
 /** As GitHub makes them. */
 function anchors(text: string): string[] {

@@ -296,6 +296,7 @@ def check(folder):
 
 def restore(server, at, to):
     from barman.clients.cloud_restore import CloudBackupDownloaderObjectStore
+    from barman.infofile import load_datetime_tz
 
     destination = Destination(DESTINATION)
     interface = destination.interface()
@@ -312,7 +313,8 @@ def restore(server, at, to):
         "recovery_target_action = 'promote'",
     ]
     if at:
-        lines.append(f"recovery_target_time = '{at}'")
+        # As Barman writes it: PostgreSQL takes no Z in its settings.
+        lines.append(f"recovery_target_time = '{load_datetime_tz(at)}'")
     with open(to / "postgresql.auto.conf", "a") as file:
         file.write("\n" + "\n".join(lines) + "\n")
     (to / "recovery.signal").touch()
