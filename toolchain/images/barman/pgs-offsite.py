@@ -24,6 +24,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Thread
 
 HOME = Path("/var/lib/barman")
@@ -136,6 +137,10 @@ class WalCopy:
     def round(self):
         queued = sorted(self.tenant.waiting.iterdir())
         for file in queued:
+            if file.suffix == ".history":
+                # A restore has to know from when on the timeline was the tenant's.
+                begun = io.BytesIO(str(file.stat().st_mtime).encode())
+                self.interface.upload_fileobj(begun, os.path.join(self.interface.path, self.name, "timelines", file.stem))
             self.uploader.upload_wal(str(file))
             if self.partial and self.partial[0] == f"{file.name}.partial":
                 self.interface.delete_objects([self.key(f"{file.name}.partial.lz4")])
@@ -300,16 +305,16 @@ def restore(server, at, to):
 
     destination = Destination(DESTINATION)
     interface = destination.interface()
-    catalog, backup = choose(interface, server, at, destination)
+    catalog, backup, path = choose(interface, server, at, destination)
     log(f"{server}: base backup {backup.backup_id} of {catalog.server_name}")
     to = Path(to)
     CloudBackupDownloaderObjectStore(interface, catalog).download_backup(backup, str(to), {})
     to.chmod(0o700)
     verify(to)
-    fetch_wal(interface, catalog, backup, to / "barman_wal")
+    fetch_wal(interface, catalog, backup, path, to / "barman_wal")
     lines = [
         "restore_command = 'cp barman_wal/%f %p'",
-        "recovery_target_timeline = 'latest'",
+        f"recovery_target_timeline = '{path[-1]}'",
         "recovery_target_action = 'promote'",
     ]
     if at:
@@ -321,7 +326,10 @@ def restore(server, at, to):
 
 
 def choose(interface, server, at, destination):
-    """The newest base backup that ended before the time, in the newest of the tenant's archives that has one."""
+    """The newest base backup that ended before the time, in the newest of the tenant's archives that has one.
+
+    @returns the archive's catalog, the base backup, and the timelines that lead to the time, in their order
+    """
     from barman.cloud import CloudBackupCatalog
     from barman.infofile import BackupInfo, load_datetime_tz
 
@@ -330,15 +338,59 @@ def choose(interface, server, at, destination):
     archives = sorted((folder.rstrip("/").rsplit("/", 1)[-1] for folder in folders if folder.endswith("/")), reverse=True)
     for archive in archives:
         catalog = CloudBackupCatalog(interface, f"{server}/{archive}")
-        backups = [
+        found = [
             backup
             for backup in catalog.get_backup_list().values()
             if backup.status != BackupInfo.STARTED and (not at or backup.end_time <= time_of_target)
         ]
+        if not found:
+            continue
+        timeline = timeline_of(interface, catalog, time_of_target, min(backup.timeline for backup in found))
+        left = left_for(interface, catalog, timeline)
+        backups = [
+            backup
+            for backup in found
+            if backup.timeline == timeline
+            or (backup.timeline in left and position(backup.end_xlog) <= left[backup.timeline])
+        ]
         if backups:
-            return catalog, max(backups, key=lambda backup: backup.backup_id)
+            return catalog, max(backups, key=lambda backup: backup.backup_id), [*left, timeline]
     before = f" from before {at}" if at else ""
     raise RuntimeError(f"there is no base backup of {server.removeprefix('tenant-')}{before} at {destination.url} either")
+
+
+def timeline_of(interface, catalog, time_of_target, first):
+    """The one that was the tenant's at that time: each restore in place began another."""
+    folder = os.path.join(interface.path, catalog.server_name, "timelines", "")
+    begun = {}
+    for key in interface.list_bucket(folder):
+        with interface.remote_open(key) as stream:
+            begun[int(os.path.basename(key), 16)] = float(stream.read())
+    limit = time_of_target.timestamp() if time_of_target else float("inf")
+    return max([first, *(timeline for timeline, at in begun.items() if at <= limit)])
+
+
+def left_for(interface, catalog, timeline):
+    """Of the timelines that lead to this one, each by where it was left."""
+    path = catalog.get_wal_paths().get(f"{timeline:08X}.history")
+    if path is None:
+        return {}
+    with TemporaryDirectory(dir="/tmp") as folder:
+        file = Path(folder) / "history"
+        download(interface, path, file)
+        lines = [line.split() for line in file.read_text().splitlines()]
+    return {int(line[0]): position(line[1]) for line in lines if len(line) >= 2 and line[0].isdigit()}
+
+
+def position(lsn):
+    high, low = lsn.split("/")
+    return (int(high, 16) << 32) + int(low, 16)
+
+
+def download(interface, path, to):
+    from barman.cloud import ALLOWED_COMPRESSIONS
+
+    interface.download_file(path, str(to), ALLOWED_COMPRESSIONS.get(os.path.splitext(path)[1]))
 
 
 def verify(to):
@@ -349,10 +401,8 @@ def verify(to):
         raise RuntimeError(f"the base backup at S3 is damaged: {result.stdout.strip()}")
 
 
-def fetch_wal(interface, catalog, backup, to):
-    """All from the base backup on, of its timeline and those that followed it."""
-    from barman.cloud import ALLOWED_COMPRESSIONS
-
+def fetch_wal(interface, catalog, backup, path, to):
+    """All from the base backup on, of the timelines that lead to the time."""
     to.mkdir()
     found = catalog.get_wal_paths()
 
@@ -361,14 +411,16 @@ def fetch_wal(interface, catalog, backup, to):
         target = name.removesuffix(".partial")
         if target != name and target in found:
             return
-        path = found[name]
-        interface.download_file(path, str(to / target), ALLOWED_COMPRESSIONS.get(os.path.splitext(path)[1]))
+        download(interface, found[name], to / target)
 
     needed = [
         name
         for name in found
-        if name.endswith(".history") or (name[:8] >= backup.begin_wal[:8] and name[8:24] >= backup.begin_wal[8:24])
+        if int(name[:8], 16) in path and (name.endswith(".history") or name[8:24] >= backup.begin_wal[8:24])
     ]
+    # What is missing later is seen where it is laid out.
+    if not any(name[:24] == backup.begin_wal for name in needed):
+        raise RuntimeError(f"the WAL has a gap: {backup.begin_wal} is missing at S3")
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(fetch, needed))
 
