@@ -888,6 +888,49 @@ describe("the certificate's file", () => {
   });
 });
 
+describe("a copy of the backups at S3", () => {
+  const backups = { schedule: "02:30", destination: "s3://off-site/pgs", endpoint: "https://s3.example.com" };
+  const config = {
+    "pgs:backups": JSON.stringify(backups),
+    "pgs:backupCredentials": '{"accessKeyId":"the-id","secretAccessKey":"the-key"}',
+  };
+  const destination = (graph: Graph) =>
+    graph.resources.find(({ type }) => type === "pgs:index:BackupDestination");
+
+  it("is told to Barman alone, and its credentials are secrets", async () => {
+    const graph = await runTenant("", config);
+    const { inputs, additionalSecretOutputs } = destination(graph) as Registration;
+    expect(inputs).toMatchObject({
+      barman: "id-of-backups",
+      destination: "s3://off-site/pgs",
+      endpoint: "https://s3.example.com",
+      encryption: "AES256",
+    });
+    expect(isSecret(inputs.accessKeyId) && isSecret(inputs.secretAccessKey)).toBe(true);
+    expect(plain(inputs.secretAccessKey)).toBe("the-key");
+    expect(additionalSecretOutputs).toEqual(expect.arrayContaining(["accessKeyId", "secretAccessKey"]));
+  });
+
+  it("gives Barman a way out, which it has not without one", async () => {
+    const graph = await runTenant("", config);
+    expect(find(graph, "network", "backups-out").inputs.internal).toBe(false);
+    expect(find(graph, "container", "backups").inputs).not.toHaveProperty("dns");
+    const without = await runTenant("", { "pgs:backups": '{"schedule":"02:30"}' });
+    expect(destination(without)).toBeUndefined();
+    expect(find(without, "network", "backups").inputs.internal).toBe(true);
+  });
+
+  it.each([
+    [{ destination: "https://s3.example.com/off-site" }, "destination"],
+    [{ destination: "s3://off-site", encryption: "yes" }, "encryption"],
+    [{ destination: "s3://off-site", endpoint: "s3.example.com" }, "endpoint"],
+    [{ region: "eu-central-1" }, "region"],
+  ])("that is %o is refused", (wrong, key) => {
+    configure({ "pgs:backups": JSON.stringify({ schedule: "02:30", ...wrong }) });
+    expect(() => readSettings()).toThrow(new RegExp(`^pgs:backups\\.${key}: expected `));
+  });
+});
+
 describe("a certificate by ACME", () => {
   const acme = { email: "operator@example.com", dnsProvider: "cloudflare", resolvers: ["9.9.9.9:53"] };
   const config = {

@@ -103,6 +103,7 @@ export function configure(config: Record<string, string>): void {
   pulumi.runtime.setAllConfig({ ...Object.fromEntries(defaults), ...config }, [
     "pgs:passwords",
     "pgs:acmeCredentials",
+    "pgs:backupCredentials",
   ]);
 }
 
