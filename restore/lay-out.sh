@@ -57,7 +57,10 @@ target=$(date ${at:+-d "$at"} +%s%3N)
 while read -r name _ begun _; do
   number=$((16#${name%.history}))
   if ((${begun%.*}000 <= target && number > timeline)); then timeline=$number; fi
-done < <(grep -hE '^[0-9A-F]{8}\.history' "$home"/wals/*xlog.db 2>/dev/null || true)
+done < <(
+  grep -hE '^[0-9A-F]{8}\.history' "$home"/wals/*xlog.db 2>/dev/null || true
+  find "$home/streaming" -name '*.history' -printf '%f %s %T@\n' 2>/dev/null || true
+)
 
 # The timelines that lead to it, each with where it was left.
 declare -A left=()
@@ -67,7 +70,7 @@ if ((timeline > 1)); then
     if ! [[ $number =~ ^[0-9]+$ ]]; then continue; fi
     path+=("$number")
     left[$number]=$where
-  done <"$home/wals/$(printf '%08X' "$timeline").history"
+  done < <(cat "$home"/{wals,streaming}/"$(printf '%08X' "$timeline").history" 2>/dev/null)
 fi
 path+=("$timeline")
 
@@ -107,9 +110,17 @@ barman -q restore --no-get-wal --partial-wal --target-action promote "${target_o
   --staging-path "$laid_out.staging" --staging-location local "$server" "$backup" "$laid_out" >&2
 rm -rf "$laid_out.staging"
 
-# Barman itself takes what is being received only where the timeline has been archived before.
+# Barman itself takes what is being received only where the timeline has been archived before. What is complete and
+# not filed it never takes, and of a stopped tenant it files nothing. The history of each timeline that was ever begun
+# is here, so that this restore begins none of the same number.
 mkdir -p "$laid_out/barman_wal"
 find "$laid_out/barman_wal" -size 0 -delete
+for file in "$home"/streaming/* "$home"/wals/*.history; do
+  name=${file##*/}
+  if [[ $name =~ ^([0-9A-F]{24}|[0-9A-F]{8}\.history)$ && -s $file && ! -e $laid_out/barman_wal/$name ]]; then
+    cp "$file" "$laid_out/barman_wal/$name"
+  fi
+done
 for partial in "$home"/streaming/"$(printf '%08X' "$timeline")"*.partial; do
   name=$(basename "$partial" .partial)
   if [ -s "$partial" ] && [ ! -e "$laid_out/barman_wal/$name" ]; then cp "$partial" "$laid_out/barman_wal/$name"; fi

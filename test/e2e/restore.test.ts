@@ -1,3 +1,4 @@
+import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -147,7 +148,37 @@ describe("in place", () => {
     expect(await rows("at-7")).toEqual([1, 2, 3, 4, 5, 6, 7]);
     expect(await rows("at-8")).toEqual([1, 2, 3, 4, 5, 6, 8]);
   });
+
+  test("cut off before the restored server starts, the same command brings the same rows", async () => {
+    await hasBaseBackup();
+    await write(10);
+    await write(11);
+    const command = ["restore", "acme", "--at", times[10] ?? "", "--yes"];
+    await cutOff(command, /^\+.*state: running/m);
+    const result = await pgs(...command);
+    expect(result.code, result.output).toBe(0);
+    expect(await rows("acme")).toEqual([1, 2, 3, 4, 5, 6, 8, 9, 10]);
+    expect((await keptVolumes()).length).toBeGreaterThan(1);
+  });
 });
+
+/** Kills the command with all that it started as soon as it says this. */
+async function cutOff(args: string[], moment: RegExp): Promise<void> {
+  const { cwd, env } = checkout.options();
+  const child = spawn("./pgs", args, { cwd, env, detached: true });
+  let said = "";
+  await new Promise<void>((resolve, reject) => {
+    const listen = (text: Buffer) => {
+      said += text;
+      if (moment.test(said)) resolve();
+    };
+    child.stdout.on("data", listen);
+    child.stderr.on("data", listen);
+    child.on("exit", () => reject(new Error(`it ended before that: ${said}`)));
+  });
+  process.kill(-(child.pid ?? Number.NaN), "SIGKILL");
+  await checkout.tryPulumi("cancel", "--yes");
+}
 
 /** One row, with the time as of which it is there. */
 async function write(n: number): Promise<void> {
