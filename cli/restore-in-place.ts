@@ -36,8 +36,8 @@ export async function restoreInPlace(
   const progress = await look(docker, restored, { stamp: now(), state });
   const kept = `${prefix}--before-${id}-${progress.stamp}`;
   // Each up leaves another state behind than the one before it found.
-  const bring = async (wanted: "running" | "stopped") =>
-    (await Stack.read()).apply([id], [setField(id, "state", wanted)], { up: true, yes: true });
+  const bring = async (wanted: "running" | "stopped", up = true) =>
+    (await Stack.read()).apply([id], [setField(id, "state", wanted)], { up, yes: true });
 
   await shutDown(barman, `${prefix}-${id}`);
   await bring("stopped");
@@ -65,6 +65,8 @@ export async function restoreInPlace(
   }
   try {
     await takeUpTimeline(docker, restored);
+    // With the end of this restore, what the tenant was before it is known from tenants.yaml alone.
+    await bring(progress.state, false);
     await finish(docker, restored, kept);
     await bring(progress.state);
   } catch (error) {
