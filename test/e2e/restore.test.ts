@@ -165,7 +165,7 @@ describe("in place", () => {
 /** Kills the command with all that it started as soon as it says this. */
 async function cutOff(args: string[], moment: RegExp): Promise<void> {
   const { cwd, env } = checkout.options();
-  const child = spawn("./pgs", args, { cwd, env, detached: true });
+  const child = spawn(join(checkout.folder, "pgs"), args, { cwd, env, detached: true });
   let said = "";
   await new Promise<void>((resolve, reject) => {
     const listen = (text: Buffer) => {
