@@ -1,4 +1,5 @@
 import type Docker from "dockerode";
+import type { Restored } from "../restore";
 import { barmanName } from "../restore/names";
 import { containersOf, engine, outputOf } from "./engine";
 import { CommandError } from "./pulumi";
@@ -12,8 +13,6 @@ export interface BaseBackup {
   complete: number;
   /** PostgreSQL major version. */
   version: number;
-  /** Whether it has tablespaces outside of the data directory. */
-  tablespaces: boolean;
 }
 
 /** The stack's Barman. */
@@ -39,6 +38,16 @@ export class Barman {
     );
   }
 
+  /** A restore of its backups. @throws CommandError when no image fits the data */
+  restored(
+    what: Pick<Restored, "from" | "at" | "version" | "volume" | "limits">,
+    { images }: StackConfig,
+  ): Restored {
+    const image = images[what.version];
+    if (!image) throw new CommandError(`pgs:images has no image for PostgreSQL ${what.version}`, 2);
+    return { ...what, barman: this.name, backups: this.name, barmanImage: this.image, image };
+  }
+
   /** What a bash script prints in its container. @throws CommandError when it gives no answer */
   async run(script: string, args: string[] = [], seconds = 300): Promise<string> {
     const container = this.docker.getContainer(this.name);
@@ -51,7 +60,7 @@ export class Barman {
 
   /** A tenant's usable base backups, the oldest first; none of one that Barman does not know. */
   async backupsOf(tenant: string): Promise<BaseBackup[]> {
-    const fields = "status|end_time|version|tablespaces";
+    const fields = "status|end_time|version";
     const script = `cd "/var/lib/barman/$1/meta" 2>/dev/null && grep -HE '^(${fields})=' -- *-backup.info`;
     const found = new Map<string, Record<string, string>>();
     for (const line of (await this.run(script, [barmanName(tenant)])).split("\n")) {
@@ -60,11 +69,10 @@ export class Barman {
     }
     return [...found]
       .filter(([, { status = "" }]) => /^(DONE|WAITING_FOR_WALS)$/.test(status))
-      .map(([id, { end_time = "", version, tablespaces }]) => ({
+      .map(([id, { end_time = "", version }]) => ({
         id,
         complete: Date.parse(end_time),
         version: Math.floor(Number(version) / 10_000),
-        tablespaces: tablespaces !== "None",
       }))
       .sort((one, other) => (one.id < other.id ? -1 : 1));
   }

@@ -1,5 +1,6 @@
 import { archiveWal, layOut, type Restored, recover, takeUpTimeline } from "../restore";
 import { abandon, exchange, finish, keepFormer, look } from "../restore/in-place";
+import { unlessGone } from "../restore/run-script";
 import type { Barman } from "./barman";
 import { setField } from "./edit-tenants";
 import { Stack } from "./edited-stack";
@@ -16,23 +17,12 @@ export async function restoreInPlace(
   stack: Stack,
   barman: Barman,
 ): Promise<void> {
-  const { prefix, images } = stack.config;
+  const { prefix } = stack.config;
   const { version, state, volume = `${prefix}-${id}` } = stack.file.tenant(id);
-  const image = images[version];
-  if (!image) throw new CommandError(`pgs:images has no image for PostgreSQL ${version}`, 2);
+  const restored = barman.restored({ from: id, at: options.at, version, volume }, stack.config);
   if (!options.yes) await agree(id, options.at);
 
   const { docker } = barman;
-  const restored: Restored = {
-    from: id,
-    at: options.at,
-    version,
-    volume,
-    barman: barman.name,
-    backups: barman.name,
-    barmanImage: barman.image,
-    image,
-  };
   const progress = await look(docker, restored, { stamp: now(), state });
   const kept = `${prefix}--before-${id}-${progress.stamp}`;
   // Each up leaves another state behind than the one before it found.
@@ -106,12 +96,7 @@ async function shutDown({ docker }: Barman, name: string): Promise<void> {
 /** Of an earlier run, or of this one: what was laid out, and the copy of data that is still in its place. */
 async function abandonedBefore(restored: Restored, { docker }: Barman, kept: string): Promise<void> {
   await abandon(docker, restored);
-  await docker
-    .getVolume(kept)
-    .remove()
-    .catch((error: { statusCode?: number }) => {
-      if (error.statusCode !== 404) throw error;
-    });
+  await unlessGone(docker.getVolume(kept).remove());
 }
 
 /** YYYYMMDDTHHMMSS, UTC. */

@@ -1,5 +1,6 @@
-import { archiveWal, type Checked, check, layOut, type Restored, recover, verifyBackup } from "../restore";
+import { archiveWal, type Checked, check, layOut, recover, verifyBackup } from "../restore";
 import { databaseOf } from "../restore/names";
+import { unlessGone } from "../restore/run-script";
 import { Barman } from "./barman";
 import { outputOf } from "./engine";
 import { type StackConfig, stackConfig } from "./stack";
@@ -84,18 +85,10 @@ async function tryOut(tenant: string, barman: Barman, config: StackConfig): Prom
     if (!newest) throw new Error("there is no base backup");
     trial.backup = newest.id;
     const { version } = newest;
-    const image = config.images[version];
-    if (!image) throw new Error(`pgs:images has no image for PostgreSQL ${version}`);
-    const restored: Restored = {
-      from: tenant,
-      version,
-      volume,
-      barman: barman.name,
-      backups: barman.name,
-      barmanImage: barman.image,
-      image,
-      limits: { memory, cpuShares },
-    };
+    const restored = barman.restored(
+      { from: tenant, version, volume, limits: { memory, cpuShares } },
+      config,
+    );
     await verifyBackup(docker, restored, newest.id);
     await removeVolume(barman, volume);
     await docker.createVolume({ Name: volume });
@@ -185,15 +178,9 @@ async function removeVolume({ docker }: Barman, volume: string): Promise<void> {
   for (const { Id, Mounts } of users) {
     // The filter finds names that only begin so, too.
     if (!Mounts.some(({ Name }) => Name === volume)) continue;
-    await gone(docker.getContainer(Id).remove({ force: true, v: true }));
+    await unlessGone(docker.getContainer(Id).remove({ force: true, v: true }));
   }
-  await gone(docker.getVolume(volume).remove());
-}
-
-async function gone(removal: Promise<unknown>): Promise<void> {
-  await removal.catch((error: { statusCode?: number }) => {
-    if (error.statusCode !== 404) throw error;
-  });
+  await unlessGone(docker.getVolume(volume).remove());
 }
 
 function described({ tenant, ok, seconds, reason, relations, rows, compared }: Trial): string {

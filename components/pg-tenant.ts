@@ -65,8 +65,7 @@ export class PgTenant extends pulumi.ComponentResource {
         : undefined;
     const createServer = (after: pulumi.Resource[]) => {
       if (!container) return undefined;
-      const server = this.createServer(name, args, { container, volume, network, password, host }, after);
-      return server;
+      return this.createServer(name, args, { container, volume, network, password, host }, after);
     };
     let server: PostgresServer | undefined;
     if (tenant.tls === "passthrough" && tenant.access) {

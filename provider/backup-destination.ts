@@ -1,6 +1,6 @@
 import { posix } from "node:path";
 import type Docker from "dockerode";
-import { engine, ensureRunning, exec, getFile, ifPresent, putFile } from "./engine";
+import { engine, ensureRunning, exec, getFile, ifPresent, postgresUser, putFile } from "./engine";
 import type { ResourceType } from "./resource-type";
 
 /** The bucket that Barman's container copies WAL and base backups to. */
@@ -25,9 +25,6 @@ export interface BackupDestinationInputs {
 const folder = "/var/lib/barman/destination";
 const settingsFile = "settings.json";
 const credentialsFile = "credentials";
-
-/** Of the user postgres in the image. */
-const owner = 999;
 
 export const BackupDestination: ResourceType<BackupDestinationInputs> = {
   updatable: ["barman", "destination", "endpoint", "region", "encryption", "accessKeyId", "secretAccessKey"],
@@ -68,8 +65,8 @@ async function bringAbout(inputs: BackupDestinationInputs): Promise<void> {
   await ensureRunning(container, await container.inspect());
   const tried = `${folder}.new`;
   await run(container, ["sh", "-c", 'rm -rf "$1" && mkdir -m 700 "$1"', "sh", tried]);
-  await putFile(container, tried, settingsFile, settingsOf(inputs), owner);
-  await putFile(container, tried, credentialsFile, credentialsOf(inputs), owner);
+  await putFile(container, tried, settingsFile, settingsOf(inputs), postgresUser);
+  await putFile(container, tried, credentialsFile, credentialsOf(inputs), postgresUser);
   const check = await exec(container, ["pgs-offsite", "check", tried], { seconds: 300 });
   if (check.code !== 0) {
     await exec(container, ["rm", "-rf", tried]);

@@ -2,7 +2,16 @@ import { posix } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import type Docker from "dockerode";
 import { barmanName } from "../restore/names";
-import { askedOnce, engine, ensureRunning, exec, getFolder, ifPresent, replaceFile } from "./engine";
+import {
+  askedOnce,
+  engine,
+  ensureRunning,
+  exec,
+  getFolder,
+  ifPresent,
+  postgresUser,
+  replaceFile,
+} from "./engine";
 import { attachAt, detach, reservedAddress } from "./network";
 import type { ResourceType } from "./resource-type";
 
@@ -36,9 +45,6 @@ const folder = "/var/lib/barman/servers.d";
 
 /** Of a tenant that nothing more is received of. */
 const inactive = "active = false\n";
-
-/** Of the user postgres in the image. */
-const owner = 999;
 
 export const Backup: ResourceType<BackupInputs> = {
   updatable: ["barman", "server", "network", "password", "schedule", "retention", "stopped"],
@@ -92,13 +98,13 @@ async function bringAbout(inputs: BackupInputs, { anew }: { anew: boolean }): Pr
   await attachAt(docker, inputs.network, inputs.barman, "barman");
   const container = docker.getContainer(inputs.barman);
   await ensureRunning(container, await container.inspect());
-  await replaceFile(container, pathOf(inputs, "pass"), passFileOf(inputs), owner);
+  await replaceFile(container, pathOf(inputs, "pass"), passFileOf(inputs), postgresUser);
   if (anew) {
     await setAsideOthers(container, inputs);
     // What was written while nobody streamed is in no WAL that Barman has: only a new base backup goes on from it.
-    await replaceFile(container, pathOf(inputs, "due"), "", owner);
+    await replaceFile(container, pathOf(inputs, "due"), "", postgresUser);
   }
-  await replaceFile(container, pathOf(inputs, "conf"), configurationOf(inputs), owner);
+  await replaceFile(container, pathOf(inputs, "conf"), configurationOf(inputs), postgresUser);
 }
 
 /**
@@ -140,7 +146,7 @@ async function retire(container: Docker.Container, state: BackupInputs): Promise
     container,
     pathOf(state, "conf"),
     `${configurationOf({ ...state, stopped: false })}${inactive}`,
-    owner,
+    postgresUser,
   );
   // Barman's own round may have started it again meanwhile.
   await stop();

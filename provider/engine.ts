@@ -102,6 +102,9 @@ export async function exec(
   return { code: ExitCode, stdout: out.toString("utf8"), stderr: err.toString("utf8") };
 }
 
+/** Id of the user postgres in the images. */
+export const postgresUser = 999;
+
 /** Puts one file into a folder of a container, running or not. Its owner, by default root, alone reads it. */
 export async function putFile(
   container: Docker.Container,

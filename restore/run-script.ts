@@ -82,11 +82,14 @@ export function scriptText(name: string): string {
 
 /** Removes a container with the volumes that its image made; one that is gone is no error. */
 async function removeContainer(docker: Docker, name: string): Promise<void> {
-  try {
-    await docker.getContainer(name).remove({ force: true, v: true });
-  } catch (error) {
-    if ((error as { statusCode?: number }).statusCode !== 404) throw error;
-  }
+  await unlessGone(docker.getContainer(name).remove({ force: true, v: true }));
+}
+
+/** Waits for the removal of what may be gone already. */
+export async function unlessGone(removal: Promise<unknown>): Promise<void> {
+  await removal.catch((error: { statusCode?: number }) => {
+    if (error.statusCode !== 404) throw error;
+  });
 }
 
 async function ended(container: Docker.Container): Promise<number> {

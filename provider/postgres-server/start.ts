@@ -1,9 +1,6 @@
 import type Docker from "dockerode";
-import { exec, putFile } from "../engine";
+import { exec, postgresUser, putFile } from "../engine";
 import { psql } from "./psql";
-
-/** Of the user postgres in the image. */
-const postgresUser = 999;
 
 /**
  * Why the server would not start with what its configuration files say now; undefined when nothing speaks
