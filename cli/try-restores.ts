@@ -1,4 +1,13 @@
-import { archiveWal, type Checked, check, layOut, recover, verifyBackup } from "../restore";
+import {
+  archiveWal,
+  type Contents,
+  check,
+  contentsOf,
+  countCommand,
+  layOut,
+  recover,
+  verifyBackup,
+} from "../restore";
 import { databaseOf } from "../restore/names";
 import { unlessGone } from "../restore/run-script";
 import { Barman } from "./barman";
@@ -118,44 +127,39 @@ async function compare(
   tenant: string,
   { docker }: Barman,
   { prefix }: StackConfig,
-  { transactions, databases }: Checked,
+  restored: Contents,
 ): Promise<Pick<Trial, "relations" | "rows" | "compared">> {
-  const all = Object.values(databases);
-  const sum = (of: "relations" | "rows") => all.reduce((total, one) => total + one[of], 0);
-  const found = { relations: sum("relations"), rows: sum("rows") };
-  const live = await liveServer(docker, `${prefix}-${tenant}`);
-  if (!live) return { ...found, compared: "its server does not run" };
+  const all = Object.values(restored.databases);
+  const found = {
+    relations: all.reduce((sum, { relations }) => sum + relations, 0),
+    rows: all.reduce((sum, { rows = 0 }) => sum + rows, 0),
+  };
+  const live = await liveContents(docker, `${prefix}-${tenant}`);
+  if (!live) return { ...found, compared: "its server gave no answer" };
   // The numbers differ as soon as something was written since.
-  if (live.transactions !== transactions) return { ...found, compared: "written since" };
-  if (live.relations !== found.relations) {
-    throw new Error(
-      `it has ${found.relations} tables, and the live server, in which nothing was written since, ${live.relations}`,
-    );
+  if (live.transactions !== restored.transactions) return { ...found, compared: "written since" };
+  for (const [name, { relations, rows }] of Object.entries(live.databases)) {
+    const copy = restored.databases[name];
+    if (copy?.relations !== relations || (rows !== undefined && copy.rows !== rows)) {
+      throw new Error(
+        `database ${name} has ${copy?.relations ?? "no"} tables with ${copy?.rows ?? "no"} rows, but on the live ` +
+          `server, in which nothing was written since, ${relations} with ${rows ?? "rows that were not counted"}`,
+      );
+    }
   }
   return { ...found, compared: "as the live server" };
 }
 
-/** Of the live server only what costs it nothing: to count rows, it would have to read them all. */
-async function liveServer(docker: Barman["docker"], name: string) {
-  const psql = "psql --no-psqlrc --quiet --tuples-only --no-align --username postgres";
-  const script = `set -e
-    ${psql} --dbname postgres --command "SELECT 'transactions ' || pg_snapshot_xmax(pg_current_snapshot())"
-    ${psql} --dbname postgres --command "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate" |
-      while read -r database; do
-        ${psql} --dbname "$database" --command "SELECT 'relations ' || count(*)
-          FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
-          WHERE relkind IN ('r', 'm') AND relpersistence = 'p' AND (relkind = 'r' OR relispopulated)
-          AND nspname NOT IN ('pg_catalog', 'information_schema')"
-      done`;
-  try {
-    const answer = await outputOf(docker.getContainer(name), ["timeout", "30", "bash", "-c", script], [], 40);
-    const transactions = /^transactions (\d+)$/m.exec(answer ?? "")?.[1];
-    if (transactions === undefined) return undefined;
-    const counts = [...(answer ?? "").matchAll(/^relations (\d+)$/gm)].map(([, count]) => Number(count));
-    return { transactions, relations: counts.reduce((total, count) => total + count, 0) };
-  } catch {
-    return undefined;
-  }
+/** In bytes: rows of a larger database are not counted on the live server, which has better things to do. */
+const littleToCount = 256 * 1024 ** 2;
+
+/** Undefined when the server does not answer, or some table is locked. */
+async function liveContents(docker: Barman["docker"], name: string): Promise<Contents | undefined> {
+  const env = ["PGOPTIONS=-c lock_timeout=5s -c statement_timeout=30s", "PGAPPNAME=pgs"];
+  const command = ["timeout", "60", ...countCommand(littleToCount)];
+  const said = await outputOf(docker.getContainer(name), command, env, 70).catch(() => undefined);
+  const live = contentsOf(said ?? "");
+  return live.transactions === "" ? undefined : live;
 }
 
 /** For `pgs backups` and `pgs doctor`: in one step, beside the backups. */

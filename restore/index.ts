@@ -134,20 +134,25 @@ export async function verifyBackup(docker: Docker, restored: Restored, backup: s
   });
 }
 
-/** What a restored server said of itself. */
-export interface Checked {
-  /** Seconds from its start until it was ready. */
-  seconds: number;
+/** What is in a server's databases. */
+export interface Contents {
   /** The number of the next transaction: the same of two servers means that they have seen the same. */
   transactions: string;
-  /** By database. */
-  databases: Record<string, { relations: number; rows: number }>;
+  /** By database; rows are undefined where they were not counted. */
+  databases: Record<string, { relations: number; rows: number | undefined }>;
 }
 
-/** Starts the server of restored data and reads all of it. @throws Error with what is wrong with the data */
-export async function check(docker: Docker, { version, volume, image, limits }: Restored): Promise<Checked> {
+/**
+ * Starts the server of restored data and reads all of it.
+ * @returns with `seconds` from its start until it was ready
+ * @throws Error with what is wrong with the data
+ */
+export async function check(
+  docker: Docker,
+  { version, volume, image, limits }: Restored,
+): Promise<Contents & { seconds: number }> {
   const said = await runScript(docker, {
-    script: "check.sh",
+    script: ["count.sh", "check.sh"],
     args: [],
     name: containerName(volume),
     image,
@@ -155,11 +160,21 @@ export async function check(docker: Docker, { version, volume, image, limits }: 
     binds: [`${volume}:/var/lib/postgresql`],
     ...limits,
   });
-  const databases = [...said.matchAll(/^database (\d+) (\d+) (.*)$/gm)].map(
-    ([, relations, rows, name]) => [name, { relations: Number(relations), rows: Number(rows) }] as const,
-  );
+  return { ...contentsOf(said), seconds: Number(/^ready (\d+)$/m.exec(said)?.[1]) / 1000 };
+}
+
+/** A command that tells a live server's contents, but no rows of databases with more than `most` bytes. */
+export function countCommand(most: number): string[] {
+  return ["bash", "-c", `set -euo pipefail\n${scriptText("count.sh")}\ncount_all ${most}`];
+}
+
+/** From what count.sh printed. */
+export function contentsOf(said: string): Contents {
+  const databases = [...said.matchAll(/^database (\d+) (\d+|-) (.*)$/gm)].map(([, relations, rows, name]) => {
+    const counted = rows === "-" ? undefined : Number(rows);
+    return [name, { relations: Number(relations), rows: counted }] as const;
+  });
   return {
-    seconds: Number(/^ready (\d+)$/m.exec(said)?.[1]) / 1000,
     transactions: /^transactions (\d+)$/m.exec(said)?.[1] ?? "",
     databases: Object.fromEntries(databases),
   };

@@ -2,10 +2,10 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type Docker from "dockerode";
 
-/** One script of this folder, and the container that it runs in. */
+/** A script of this folder, and the container that it runs in. */
 export interface Script {
-  /** The script's file name. */
-  script: string;
+  /** The script's file name; of several, each goes on where the one before it ended. */
+  script: string | string[];
   args: string[];
   /** Name of the container. One that has it is left of a run that was cut off, and is removed. */
   name: string;
@@ -44,7 +44,7 @@ export async function runScript(docker: Docker, script: Script): Promise<string>
   const container = await docker.createContainer({
     name: script.name,
     Image: script.image,
-    Entrypoint: ["bash", "-c", scriptText(script.script), "bash"],
+    Entrypoint: ["bash", "-c", [script.script].flat().map(scriptText).join("\n"), "bash"],
     Cmd: script.args,
     User: "999:999",
     Env: [`PGDATA=/var/lib/postgresql/${script.version}/docker`],

@@ -116,7 +116,8 @@ async function ask(
     );
   }
   if (result.code === 75) throw new NotReadyError("the server does not accept connections");
-  if (result.code === 137) throw new NotReadyError("the server went away");
+  // Killed with the container, or begun while it ended: runc then finds nothing to run the shell in.
+  if ([126, 127, 137].includes(result.code)) throw new NotReadyError("the server went away");
   if (result.code !== 0) throw new Error(result.stderr.trim() || `psql ended with ${result.code}`);
   return result.stdout.trim();
 }

@@ -61,11 +61,15 @@ describe("into another tenant", () => {
 
 describe("tried", () => {
   test("tells how long it takes, what it found, and that it is as the live server", async () => {
-    const result = await pgs("try-restores", "acme", "globex", "--json");
-    expect(result.code, result.output).toBe(0);
-    const [acme, globex] = JSON.parse(result.stdout);
+    // What autovacuum writes at any time counts, too.
+    const [acme, globex] = await eventually(60, async () => {
+      const result = await pgs("try-restores", "acme", "globex", "--json");
+      expect(result.code, result.output).toBe(0);
+      const trials = JSON.parse(result.stdout);
+      expect(trials[0].compared).toBe("as the live server");
+      return trials;
+    });
     expect(acme).toMatchObject({ tenant: "acme", ok: true, relations: 1, rows: 2, reason: "" });
-    expect(acme.compared).toBe("as the live server");
     expect(acme.seconds).toBeGreaterThan(0.1);
     expect(globex).toMatchObject({ tenant: "globex", ok: true, relations: 0 });
     expect(await tried()).toMatchObject({ ok: true, seconds: acme.seconds, backup: acme.backup });

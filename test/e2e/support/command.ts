@@ -53,12 +53,11 @@ export async function succeed(command: string, args: string[], options: Options 
 }
 
 /** Polls until `check` holds. @throws after `seconds` with the last failure */
-export async function eventually(seconds: number, check: () => Promise<void>): Promise<void> {
+export async function eventually<T>(seconds: number, check: () => Promise<T>): Promise<T> {
   const deadline = performance.now() + seconds * 1000;
   for (;;) {
     try {
-      await check();
-      return;
+      return await check();
     } catch (error) {
       if (performance.now() > deadline) throw error;
       await new Promise((resolve) => setTimeout(resolve, 50));
