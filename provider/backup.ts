@@ -140,6 +140,7 @@ async function setAsideOthers(container: Docker.Container, inputs: BackupInputs)
 async function retire(container: Docker.Container, state: BackupInputs): Promise<void> {
   const name = barmanName(state.tenant);
   const stop = () => exec(container, ["barman", "-q", "receive-wal", "--stop", name], { seconds: 60 });
+  await exec(container, ["timeout", "60", "pgs-backups", "archive", name, "mark"], { seconds: 120 });
   await stop();
   await exec(container, ["barman", "-q", "archive-wal", name], { seconds: 60 });
   await replaceFile(

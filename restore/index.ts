@@ -24,9 +24,13 @@ export interface Restored {
   limits?: { memory: number; cpuShares: number };
 }
 
-/** Files what was streamed until now; of a tenant that is gone, that was done when it went. */
-export async function archiveWal(docker: Docker, { barman, from }: Restored): Promise<void> {
-  await inBarman(docker, barman, ["timeout", "600", "pgs-backups", "archive", barmanName(from)]);
+/**
+ * Files what was streamed until now; of a tenant that is gone, that was done when it went. For a time, it is marked in
+ * the WAL that nothing is missing until now.
+ */
+export async function archiveWal(docker: Docker, { barman, from, at }: Restored): Promise<void> {
+  const mark = at ? ["mark"] : [];
+  await inBarman(docker, barman, ["timeout", "600", "pgs-backups", "archive", barmanName(from), ...mark]);
 }
 
 /** @returns its exit code */

@@ -52,11 +52,12 @@ segment_at() { echo $(($(position "$1") >> 24)); }
 
 # Each restore in place began a timeline, and Barman has its history from that moment on. What was the tenant's data
 # at a time is on the timeline that was the last one then.
-timeline=1
+timeline=1 latest=1
 target=$(date ${at:+-d "$at"} +%s%3N)
 while read -r name _ begun _; do
   number=$((16#${name%.history}))
   if ((${begun%.*}000 <= target && number > timeline)); then timeline=$number; fi
+  if ((number > latest)); then latest=$number; fi
 done < <(
   grep -hE '^[0-9A-F]{8}\.history' "$home"/wals/*xlog.db 2>/dev/null || true
   find "$home/streaming" -name '*.history' -printf '%f %s %T@\n' 2>/dev/null || true
@@ -104,6 +105,9 @@ if ((free < needed)); then
   fail 77 "it needs $((needed >> 20)) MiB on the disk of Docker's volumes, and $((free >> 20)) MiB are free"
 fi
 
+# Barman would file what is complete, which it cannot do here; while another seems to be at it, it does not.
+exec 8>"/tmp/.$server-archive-wal.lock"
+flock 8
 target_options=(--target-tli "$timeline")
 if [ -n "$at" ]; then target_options+=(--target-time "$at"); fi
 barman -q restore --no-get-wal --partial-wal --target-action promote "${target_options[@]}" \
@@ -126,8 +130,9 @@ for partial in "$home"/streaming/"$(printf '%08X' "$timeline")"*.partial; do
   if [ -s "$partial" ] && [ ! -e "$laid_out/barman_wal/$name" ]; then cp "$partial" "$laid_out/barman_wal/$name"; fi
 done
 
-# Every segment is there, for the same reason as above. Where a
-# timeline begins, the first segment has what came before, so that one is the new timeline's.
+# Every segment is there, for the same reason as above. Where a timeline begins, the first segment has what came before,
+# so that one is the new timeline's. What comes after a gap is no part of an earlier time: recover.sh sees whether that
+# is reached without.
 begin=$(field "$backup" begin_wal)
 next=$(segment "$begin")
 on=$((16#${begin:0:8}))
@@ -143,7 +148,20 @@ for tli in "${path[@]}"; do
   fi
   for ((; next <= last; next++)); do
     name=$(printf '%s%08X%08X' "$prefix" $((next / 256)) $((next % 256)))
-    if [ ! -e "$laid_out/barman_wal/$name" ]; then fail 66 "the WAL has a gap: $name is missing"; fi
+    if [ -e "$laid_out/barman_wal/$name" ]; then continue; fi
+    # Filed meanwhile.
+    if cp "$home/wals/${name:0:16}/$name" "$laid_out/barman_wal/$name" 2>/dev/null; then continue; fi
+    if [ -z "$at" ]; then fail 66 "the WAL has a gap: $name is missing"; fi
+    for file in "$laid_out"/barman_wal/*; do
+      other=${file##*/}
+      if [[ $other =~ ^[0-9A-F]{24}$ ]] && (($(segment "$other") > next)); then rm "$file"; fi
+    done
+    printf '%s' "$name" >"$laid_out/barman_wal/.gap"
+    break 2
   done
 done
+# recover.sh sees whether what is here ends where that server was stopped: it is now, or was for a restore in place.
+if ((latest > timeline)) || grep -qs '^; stopped' "/var/lib/barman/servers.d/$server.conf"; then
+  echo "$timeline" >"$laid_out/barman_wal/.stopped"
+fi
 if [ -z "$place" ]; then printf '%s %s' "$server" "$at" >"$PGDATA.restored"; fi

@@ -17,16 +17,37 @@ start() {
   done
 }
 
+last_commit() {
+  local time
+  time=$(sed -n 's/^.*last completed transaction was at log time //p' "$log" | tail -n 1)
+  echo "${time:-before its base backup}"
+}
+
+gap() { if [ -e "$laid_out/barman_wal/.gap" ]; then echo ", and $(cat "$laid_out/barman_wal/.gap") is missing"; fi; }
+
+was_stopped() {
+  local where
+  if [ ! -e "$laid_out/barman_wal/.stopped" ] || [ -e "$laid_out/barman_wal/.gap" ]; then return 1; fi
+  where=$(sed -n 's/^.*redo done at \([0-9A-F/]*\) .*/\1/p' "$log" | tail -n 1)
+  pg_waldump --path "$laid_out/barman_wal" --timeline "$(cat "$laid_out/barman_wal/.stopped")" --start "$where" --limit 1 |
+    grep -q CHECKPOINT_SHUTDOWN
+}
+
 if ! start; then
-  # Nothing was committed after the time that was asked for: then the end of the WAL is that time.
   if ! grep -q "recovery ended before configured recovery target was reached" "$log"; then
     tail -n 5 "$log" >&2
     exit 1
   fi
+  # Of a server that was stopped there, what is here is that of any later time. Of others nobody knows what is missing.
+  if ! was_stopped; then
+    echo "the WAL of that time is missing: its last commit that is there is of $(last_commit)$(gap)." \
+      "A restore to the end, without a time, or to an earlier time is possible" >&2
+    exit 66
+  fi
   sed -i '/^recovery_target_time/d' "$laid_out/postgresql.auto.conf"
   start || { tail -n 5 "$log" >&2; exit 1; }
 fi
-sed -n 's/^.*\(last completed transaction was at log time\) /\1 /p' "$log" | tail -n 1
+echo "its last commit is of $(last_commit)"
 
 ask() { psql --no-psqlrc --quiet --host /tmp --username postgres --dbname postgres --set ON_ERROR_STOP=1 "$@"; }
 ask --set old="$old" --set new="$new" <<'SQL'

@@ -3,7 +3,8 @@
 # With an argument it does one thing instead:
 #   status          says how they stand: a line of JSON for each tenant
 #   backup TENANT   makes a base backup now; TENANT is Barman's own name, such as tenant-acme
-#   archive TENANT  files all that was received, for a restore; of one that is being stopped, all that it wrote
+#   archive TENANT  files all that was received, for a restore; of one that is being stopped, all that it wrote; with
+#                   `mark`, of one that runs, so that the WAL tells that nothing is missing until now
 home=/var/lib/barman
 servers=$home/servers.d
 # A full base backup of fewer bytes is as good as made: incremental ones would save nothing.
@@ -73,11 +74,24 @@ finish_stopped() {
   done
 }
 
+# A commit now, and the rest of its segment: a restore as of any time before it finds it, unless WAL is missing.
+mark() {
+  local segment
+  if ! is_active "$1" || is_stopped "$1" || ! is_receiving "$1"; then return; fi
+  ask "$1" 'SELECT txid_current()' >/dev/null 2>&1 || return
+  segment=$(ask "$1" 'SELECT pg_walfile_name(pg_switch_wal())' 2>/dev/null) || return
+  for _ in {1..200}; do
+    if [ -e "$home/$1/streaming/$segment" ] || [ -e "$home/$1/wals/${segment:0:16}/$segment" ]; then return; fi
+    sleep 0.1
+  done
+}
+
 archive() {
   for _ in {1..60}; do
     if ! is_stopped "$1" || ! is_active "$1"; then break; fi
     sleep 1
   done
+  if [ "${2-}" = mark ]; then mark "$1"; fi
   # Barman leaves it to its own round, when that is at it.
   flock --wait 60 "/tmp/.$1-archive-wal.lock" true
   barman -q archive-wal "$1"
@@ -300,19 +314,19 @@ wal_at() {
 since() { stat -c %Y "$home/$1/identity.json" 2>/dev/null || echo 0; }
 
 print_status() {
-  local tenant state active behind left
+  local tenant state behind left
   for tenant in $(tenants); do
-    state=running active=true behind='' left=''
+    state=running behind='' left=''
     if is_stopped "$tenant"; then
-      state=stopped active=false
+      state=stopped
     elif is_active "$tenant"; then
       behind=$(bytes_behind "$tenant")
     else
-      state=removed active=false
+      state=removed
       left=$(cat "$servers/$tenant.left" 2>/dev/null)
     fi
-    printf '{"tenant":"%s","state":"%s","active":%s,"since":%s,"base":%s,"wal":%s,"behind":%s,"size":%s,"left":%s,"tried":%s,"s3":%s}\n' \
-      "${tenant#tenant-}" $state $active "$(since "$tenant")" "$(begun_at "$(newest_backup "$tenant")")" \
+    printf '{"tenant":"%s","state":"%s","since":%s,"base":%s,"wal":%s,"behind":%s,"size":%s,"left":%s,"tried":%s,"s3":%s}\n' \
+      "${tenant#tenant-}" $state "$(since "$tenant")" "$(begun_at "$(newest_backup "$tenant")")" \
       "$(wal_at "$tenant")" "${behind:-null}" "$(du -sb "$home/$tenant" 2>/dev/null | cut -f 1 | grep . || echo 0)" \
       "${left:-null}" "$(tr -d '\n' 2>/dev/null <"$home/tried/$tenant.json" | grep . || echo null)" \
       "$(offsite_status "$tenant")"
@@ -322,7 +336,7 @@ print_status() {
 case ${1-} in
   status) print_status ;;
   backup) back_up "$2" ;;
-  archive) archive "$2" ;;
+  archive) archive "$2" "${3-}" ;;
   *)
     keep_streaming &
     make_backups &
