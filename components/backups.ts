@@ -54,6 +54,8 @@ export class Backups extends pulumi.ComponentResource {
         ...(args.backupDestination ? {} : { dns: ["0.0.0.0"], dnsOpts: ["timeout:1", "attempts:1"] }),
         volumes: [{ volumeName: volume.name, containerPath: "/var/lib/barman" }],
         restart: "unless-stopped",
+        // Where processors are short, the tenants come first: the engine's default is 1024.
+        cpuShares: 64,
         // As with the others: one that was stopped is started by each tenant's Backup.
         mustRun: false,
         // What was received is written already; a base backup that is cut off is made anew.

@@ -2,6 +2,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Checkout, removeLeftovers, runPrefix } from "../../test/e2e/support/checkout";
 import { machine, seconds } from "../support";
+import { backups } from "./backups";
 import { oneMore } from "./compose";
 import { fifty, floor, hundreds } from "./everyday";
 import { idleMemory } from "./memory";
@@ -36,8 +37,10 @@ async function main(): Promise<void> {
       ];
       rows.push(...(await step("50 tenants", () => fifty(checkout, compared, whileFifty))));
       rows.push(...(await step("200 tenants", () => hundreds(checkout))));
-    } finally {
       await step("clean up", () => checkout.remove());
+      rows.push(...(await step("backups", () => backups())));
+    } finally {
+      await checkout.remove();
       await removeLeftovers(runPrefix);
     }
   });

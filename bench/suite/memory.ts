@@ -26,8 +26,8 @@ export async function idleMemory(checkout: Checkout): Promise<Row[]> {
   ];
 }
 
-/** MiB. */
-async function pss(container: string): Promise<number> {
+/** Of all processes of a container, in MiB. */
+export async function pss(container: string): Promise<number> {
   const processes = await succeed("docker", ["top", container, "-o", "pid"]);
   const pids = processes.trim().split("\n").slice(1);
   const kib = pids.map((pid) => {

@@ -1,0 +1,153 @@
+import { stringify } from "yaml";
+import { Checkout, withBackups } from "../../test/e2e/support/checkout";
+import { eventually, succeed } from "../../test/e2e/support/command";
+import { median, seconds } from "../support";
+import { pss } from "./memory";
+import { type Row, ratioOf } from "./row";
+
+/** Of pgbench's tables: 1 GiB. */
+const scale = 70;
+
+/** Seconds of each run of pgbench. */
+const duration = 15;
+
+const runs = 3;
+
+/** What being backed up costs a tenant, and how long its restore takes. */
+export async function backups(): Promise<Row[]> {
+  const big = { memory: "1Gi", cpus: 2, settings: { max_wal_size: "2GB" } };
+  const entries: Record<string, object> = { big };
+  const checkout = await Checkout.create(stringify({ tenants: entries }), withBackups);
+  const barman = checkout.name("-backups");
+  const inBarman = (script: string) => succeed("docker", ["exec", barman, "bash", "-c", script]);
+  const inServer = (...command: string[]) => succeed("docker", ["exec", checkout.name("big"), ...command]);
+  const backUp = () => inBarman("until pgs-backups backup tenant-big; do sleep 0.2; done");
+
+  /** Transactions a second of writers that are next to the server. */
+  const writers = async () => {
+    const options = ["--client", "8", "--jobs", "2", "--no-vacuum", "--time", String(duration)];
+    const output = await inServer("pgbench", "--username", "postgres", ...options, "big");
+    return Number(/^tps = ([\d.]+)/m.exec(output)?.[1]);
+  };
+  const received = () =>
+    eventually(120, async () => {
+      const [row] = await checkout.query(
+        "big",
+        "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), write_lsn)::int AS behind FROM pg_stat_replication WHERE application_name = 'barman_receive_wal'",
+      );
+      if (row?.behind !== 0) throw new Error("Barman has not received all WAL");
+    });
+
+  try {
+    await checkout.up();
+    await inServer(
+      "pgbench",
+      "--username",
+      "postgres",
+      "--initialize",
+      "--quiet",
+      "--scale",
+      String(scale),
+      "big",
+    );
+    await eventually(180, async () => {
+      if ((await inBarman("barman list-backups tenant-big --minimal")).trim() === "")
+        throw new Error("no base backup");
+    });
+    await received();
+    const memory = await pss(barman);
+
+    const alone: number[] = [];
+    const streaming: number[] = [];
+    for (let index = 0; index < runs; index++) {
+      await succeed("docker", ["stop", barman]);
+      await inServer("psql", "--username", "postgres", "--command", "CHECKPOINT");
+      alone.push(await writers());
+      await succeed("docker", ["start", barman]);
+      await received();
+      await inServer("psql", "--username", "postgres", "--command", "CHECKPOINT");
+      streaming.push(await writers());
+    }
+
+    const backedUp: number[] = [];
+    for (let index = 0; index < runs; index++) {
+      let ended = false;
+      const backingUp = (async () => {
+        while (!ended) await backUp();
+      })();
+      backedUp.push(await writers());
+      ended = true;
+      await backingUp;
+    }
+
+    await received();
+    const copied = await seconds(() => baseBackup(barman));
+    const [{ seconds: restored }] = JSON.parse(
+      await succeed("./pgs", ["try-restores", "big", "--json"], checkout.options()),
+    );
+    entries.copy = { ...big, restoreFrom: { tenant: "big" } };
+    checkout.write("tenants.yaml", stringify({ tenants: entries }));
+    const whole = await seconds(async () => {
+      await checkout.up();
+      await checkout.query("copy", "SELECT 1");
+    });
+    const [{ size } = {}] = await checkout.query(
+      "copy",
+      "SELECT pg_database_size('copy') / 1048576.0 AS size",
+    );
+    const both = await pss(barman);
+
+    return [
+      share(
+        "writers of a tenant whose WAL is streamed to Barman",
+        streaming,
+        "nobody receives it",
+        alone,
+        0.97,
+      ),
+      share("writers while a base backup is made", backedUp, "streaming alone", streaming, 0.9),
+      ratioOf(
+        `restore of ${Number(size).toFixed(0)} MiB until its server is ready`,
+        restored,
+        { what: "pg_basebackup of the same", measured: copied },
+        { atMost: 2 },
+      ),
+      ratioOf(
+        "the same as a new tenant, whole up to the first login",
+        whole,
+        { what: "pg_basebackup of the same", measured: copied },
+        { atMost: 2 },
+      ),
+      {
+        figure: "memory of Barman for each tenant (PSS)",
+        measured: `${(both - memory).toFixed(1)} MiB`,
+        against: `with the first tenant ${memory.toFixed(1)} MiB`,
+        aim: "–",
+      },
+    ];
+  } finally {
+    await checkout.remove();
+  }
+}
+
+/** As Barman's role, to the volume that Barman has. */
+async function baseBackup(barman: string): Promise<void> {
+  const script = `set -e
+    login=$(sed -n 's/^streaming_conninfo = //p' /var/lib/barman/servers.d/tenant-big.conf)
+    pg_basebackup --dbname "$login" --checkpoint fast --wal-method stream --pgdata /var/lib/barman/bench
+    rm -rf /var/lib/barman/bench`;
+  await succeed("docker", ["exec", barman, "bash", "-c", script]);
+}
+
+/** How much of a throughput is left. */
+function share(figure: string, measured: number[], what: string, other: number[], atLeast: number): Row {
+  const ratio = median(measured) / median(other);
+  return {
+    figure,
+    measured: `${median(measured).toFixed(0)} transactions/s`,
+    against: `${what}: ${median(other).toFixed(0)} transactions/s`,
+    ratio,
+    aim: `≥ ${atLeast}`,
+    met: ratio >= atLeast,
+  };
+}
