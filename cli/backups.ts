@@ -13,6 +13,8 @@ export interface BackupStatus {
   since: number;
   /** When the newest usable base backup was begun; 0 without one. */
   base: number;
+  /** One is to be made at once: since WAL was missing, the others do not lead to what is written now. */
+  due: boolean;
   /** When WAL was last received; 0 when it never was. */
   wal: number;
   /** Bytes of WAL that the server has and the backup has not; null when nothing is received. */
@@ -89,6 +91,7 @@ const nothing: Omit<BackupStatus, "tenant"> = {
   state: "running",
   since: 0,
   base: 0,
+  due: false,
   wal: 0,
   behind: null,
   size: 0,
@@ -99,7 +102,7 @@ const nothing: Omit<BackupStatus, "tenant"> = {
 
 /** What is wrong with a tenant's backups; undefined when nothing is. */
 export function problemOf(status: BackupStatus, now: number): string | undefined {
-  const { state, since, base, behind, tried, s3 } = status;
+  const { state, since, base, due, behind, tried, s3 } = status;
   if (state === "removed") return undefined;
   const problems: string[] = [];
   if (state === "running") {
@@ -107,6 +110,7 @@ export function problemOf(status: BackupStatus, now: number): string | undefined
     if (behind === null) problems.push("no WAL is received");
     else if (exposed !== null && exposed > oldestWal) problems.push("its WAL is behind");
     if (base === 0) problems.push("no base backup yet");
+    else if (due) problems.push("no base backup yet since its WAL began anew");
     else if (now - base > oldestBase) problems.push("the base backup is old");
     // In the first minutes the first copy is on its way.
     if (s3 && now - since > oldestCopiedWal) {

@@ -76,7 +76,7 @@ export class PgTenant extends pulumi.ComponentResource {
       // The route is closed before the server ends the sessions that came by it.
       server = createServer([this.createRoute(name, args, host, volume, [])]);
     }
-    this.createBackup(name, args, network, server);
+    this.createBackup(name, args, network, container, server);
 
     this.id = tenant.id;
     this.connectionString = pulumi.secret(
@@ -211,6 +211,7 @@ export class PgTenant extends pulumi.ComponentResource {
     name: string,
     args: PgTenantArgs,
     network: TenantNetwork,
+    container: docker.Container | undefined,
     server: PostgresServer | undefined,
   ): void {
     const { tenant } = args;
@@ -224,6 +225,7 @@ export class PgTenant extends pulumi.ComponentResource {
         barman: barman.containerId,
         tenant: tenant.id,
         server: containerName(args),
+        serverId: container?.id,
         network: network.name,
         password: barman.passwordFor(tenant),
         schedule: plan.schedule,

@@ -25,6 +25,8 @@ export interface BackupInputs {
   tenant: string;
   /** Name of the tenant's container, which it is reached by. */
   server: string;
+  /** Id of that container, when there is one: another may have other data. */
+  serverId?: string;
   /** Name of the tenant's network. */
   network: string;
   /** Of the role that Barman logs in as; letters and digits. */
@@ -47,7 +49,7 @@ const folder = "/var/lib/barman/servers.d";
 const inactive = "active = false\n";
 
 export const Backup: ResourceType<BackupInputs> = {
-  updatable: ["barman", "server", "network", "password", "schedule", "retention", "stopped"],
+  updatable: ["barman", "server", "serverId", "network", "password", "schedule", "retention", "stopped"],
   replacing: ["host", "tenant"],
 
   async create(inputs) {
@@ -99,41 +101,61 @@ async function bringAbout(inputs: BackupInputs, { anew }: { anew: boolean }): Pr
   const container = docker.getContainer(inputs.barman);
   await ensureRunning(container, await container.inspect());
   await replaceFile(container, pathOf(inputs, "pass"), passFileOf(inputs), postgresUser);
-  if (anew) {
-    await setAsideOthers(container, inputs);
+  const others = inputs.stopped ? false : await setAsideOthers(container, inputs);
+  if (anew || others) {
     // What was written while nobody streamed is in no WAL that Barman has: only a new base backup goes on from it.
     await replaceFile(container, pathOf(inputs, "due"), "", postgresUser);
   }
   await replaceFile(container, pathOf(inputs, "conf"), configurationOf(inputs), postgresUser);
 }
 
+/** Prints what names a tenant's volume; beside the data, so that it is in no backup. */
+const volumeId = `
+  set -eu
+  id=/var/lib/postgresql/.volume-id
+  [ -s "$id" ] || { cat /proc/sys/kernel/random/uuid >"$id.new"; sync "$id.new"; mv "$id.new" "$id"; }
+  cat "$id"`;
+
 /**
  * Backups under this tenant's name may be those of other data: of a volume that is gone. They get the name
- * TENANT-SYSTEM, by which they can be restored, and Barman begins anew.
+ * TENANT-SYSTEM, by which they can be restored, and Barman begins anew. The system's identifier does not tell: it is
+ * the same for all that was restored from one tenant.
  * https://www.postgresql.org/docs/18/protocol-replication.html
  */
 const setAside = `
   set -eu
   cd /var/lib/barman
-  [ -e "$1/identity.json" ] || exit 0
+  known=$(cat "servers.d/$1.volume" 2>/dev/null || true)
+  note() { printf '%s\\n' "$2" >"servers.d/.$1.volume.new"; mv "servers.d/.$1.volume.new" "servers.d/$1.volume"; }
+  if [ ! -e "$1/identity.json" ]; then note "$1" "$3"; exit 0; fi
   old=$(sed -n 's/.*"systemid": "\\([0-9]*\\)".*/\\1/p' "$1/identity.json")
   new=$(psql --no-psqlrc --tuples-only --no-align "$2" --command 'SELECT system_identifier FROM pg_control_system()')
-  [ "$old" != "$new" ] || exit 0
+  if [ "$old" = "$new" ] && [ "\${known:-$3}" = "$3" ]; then note "$1" "$3"; exit 0; fi
+  barman -q receive-wal --stop "$1" || true
+  aside=$1-$old n=1
+  while [ -e "$aside" ] || [ -e "servers.d/$aside.conf" ]; do n=$((n + 1)) aside=$1-$old-$n; done
   retention=$(grep '^retention_policy' "servers.d/$1.conf" || true)
-  printf '%s\\n' '; set aside' "[$1-$old]" "$retention" 'active = false' 'conninfo = host=none' 'streaming_conninfo = host=none' >"servers.d/$1-$old.conf"
-  mv "$1/wals/$1-xlog.db" "$1/wals/$1-$old-xlog.db"
-  mv "$1" "$1-$old"
-  echo "$1-$old"`;
+  printf '%s\\n' '; set aside' "[$aside]" "$retention" 'active = false' 'conninfo = host=none' 'streaming_conninfo = host=none' >"servers.d/$aside.conf"
+  mv "$1/wals/$1-xlog.db" "$1/wals/$aside-xlog.db"
+  mv "$1" "$aside"
+  note "$1" "$3"
+  echo "$aside"`;
 
-async function setAsideOthers(container: Docker.Container, inputs: BackupInputs): Promise<void> {
-  const args = [barmanName(inputs.tenant), `${loginOf(inputs)} dbname=postgres`];
+/** @returns whether there were any */
+async function setAsideOthers(container: Docker.Container, inputs: BackupInputs): Promise<boolean> {
+  const server = engine(inputs.host).getContainer(inputs.server);
+  const volume = (await exec(server, ["sh", "-c", volumeId], { seconds: 60 })).stdout.trim();
+  // Code of the tenant may have written it.
+  if (!/^[0-9a-f-]{36}$/.test(volume)) throw new Error(`backup of ${inputs.tenant}: its volume has no name`);
+  const args = [barmanName(inputs.tenant), `${loginOf(inputs)} dbname=postgres`, volume];
   const result = await exec(container, ["bash", "-c", setAside, "bash", ...args], { seconds: 120 });
   if (result.code !== 0) throw new Error(`backup of ${inputs.tenant}: ${result.stderr.trim()}`);
   const name = result.stdout.trim().replace(/^tenant-/, "");
-  if (name === "") return;
+  if (name === "") return false;
   await pulumi.log.warn(
     `The data of ${inputs.tenant} is not that of its backups: those are kept, and are restored by restoreFrom: { tenant: ${name} }.`,
   );
+  return true;
 }
 
 /** Files what was streamed until now, and asks the server for nothing more. */

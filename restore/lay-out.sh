@@ -110,7 +110,8 @@ exec 8>"/tmp/.$server-archive-wal.lock"
 flock 8
 target_options=(--target-tli "$timeline")
 if [ -n "$at" ]; then target_options+=(--target-time "$at"); fi
-barman -q restore --no-get-wal --partial-wal --target-action promote "${target_options[@]}" \
+# The limit in Barman's configuration is for base backups: whoever restores is in a hurry.
+barman -q restore --bwlimit 0 --no-get-wal --partial-wal --target-action promote "${target_options[@]}" \
   --staging-path "$laid_out.staging" --staging-location local "$server" "$backup" "$laid_out" >&2
 rm -rf "$laid_out.staging"
 

@@ -3,7 +3,10 @@ export function barmanName(tenant: string): string {
   return `tenant-${tenant}`;
 }
 
-/** Whose database it was: backups that were set aside have the system's identifier behind the tenant's id. */
+/**
+ * Whose database it was: backups that were set aside have the system's identifier behind the tenant's id, and a number
+ * where that was taken.
+ */
 export function databaseOf(tenant: string): string {
-  return tenant.replace(/-\d{15,20}$/, "");
+  return tenant.replace(/-\d{15,20}(-\d+)?$/, "");
 }

@@ -98,15 +98,15 @@ test("a full disk is reported, and once there is room again nothing is missing",
   for (let n = 0; n < 2; n++) await checkout.query("acme", "SELECT pg_switch_wal()");
   await write("acme", "still on a full disk");
   await eventually(30, async () => {
-    expect(await standing("acme")).toMatchObject({ problem: "no WAL is received" });
+    expect(await standing("acme")).toMatchObject({ problem: expect.stringMatching(/^no WAL is received/) });
   });
   const doctor = await pgs("doctor", "--quick");
   expect(doctor.code).toBe(1);
   expect(doctor.stdout).toMatch(/✗ backup +acme: no WAL is received/);
   await inVolume("rm /var/lib/barman/filler");
-  await soonWell();
   await tryBackupAgain("acme");
-  await eventually(60, async () => expect((await newestBackup("acme")) > before).toBe(true));
+  await soonWell();
+  expect((await newestBackup("acme")) > before).toBe(true);
   expect(await unusable("acme")).toBe("");
   await write("acme", "with room again");
 });

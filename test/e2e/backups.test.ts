@@ -286,6 +286,38 @@ describe("data that exists", () => {
     entries.globex = {};
   });
 
+  test("of a copy that is made again under its name has backups of its own", async () => {
+    const hasIn = (id: string) => checkout.query(id, "SELECT n FROM made");
+    const make = async (n: number) => {
+      await checkout.query("twice", `CREATE TABLE made AS SELECT ${n} AS n`);
+      await eventually(60, async () => {
+        const found: JudgedBackups[] = JSON.parse((await pgs("backups", "--json")).stdout);
+        expect(found.find(({ tenant }) => tenant === "twice")).toMatchObject({ problem: null, exposed: 0 });
+      });
+    };
+    const twice = { restoreFrom: { tenant: "globex" }, onRemove: "delete" };
+    entries.twice = twice;
+    await checkout.apply(file());
+    await make(1);
+    delete entries.twice;
+    await checkout.apply(file());
+    entries.twice = twice;
+    const output = await checkout.apply(file());
+    const [, former = ""] = /twice is not that of its backups: .* tenant: (twice-\d+)/.exec(output) ?? [];
+    expect(former, output).not.toBe("");
+    await make(2);
+    // Another container on the same volume: these are its own.
+    await succeed("docker", ["rm", "--force", checkout.name("twice")]);
+    expect(await checkout.up()).not.toContain("not that of its backups");
+
+    entries["twice-then"] = { restoreFrom: { tenant: former } };
+    entries["twice-now"] = { restoreFrom: { tenant: "twice" } };
+    await checkout.apply(file());
+    expect(await hasIn("twice-then")).toEqual([{ n: 1 }]);
+    expect(await hasIn("twice-now")).toEqual([{ n: 2 }]);
+    for (const id of ["twice", "twice-then", "twice-now"]) delete entries[id];
+  });
+
   test("stays as it is when backups are switched off: no restart, and no slot that holds WAL", async () => {
     entries["globex-last"] = {};
     const { StartedAt } = (await inspect(checkout.name("globex"))).State;

@@ -346,6 +346,7 @@ describe("backups", () => {
     expect(find(graph, "backup").inputs).toMatchObject({
       tenant: "acme",
       server: "pgs-acme",
+      serverId: "id-of-acme",
       network: "pgs-acme",
       barman: "id-of-backups",
       schedule: "02:30",

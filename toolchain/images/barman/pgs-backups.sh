@@ -314,9 +314,9 @@ wal_at() {
 since() { stat -c %Y "$home/$1/identity.json" 2>/dev/null || echo 0; }
 
 print_status() {
-  local tenant state behind left
+  local tenant state behind base due left
   for tenant in $(tenants); do
-    state=running behind='' left=''
+    state=running behind='' due=false left=''
     if is_stopped "$tenant"; then
       state=stopped
     elif is_active "$tenant"; then
@@ -325,8 +325,10 @@ print_status() {
       state=removed
       left=$(cat "$servers/$tenant.left" 2>/dev/null)
     fi
-    printf '{"tenant":"%s","state":"%s","since":%s,"base":%s,"wal":%s,"behind":%s,"size":%s,"left":%s,"tried":%s,"s3":%s}\n' \
-      "${tenant#tenant-}" $state "$(since "$tenant")" "$(begun_at "$(newest_backup "$tenant")")" \
+    base=$(begun_at "$(newest_backup "$tenant")")
+    if [ -e "$servers/$tenant.due" ]; then due=true; fi
+    printf '{"tenant":"%s","state":"%s","since":%s,"base":%s,"due":%s,"wal":%s,"behind":%s,"size":%s,"left":%s,"tried":%s,"s3":%s}\n' \
+      "${tenant#tenant-}" $state "$(since "$tenant")" "$base" $due \
       "$(wal_at "$tenant")" "${behind:-null}" "$(du -sb "$home/$tenant" 2>/dev/null | cut -f 1 | grep . || echo 0)" \
       "${left:-null}" "$(tr -d '\n' 2>/dev/null <"$home/tried/$tenant.json" | grep . || echo null)" \
       "$(offsite_status "$tenant")"
