@@ -8,7 +8,7 @@ import { eventually, run, succeed } from "../../test/e2e/support/command";
 import { ids, image, median, seconds, tenantsFile } from "../support";
 import { type Row, ratioOf } from "./row";
 
-const tries = 3;
+const tries = 2;
 
 /** With 50 tenants there: one more, from the edit to its first login. */
 export async function oneMore(checkout: Checkout): Promise<Row[]> {
@@ -69,7 +69,7 @@ async function withCompose(): Promise<number | undefined> {
     }
     return median(times);
   } finally {
-    await compose("down", "--volumes", "--timeout", "5").catch(() => {});
+    await compose("down", "--volumes", "--timeout", "0").catch(() => {});
     rmSync(folder, { recursive: true, force: true });
   }
 }

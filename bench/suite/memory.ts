@@ -26,12 +26,17 @@ export async function idleMemory(checkout: Checkout): Promise<Row[]> {
   ];
 }
 
-/** Of all processes of a container, in MiB. */
-export async function pss(container: string): Promise<number> {
-  const processes = await succeed("docker", ["top", container, "-o", "pid"]);
-  const pids = processes.trim().split("\n").slice(1);
+/** Of the processes of a container whose command line has these words, in MiB. */
+export async function pss(container: string, words = /./): Promise<number> {
+  const processes = await succeed("docker", ["top", container, "-o", "pid,args"]);
+  const pids = processes
+    .split("\n")
+    .slice(1)
+    .filter((line) => words.test(line))
+    .map((line) => Number.parseInt(line, 10))
+    .filter(Number.isInteger);
   const kib = pids.map((pid) => {
-    const [, size] = /^Pss: +(\d+) kB$/m.exec(readFileSync(`/proc/${pid.trim()}/smaps_rollup`, "utf8")) ?? [];
+    const [, size] = /^Pss: +(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, "utf8")) ?? [];
     return Number(size);
   });
   return kib.reduce((sum, one) => sum + one, 0) / 1024;

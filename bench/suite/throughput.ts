@@ -12,7 +12,7 @@ import { dockerRun } from "../support";
 import type { Row } from "./row";
 
 /** Seconds of each run of pgbench. */
-const duration = 10;
+const duration = 6;
 
 const password = randomUUID();
 
