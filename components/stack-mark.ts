@@ -1,4 +1,5 @@
 import { execFile } from "node:child_process";
+import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
 import type * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
@@ -47,13 +48,28 @@ export class StackMark extends pulumi.ComponentResource {
 }
 
 /** Ids of the stack's containers as Pulumi knows them in the middle of an `up`. Nothing here is decrypted. */
-async function containersInState(): Promise<Set<string>> {
-  const stack = `${pulumi.getOrganization()}/${pulumi.getProject()}/${pulumi.getStack()}`;
-  const { stdout } = await promisify(execFile)("pulumi", ["stack", "export", "--stack", stack], {
-    maxBuffer: 1 << 30,
-  });
-  const resources: { type: string; id?: string }[] = JSON.parse(stdout).deployment.resources ?? [];
+export async function containersInState(): Promise<Set<string>> {
+  const resources: { type: string; id?: string }[] =
+    JSON.parse(await exportedState()).deployment.resources ?? [];
   return new Set(
     resources.flatMap(({ type, id }) => (type === "docker:index/container:Container" && id ? [id] : [])),
   );
+}
+
+/**
+ * The engine writes the state meanwhile. In a folder without `metadata=skip` Pulumi does so partly in place
+ * (gocloud.dev, fileblob/attrs.go), and who reads at that moment gets "EOF": so it is read again.
+ */
+async function exportedState(tries = 5): Promise<string> {
+  const stack = `${pulumi.getOrganization()}/${pulumi.getProject()}/${pulumi.getStack()}`;
+  try {
+    const { stdout } = await promisify(execFile)("pulumi", ["stack", "export", "--stack", stack], {
+      maxBuffer: 1 << 30,
+    });
+    return stdout;
+  } catch (error) {
+    if (tries === 1) throw error;
+    await delay(200);
+    return exportedState(tries - 1);
+  }
 }

@@ -122,7 +122,7 @@ forget_own_environment() {
   [[ -n ${PGS_ENV:-} ]] || return 0
   if [[ ${PULUMI_HOME:-} == "${PGS_ENV_HOME:-}" ]]; then forget PULUMI_HOME; fi
   if [[ -n ${PGS_USER_HOME:-} ]]; then export PULUMI_HOME=$PGS_USER_HOME; fi
-  if [[ ${PULUMI_BACKEND_URL:-} == "file://$PGS_ENV/.pulumi-state" ]]; then forget PULUMI_BACKEND_URL; fi
+  if [[ ${PULUMI_BACKEND_URL:-} == "file://$PGS_ENV/.pulumi-state"* ]]; then forget PULUMI_BACKEND_URL; fi
   if [[ ${PULUMI_CONFIG_PASSPHRASE_FILE:-} == "$PGS_ENV/.pulumi-state/passphrase" ]]; then
     forget PULUMI_CONFIG_PASSPHRASE_FILE
   fi

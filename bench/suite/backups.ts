@@ -9,7 +9,7 @@ import { type Row, ratioOf } from "./row";
 const scale = 70;
 
 /** Seconds of each run of pgbench. */
-const duration = 8;
+const duration = 6;
 
 const runs = 3;
 

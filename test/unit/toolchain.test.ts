@@ -124,7 +124,7 @@ describe("the environment", () => {
     const { status, stderr, vars } = environment(box);
     const state = join(box.checkout, ".pulumi-state");
     expect(status, stderr).toBe(0);
-    expect(vars.PULUMI_BACKEND_URL).toBe(`file://${state}`);
+    expect(vars.PULUMI_BACKEND_URL).toBe(`file://${state}?metadata=skip`);
     expect(vars.PULUMI_CONFIG_PASSPHRASE_FILE).toBe(join(state, "passphrase"));
     expect(readFileSync(join(state, "passphrase"), "utf8")).toMatch(/^[A-Za-z0-9]{32,}\n$/);
     expect(statSync(join(state, "passphrase")).mode & 0o777).toBe(0o600);
@@ -196,7 +196,7 @@ describe("the environment", () => {
     const { PATH: _, HOME: __, ...other } = environment(readyMachine()).vars;
     const box = readyMachine();
     const { vars } = environment(box, other);
-    expect(vars.PULUMI_BACKEND_URL).toBe(`file://${join(box.checkout, ".pulumi-state")}`);
+    expect(vars.PULUMI_BACKEND_URL).toBe(`file://${join(box.checkout, ".pulumi-state")}?metadata=skip`);
     expect(vars.PULUMI_CONFIG_PASSPHRASE_FILE).toBe(join(box.checkout, ".pulumi-state/passphrase"));
   });
 

@@ -50,7 +50,7 @@ export class Checkout {
     mkdirSync(join(folder, "state"));
     const checkout = new Checkout(folder, `${runPrefix}-${++made}${randomLetters(2)}`, await freePort(), {
       ...process.env,
-      PULUMI_BACKEND_URL: `file://${join(folder, "state")}`,
+      PULUMI_BACKEND_URL: `file://${join(folder, "state")}?metadata=skip`,
       PULUMI_CONFIG_PASSPHRASE: "for these tests",
       PULUMI_CONFIG_PASSPHRASE_FILE: undefined,
       NO_COLOR: "1",
@@ -210,7 +210,12 @@ export async function removeLeftovers(prefix: string): Promise<void> {
   for (const [kind, list, remove] of kinds) {
     const names = (await succeed("docker", [kind, ...list])).split("\n");
     const ours = names.filter((name) => name.startsWith(`${prefix}-`));
-    if (ours.length > 0) await succeed("docker", [kind, ...remove, ...ours]);
+    // The engine takes a third of a second for each, mostly waiting: two hundred by eight calls at a time.
+    await Promise.all(
+      Array.from({ length: 8 }, (_, lane) => ours.filter((_, index) => index % 8 === lane))
+        .filter((names) => names.length > 0)
+        .map((names) => succeed("docker", [kind, ...remove, ...names])),
+    );
   }
 }
 
