@@ -11,7 +11,7 @@ const scale = 70;
 /** Seconds of each run of pgbench. */
 const duration = 6;
 
-const runs = 3;
+const runs = 2;
 
 /** What being backed up costs a tenant, and how long its restore takes. */
 export async function backups(): Promise<Row[]> {
