@@ -12,7 +12,7 @@ import { dockerRun } from "../support";
 import type { Row } from "./row";
 
 /** Seconds of each run of pgbench. */
-const duration = 4;
+const duration = 3;
 
 const password = randomUUID();
 
