@@ -14,7 +14,7 @@ const entries = readTenantEntries(settings);
 
 const providers = [new PgsProvider("pgs")];
 const certificate = new WildcardCertificate("certificate", settings);
-const mark = new StackMark("stack", settings);
+const mark = new StackMark("stack", settings, { providers });
 const proxy = new PostgresProxy("proxy", { ...settings, certificate, mark }, { providers });
 const networks = new TenantNetworks("networks", { ...settings, proxy }, { providers });
 const images = new PostgresImages("images", settings);

@@ -48,7 +48,7 @@ export class Backups extends pulumi.ComponentResource {
     const container = new docker.Container(
       "backups",
       {
-        name: args.mark.containerName(containerName),
+        ...args.mark.of(containerName, { volume: volume.name, image: image.imageId }),
         image: image.imageId,
         networksAdvanced: [{ name: network.name }],
         ...(args.backupDestination ? {} : { dns: ["0.0.0.0"], dnsOpts: ["timeout:1", "attempts:1"] }),
@@ -67,7 +67,6 @@ export class Backups extends pulumi.ComponentResource {
         securityOpts: ["no-new-privileges:true"],
         logDriver: "json-file",
         logOpts: { "max-size": "10m", "max-file": "3" },
-        labels: args.mark.labels,
       },
       { ...child, replaceOnChanges: ["tmpfs"] },
     );

@@ -244,11 +244,12 @@ export class PgTenant extends pulumi.ComponentResource {
     restore: Restore | undefined,
   ): docker.Container {
     const { tenant } = args;
+    const image = args.images.idOf(tenant.version);
     return new docker.Container(
       name,
       {
-        name: args.mark.containerName(containerName(args)),
-        image: args.images.idOf(tenant.version),
+        ...args.mark.of(containerName(args), { volume: volume.name, image }),
+        image,
         networksAdvanced: [{ name: network.name }],
         // Engines before 23.0.11 and 25.0.4 would ask the host's own resolver for names outside: a way out.
         dns: ["0.0.0.0"],
@@ -290,7 +291,6 @@ export class PgTenant extends pulumi.ComponentResource {
         shmSize: 16384,
         logDriver: "json-file",
         logOpts: { "max-size": "10m", "max-file": "3" },
-        labels: args.mark.labels,
       },
       {
         parent: this,

@@ -74,7 +74,7 @@ export class PostgresProxy extends pulumi.ComponentResource {
     const container = new docker.Container(
       "proxy",
       {
-        name: args.mark.containerName(containerName),
+        ...args.mark.of(containerName, { volume: volume.name, image: image.imageId }),
         image: image.imageId,
         command: [
           ...staticConfiguration(),
@@ -95,7 +95,6 @@ export class PostgresProxy extends pulumi.ComponentResource {
         healthcheck: { tests: ["CMD", "traefik", "healthcheck", "--ping"], interval: "30s", timeout: "5s" },
         logDriver: "json-file",
         logOpts: { "max-size": "10m", "max-file": "3" },
-        labels: args.mark.labels,
       },
       child,
     );

@@ -1,48 +1,85 @@
 import { execFile } from "node:child_process";
+import { randomUUID } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
 import type * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
 import * as random from "@pulumi/random";
-import type * as Leftovers from "../provider/leftovers";
+import type { Stock } from "../provider/stock";
 
 export interface StackMarkArgs {
   /** The Docker host, when it is not the default one. */
   dockerHost?: string;
 }
 
+/** What makes a container the stack's. */
+interface ContainerPlace {
+  name: pulumi.Output<string>;
+  labels: pulumi.Output<docker.types.input.ContainerLabel[]>;
+}
+
 /**
- * What the stack's containers are known by. A run that is cut off can leave one that is in no state, and
- * whose name and volume the next run needs. The Docker provider would end with a conflict; here an `up` first
- * removes what carries the stack's mark and is not in its state, and nothing else.
+ * What the stack's containers are known by, and which of them are there. The Docker provider believes the state: of a
+ * container that was removed by hand it sees nothing, and one that a cut-off run left ends it with a conflict. Here the
+ * engine is asked once for all of them: one that is gone is made anew, and what carries the stack's mark but is not in
+ * its state is removed in an `up`, and nothing else.
  */
 export class StackMark extends pulumi.ComponentResource {
-  readonly labels: docker.types.input.ContainerLabel[];
-  private readonly cleared: pulumi.Output<unknown>;
+  private readonly stack: pulumi.Output<string>;
+  private readonly stock: pulumi.Output<Stock>;
 
-  constructor(name: string, args: StackMarkArgs, opts?: pulumi.ComponentResourceOptions) {
+  constructor(
+    name: string,
+    private readonly args: StackMarkArgs,
+    opts?: pulumi.ComponentResourceOptions,
+  ) {
     super("pgs:index:StackMark", name, {}, opts);
-    const { hex } = new random.RandomId(name, { byteLength: 8 }, { parent: this });
-    this.labels = [{ label: "pgs.stack", value: hex }];
-    this.cleared = pulumi.runtime.isDryRun()
-      ? pulumi.output(true)
-      : hex.apply((stack) => this.clear(args.dockerHost, stack));
+    this.stack = new random.RandomId(name, { byteLength: 8 }, { parent: this }).hex;
+    this.stock = this.stack.apply((stack) => this.takeStock(stack));
     this.registerOutputs();
   }
 
-  /** The name for a container of this stack, once it is free. */
-  containerName(name: string): pulumi.Output<string> {
-    return this.cleared.apply(() => name);
+  /**
+   * Name and labels for a container of this stack, in an `up` once it can be made.
+   * @param parts what it is made of; names, and the id of the image
+   */
+  of(name: string, parts: { volume: pulumi.Output<string>; image: pulumi.Output<string> }): ContainerPlace {
+    const generation = this.stock.apply(({ generations }) => generations[name]);
+    const ready = () =>
+      pulumi.all([generation, parts.volume, parts.image]).apply(async ([generation, volume, image]) => {
+        if (generation === undefined) await this.ask("demandParts", { container: name, volume, image });
+      });
+    return {
+      // A preview makes nothing, and knows not all parts.
+      name: pulumi.runtime.isDryRun() ? pulumi.output(name) : ready().apply(() => name),
+      // A generation that the last `up` does not know makes the Docker provider replace the container.
+      labels: pulumi
+        .all([this.stack, generation])
+        .apply(([stack, generation = randomUUID()]) => [
+          { label: "pgs.stack", value: stack },
+          ...(generation === "" ? [] : [{ label: "pgs.generation", value: generation }]),
+        ]),
+    };
   }
 
-  private async clear(dockerHost: string | undefined, stack: string): Promise<void> {
-    // The engine's client takes a tenth of a second to load: not in a preview.
-    const { removeLeftovers } = require("../provider/leftovers") as typeof Leftovers;
-    const removed = await removeLeftovers(dockerHost, stack, containersInState);
-    if (removed.length === 0) return;
-    await pulumi.log.warn(
-      `Removed ${removed.join(", ")}: made by this stack, but not in its state, as after a run that was cut off. Volumes stay.`,
-      this,
+  private async takeStock(stack: string): Promise<Stock> {
+    const inState = pulumi.runtime.isDryRun() ? undefined : [...(await containersInState())];
+    const stock = await this.ask<Stock>("takeStock", { stack, inState });
+    if (stock.removed.length > 0) {
+      await pulumi.log.warn(
+        `Removed ${stock.removed.join(", ")}: made by this stack, but not in its state, as after a run that was cut off. Volumes stay.`,
+        this,
+      );
+    }
+    return stock;
+  }
+
+  /** Asks the `pgs` provider, which talks to the engine. */
+  private ask<Answer>(question: string, inputs: Record<string, unknown>): Promise<Answer> {
+    return pulumi.runtime.invoke(
+      `pgs:index:${question}`,
+      { host: this.args.dockerHost, ...inputs },
+      { parent: this },
     );
   }
 }

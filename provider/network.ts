@@ -39,14 +39,7 @@ export const Network: ResourceType<NetworkInputs, NetworkState> = {
   },
 
   async create(inputs) {
-    const existing = await ifPresent(networkOf(inputs).inspect());
-    if (existing && existing.Internal !== inputs.internal) {
-      throw new Error(
-        `a network ${inputs.name} exists that is not this stack's: remove it (docker network rm ${inputs.name}) or set another pgs:prefix`,
-      );
-    }
-    if (!existing) await createNetwork(inputs);
-    return { id: inputs.name, state: await attached(inputs) };
+    return { id: inputs.name, state: await bringAbout(inputs) };
   },
 
   async read(_id, state) {
@@ -57,7 +50,7 @@ export const Network: ResourceType<NetworkInputs, NetworkState> = {
   },
 
   async update(_id, _state, inputs) {
-    return attached(inputs);
+    return bringAbout(inputs);
   },
 
   async delete(_id, state) {
@@ -68,6 +61,19 @@ export const Network: ResourceType<NetworkInputs, NetworkState> = {
     await ifPresent(network.remove());
   },
 };
+
+async function bringAbout(inputs: NetworkInputs): Promise<NetworkState> {
+  const existing = await ifPresent(networkOf(inputs).inspect());
+  if (existing && existing.Internal !== inputs.internal) {
+    throw new Error(
+      `a network ${inputs.name} exists that is not this stack's: remove it (docker network rm ${inputs.name}) or set another pgs:prefix`,
+    );
+  }
+  if (!existing) await createNetwork(inputs);
+  if (!inputs.proxy) return inputs;
+  const proxyAddress = await attachAt(engine(inputs.host), inputs.name, inputs.proxy, "proxy");
+  return { ...inputs, proxyAddress };
+}
 
 function networkOf(inputs: NetworkInputs): Docker.Network {
   return engine(inputs.host).getNetwork(inputs.name);
@@ -84,51 +90,68 @@ function isAttached(info: Docker.NetworkInspectInfo, container: string): boolean
  */
 const withoutHost = { "com.docker.network.bridge.inhibit_ipv4": "true" };
 
+/** The first address as a number, and the prefix length. */
+interface Subnet {
+  base: number;
+  length: number;
+}
+
 /**
- * Offers the engine one subnet after another, from one that follows from the name on, until it accepts one;
- * it refuses those that overlap. Networks of the engine's own choosing would end at about 31.
+ * Subnets of a pool, in the order in which they are tried. Those of single tenants begin where their name says, in the
+ * lower half; larger ones begin at the pool's other end, and shrink to a /24 where small ones lie everywhere.
+ */
+export function* candidates(pool: Subnet, length: number, name: string): Generator<Subnet> {
+  const count = 2 ** (length - pool.length);
+  const at = (index: number) => ({ base: pool.base + index * 2 ** (32 - length), length });
+  if (length === 29) {
+    const half = Math.ceil(count / 2);
+    const first = createHash("sha256").update(name).digest().readUInt32BE() % half;
+    for (let tried = 0; tried < half; tried++) yield at((first + tried) % half);
+    for (let index = half; index < count; index++) yield at(index);
+    return;
+  }
+  for (let index = count - 1; index >= 0; index--) yield at(index);
+  if (length < 24) yield* candidates(pool, length + 1, name);
+}
+
+/**
+ * Offers the engine one subnet after another until it accepts one; it refuses those that overlap. Networks of the
+ * engine's own choosing would end at about 31.
  */
 async function createNetwork(inputs: NetworkInputs): Promise<void> {
   const { name, internal } = inputs;
   const pool = inputs.pool ? parsePool(inputs.pool) : undefined;
-  const prefixLength = Math.max(inputs.prefixLength ?? 29, pool?.length ?? 0);
-  const create = (base?: string) =>
+  const create = (subnet?: Subnet) =>
     engine(inputs.host).createNetwork({
       Name: name,
       Driver: "bridge",
       Internal: internal,
       CheckDuplicate: true,
       Options: internal ? withoutHost : undefined,
-      IPAM: base
-        ? {
-            Driver: "default",
-            // The engine gives out addresses of the lower half, so that the proxy's is free whenever it comes.
-            Config: [{ Subnet: `${base}/${prefixLength}`, IPRange: `${base}/${prefixLength + 1}` }],
-          }
-        : undefined,
+      IPAM: subnet && {
+        Driver: "default",
+        // The engine gives out addresses of the lower half, so that the proxy's is free whenever it comes.
+        Config: [
+          {
+            Subnet: `${dotted(subnet.base)}/${subnet.length}`,
+            IPRange: `${dotted(subnet.base)}/${subnet.length + 1}`,
+          },
+        ],
+      },
     });
   if (!pool) {
     await create();
     return;
   }
-  const count = 2 ** Math.max(0, prefixLength - pool.length);
-  const first = createHash("sha256").update(name).digest().readUInt32BE() % count;
-  for (let tried = 0; tried < count; tried++) {
-    const base = pool.base + ((first + tried) % count) * 2 ** (32 - prefixLength);
+  for (const subnet of candidates(pool, Math.max(inputs.prefixLength ?? 29, pool.length), name)) {
     try {
-      await create(dotted(base));
+      await create(subnet);
       return;
     } catch (error) {
       if (!/overlap/i.test(String(error))) throw error;
     }
   }
   throw new Error(`no subnet is free in ${inputs.pool}: set pgs:tenantSubnets to a larger range`);
-}
-
-async function attached(inputs: NetworkInputs): Promise<NetworkState> {
-  if (!inputs.proxy) return inputs;
-  const proxyAddress = await attachAt(engine(inputs.host), inputs.name, inputs.proxy, "proxy");
-  return { ...inputs, proxyAddress };
 }
 
 /** Who has an address of its own in every tenant's network, counted from the subnet's end. */
@@ -176,7 +199,7 @@ export async function detach(docker: Docker, name: string, container: string): P
 }
 
 /** The range's first address as a number and its prefix length; undefined when it is no such range. */
-export function parsePool(text: string): { base: number; length: number } | undefined {
+export function parsePool(text: string): Subnet | undefined {
   const match = /^(\d+)\.(\d+)\.(\d+)\.(\d+)\/(\d+)$/.exec(text);
   if (!match) return undefined;
   const [a, b, c, d, length] = match.slice(1).map(Number) as [number, number, number, number, number];

@@ -10,6 +10,7 @@ import { Network } from "./network";
 import { PostgresServer } from "./postgres-server";
 import { IncompleteError, type ResourceType } from "./resource-type";
 import { Restore } from "./restore";
+import { demandParts, takeStock } from "./stock";
 import { TraefikFile } from "./traefik-file";
 import { isUnknown, secretsIn, unwrap, wrap } from "./wire";
 
@@ -27,6 +28,12 @@ const types: Record<string, ResourceType<Fields>> = {
   "pgs:index:TraefikFile": TraefikFile as unknown as ResourceType<Fields>,
 };
 
+/** What a program can ask, and have done, before there is a resource. */
+const questions: Record<string, (inputs: never) => Promise<object>> = {
+  "pgs:index:takeStock": takeStock,
+  "pgs:index:demandParts": demandParts,
+};
+
 /** Translates between Pulumi's protocol and the resource types. */
 export class Provider implements pulumi.Provider {
   readonly version = "0.1.0";
@@ -35,19 +42,29 @@ export class Provider implements pulumi.Provider {
     return { failures: (await typeOf(urn).check?.(known(news), known(olds))) ?? [] };
   }
 
-  async diff(_id: string, urn: string, olds: unknown, news: unknown): Promise<pulumi.DiffResult> {
+  /** Compares with what is really there: so each plan sees what was changed by hand, without a refresh. */
+  async diff(id: string, urn: string, olds: unknown, news: unknown): Promise<pulumi.DiffResult> {
     const type = typeOf(urn);
     const before = unwrap(olds) as Fields;
     const after = unwrap(news) as Fields;
-    const differs = (key: string) => !isDeepStrictEqual(before[key], after[key]);
-    const replaces = type.replacing.filter(differs);
-    const remark = replaces.length === 0 && type.remark?.(before, known(news));
+    const replaces = type.replacing.filter((key) => !isDeepStrictEqual(before[key], after[key]));
+    if (replaces.length > 0) return { changes: true, replaces, deleteBeforeReplace: true };
+    const differs = (fields: Fields) =>
+      type.updatable.some((key) => !isDeepStrictEqual(fields[key], after[key]));
+    let changes = differs(before);
+    if (!changes) {
+      const present = await (type.look ?? type.read)(id, before);
+      changes = !present || differs(present);
+      const what = urn.split(/[$:]/).at(-3) ?? "";
+      if (changes) {
+        await log.info(
+          `${what} ${urn.split("::").at(-1)} ${present ? "was changed by hand" : "is gone"}: an up puts it right`,
+        );
+      }
+    }
+    const remark = type.remark?.(before, known(news));
     if (remark) await log.warn(remark);
-    return {
-      changes: replaces.length > 0 || type.updatable.some(differs),
-      replaces,
-      deleteBeforeReplace: true,
-    };
+    return { changes, replaces, deleteBeforeReplace: true };
   }
 
   async create(urn: string, inputs: unknown): Promise<pulumi.CreateResult> {
@@ -67,6 +84,12 @@ export class Provider implements pulumi.Provider {
       hidingSecrets(news, () => typeOf(urn).update(id, unwrap(olds) as Fields, unwrap(news) as Fields)),
     );
     return { outs: wrap(state, secretsIn(news)) };
+  }
+
+  async invoke(token: string, inputs: unknown): Promise<pulumi.InvokeResult> {
+    const question = questions[token];
+    if (!question) throw new Error(`the pgs provider has no function ${token}`);
+    return { outputs: wrap(await question(unwrap(inputs) as never), []) };
   }
 
   async delete(id: string, urn: string, props: unknown): Promise<void> {

@@ -26,6 +26,10 @@ export interface ResourceType<Inputs extends object, State extends Inputs = Inpu
   /** The resource as it is now; undefined when it is gone. Parts changed by hand differ from `state`. */
   read(id: string, state: State): Promise<State | undefined>;
 
+  /** The same before each plan, where that is to be had for less; without it, `read`. */
+  look?(id: string, state: State): Promise<State | undefined>;
+
+  /** Also of one that is gone, or was changed by hand: `state` is what the last `up` left. */
   update(id: string, state: State, inputs: Inputs): Promise<State>;
 
   /** Removes the resource; one that is gone already is no error. */

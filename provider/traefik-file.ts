@@ -35,7 +35,9 @@ export const TraefikFile: ResourceType<TraefikFileInputs> = {
   },
 
   async update(_id, state, inputs) {
-    if (inputs.content !== state.content) await writeFile(inputs);
+    // Where only the farewell changes, nothing is written: a proxy that is away would end the `up`.
+    const present = await this.read(_id, state);
+    if (inputs.content !== present?.content) await writeFile(inputs);
     return inputs;
   },
 

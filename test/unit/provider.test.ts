@@ -2,13 +2,15 @@ import { createHash, createHmac } from "node:crypto";
 import { join } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import fc from "fast-check";
-import { describe, expect, it, vi } from "vitest";
-import { parsePool } from "../../provider/network";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { candidates, Network, parsePool } from "../../provider/network";
+import { PostgresServer } from "../../provider/postgres-server";
 import { matches, scramVerifier } from "../../provider/postgres-server/password";
 import { identifier, literal } from "../../provider/postgres-server/psql";
 import { asWritten } from "../../provider/postgres-server/settings";
 import { Provider } from "../../provider/provider";
 import { IncompleteError } from "../../provider/resource-type";
+import { TraefikFile } from "../../provider/traefik-file";
 import { isUnknown, secretsIn, unwrap, wrap } from "../../provider/wire";
 import { temporaryFolder } from "./support/program";
 import { isSecret, plain } from "./support/wire";
@@ -96,6 +98,17 @@ describe("the provider", () => {
 
   const diff = (type: string, olds: object, news: object) => provider.diff("id", urn(type), olds, news);
 
+  /** What a look at the Docker host finds of each: by default, what the last `up` left. */
+  let found: (state: object) => object | undefined;
+  beforeEach(() => {
+    found = (state) => state;
+    const look = async (_id: string, state: object) => found(state);
+    vi.spyOn(PostgresServer, "look").mockImplementation(look as never);
+    vi.spyOn(Network, "read").mockImplementation(look as never);
+    vi.spyOn(TraefikFile, "read").mockImplementation(look as never);
+  });
+  afterEach(() => vi.restoreAllMocks());
+
   it.each([
     ["PostgresServer", server],
     ["Network", network],
@@ -170,6 +183,40 @@ describe("the provider", () => {
     expect(await diff("PostgresServer", secret("p"), secret("p"))).toMatchObject({ changes: false });
     expect(await diff("PostgresServer", server, secret("p"))).toMatchObject({ changes: false });
     expect(await diff("PostgresServer", secret("p"), secret("q"))).toMatchObject({ changes: true });
+  });
+
+  it.each([
+    ["PostgresServer", { containerId: "" }, server],
+    ["PostgresServer", { password: "" }, server],
+    ["PostgresServer", { memory: 2 ** 29 }, server],
+    ["Network", { proxy: "" }, network],
+    ["TraefikFile", { content: "by hand" }, file],
+  ])(
+    "updates a %s of which %j was found, and says that it was changed by hand",
+    async (type, change, state) => {
+      const info = vi.spyOn(pulumi.log, "info").mockResolvedValue();
+      found = (before) => ({ ...before, ...change });
+      expect(await diff(type, state, structuredClone(state))).toMatchObject({ changes: true, replaces: [] });
+      expect(info.mock.calls).toEqual([[`${type} acme was changed by hand: an up puts it right`]]);
+    },
+  );
+
+  it.each([
+    ["PostgresServer", server],
+    ["Network", network],
+    ["TraefikFile", file],
+  ])("updates a %s that is gone, and says so", async (type, state) => {
+    const info = vi.spyOn(pulumi.log, "info").mockResolvedValue();
+    found = () => undefined;
+    expect(await diff(type, state, structuredClone(state))).toMatchObject({ changes: true, replaces: [] });
+    expect(info.mock.calls).toEqual([[`${type} acme is gone: an up puts it right`]]);
+  });
+
+  it("brings about again what an up left unfinished, whatever a look finds", async () => {
+    found = () => server;
+    expect(await diff("PostgresServer", { ...server, containerId: "" }, server)).toMatchObject({
+      changes: true,
+    });
   });
 
   it("says before a restart that a memory limit will cost one, and otherwise nothing", async () => {
@@ -464,5 +511,34 @@ describe("the range of the tenants' networks", () => {
     );
     expect(parsePool("10.213.0.8/28")).toBeUndefined();
     expect(parsePool("10.213.0.16/28")).toBeDefined();
+  });
+});
+
+describe("the subnets that are tried for a network", () => {
+  const pool = { base: 0x0a_d5_00_00, length: 16 };
+  const tried = (length: number, name = "pgs-acme") => [...candidates(pool, length, name)];
+  const size = ({ length }: { length: number }) => 2 ** (32 - length);
+
+  it("are all of the pool, each once", () => {
+    const bases = tried(29).map(({ base }) => base);
+    expect(new Set(bases).size).toBe(2 ** 13);
+    expect(Math.min(...bases)).toBe(pool.base);
+    expect(Math.max(...bases)).toBe(pool.base + 2 ** 16 - 8);
+  });
+
+  it("leave the upper half to larger networks, as long as there is room in the lower one", () => {
+    const firsts = Array.from({ length: 500 }, (_, index) => tried(29, `pgs-t${index}`)[0]?.base ?? 0);
+    expect(Math.max(...firsts)).toBeLessThan(pool.base + 2 ** 15);
+    expect(new Set(firsts).size).toBeGreaterThan(400);
+    expect(tried(20)[0]).toEqual({ base: pool.base + 2 ** 16 - 2 ** 12, length: 20 });
+  });
+
+  it("become smaller for a large network where small ones lie in every part of the pool", () => {
+    const taken = Array.from({ length: 16 }, (_, index) => pool.base + index * 4096 + 8);
+    const free = tried(20).find((subnet) =>
+      taken.every((base) => base + 8 <= subnet.base || base >= subnet.base + size(subnet)),
+    );
+    expect(free).toEqual({ base: pool.base + 2 ** 16 - 2048, length: 21 });
+    expect(Math.max(...tried(20).map(({ length }) => length))).toBe(24);
   });
 });

@@ -57,7 +57,7 @@ async function run(tenants: string, config: Record<string, string>): Promise<Gra
   const registerOutputs = vi.spyOn(MockMonitor.prototype, "registerResourceOutputs");
   try {
     // As a preview: what the program itself does to a Docker host in an up is out of place here.
-    await pulumi.runtime.setMocks({ newResource, call: ({ inputs }) => inputs }, "pgs", "test", true);
+    await pulumi.runtime.setMocks({ newResource, call: stockOf(tenants) }, "pgs", "test", true);
     configure({ "pgs:tenantsFile": tenantsFile, "pgs:backups": '{"schedule":"off"}', ...config });
     await runIndex();
     const outputs = registerOutputs.mock.calls.map(([request]) => request);
@@ -144,6 +144,16 @@ function newResource({ type, name, inputs }: MockResourceArgs) {
     "tls:index/locallySignedCert:LocallySignedCert": { certPem: `${name} certificate\n` },
   };
   return { id: `id-of-${name}`, state: { ...inputs, ...learnt[type] } };
+}
+
+/** What the `pgs` provider answers of a Docker host that has the containers of these tenants. */
+function stockOf(tenants: string) {
+  const names = [...Object.keys(parse(tenants)?.tenants ?? {}), "proxy", "-backups"];
+  return () => ({
+    generations: Object.fromEntries(names.map((name) => [`pgs-${name}`, "first"])),
+    removed: [],
+    gone: [],
+  });
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: the SDK declares no type for its requests

@@ -1,0 +1,134 @@
+import type Docker from "dockerode";
+import { engine, ifPresent } from "./engine";
+import { lookInside } from "./postgres-server";
+
+/** On every container of a stack: the stack's own random id. */
+const stackLabel = "pgs.stack";
+
+/** On every container of a stack: which making of it this is. One that was removed by hand is made anew with another. */
+const generationLabel = "pgs.generation";
+
+export interface StockInputs {
+  /** The Docker host; without one, the provider's default. */
+  host?: string;
+  /** The stack's random id. */
+  stack: string;
+  /** Ids of the containers in the stack's state. Given in an `up`, which then is made able to go on from what there is. */
+  inState?: string[];
+}
+
+export interface Stock {
+  /** By name of each of the stack's containers that is there: its generation; empty when it was made without one. */
+  generations: Record<string, string>;
+  /** Names of containers that were removed. */
+  removed: string[];
+  /** Ids of containers that are in the state and were gone. */
+  gone: string[];
+}
+
+/**
+ * Looks which of the stack's containers are there: the Docker provider itself sees that only in a refresh, which takes
+ * a third of a second for each tenant.
+ */
+export async function takeStock(inputs: StockInputs): Promise<Stock> {
+  const docker = engine(inputs.host);
+  const found = await containersOf(docker, inputs.stack);
+  if (!inputs.inState) return { generations: generationsOf(found), removed: [], gone: [] };
+  const inState = new Set(inputs.inState);
+  const ours = found.filter(({ Id }) => inState.has(Id));
+  const removed = await removeLeftovers(
+    docker,
+    found.filter(({ Id }) => !inState.has(Id)),
+  );
+  const gone = inputs.inState.filter((id) => !found.some(({ Id }) => Id === id));
+  await standIn(docker, inputs.stack, gone);
+  lookInside(
+    docker,
+    ours.filter(isServer).map(({ Id }) => Id),
+  );
+  return { generations: generationsOf(ours), removed, gone };
+}
+
+async function containersOf(docker: Docker, stack: string): Promise<Docker.ContainerInfo[]> {
+  return docker.listContainers({ all: true, filters: { label: [`${stackLabel}=${stack}`] } });
+}
+
+function generationsOf(containers: Docker.ContainerInfo[]): Record<string, string> {
+  return Object.fromEntries(
+    containers.map((container) => [nameOf(container), container.Labels[generationLabel] ?? ""]),
+  );
+}
+
+function nameOf({ Names }: Docker.ContainerInfo): string {
+  return (Names[0] ?? "").replace(/^\//, "");
+}
+
+function isServer({ State, Mounts }: Docker.ContainerInfo): boolean {
+  return State === "running" && Mounts.some(({ Destination }) => Destination === "/var/lib/postgresql");
+}
+
+/**
+ * A run that was cut off left them, or somebody made one anew by hand: the next has the same name and volume. Each is
+ * stopped cleanly first. Volumes stay.
+ */
+async function removeLeftovers(docker: Docker, leftovers: Docker.ContainerInfo[]): Promise<string[]> {
+  await Promise.all(
+    leftovers.map(async ({ Id, State }) => {
+      const container = docker.getContainer(Id);
+      if (State === "running") await ifPresent(container.stop({ t: 120 }));
+      await ifPresent(container.remove({ force: true, v: false }));
+    }),
+  );
+  return leftovers.map(nameOf);
+}
+
+/**
+ * The Docker provider ends with an error when it is to delete a container that is gone. The engine finds containers by
+ * name as well as by id: an empty one that is called like the id is what it deletes instead.
+ * One that was needed for nothing is a leftover to the next `up`.
+ */
+async function standIn(docker: Docker, stack: string, gone: string[]): Promise<void> {
+  if (gone.length === 0) return;
+  const [image] = await docker.listImages();
+  if (!image) {
+    throw new Error(
+      "none of the stack's containers and images are on this Docker host: is it another one? `pulumi up --refresh` begins with what is there",
+    );
+  }
+  await Promise.all(
+    gone.map((id) =>
+      docker.createContainer({
+        name: id,
+        Image: image.Id,
+        Cmd: ["true"],
+        Labels: { [stackLabel]: stack },
+        HostConfig: { NetworkMode: "none" },
+      }),
+    ),
+  );
+}
+
+export interface PartsInputs {
+  host?: string;
+  /** Name of the container that is to be made of them. */
+  container: string;
+  volume: string;
+  /** Id of the image. */
+  image: string;
+}
+
+/** The engine would make an empty volume in the place of one that is gone, and PostgreSQL a new database in it. */
+export async function demandParts({ host, container, volume, image }: PartsInputs): Promise<object> {
+  const docker = engine(host);
+  if (!(await ifPresent(docker.getVolume(volume).inspect()))) {
+    throw new Error(
+      `No such volume: ${volume}. An up makes nothing in the place of one that is gone: bring it back (docs/disaster.md), or say that ${container} may begin without its data: docker volume create ${volume}`,
+    );
+  }
+  if (!(await ifPresent(docker.getImage(image).inspect()))) {
+    throw new Error(
+      `the image that ${container} is made of was removed from the Docker host: \`pulumi up --refresh\` fetches it again`,
+    );
+  }
+  return {};
+}
