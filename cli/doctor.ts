@@ -77,9 +77,9 @@ function printable(text: string): string {
   return text.replace(/[\x00-\x1f\x7f-\x9f]+/g, " ");
 }
 
-/** Whether a plain `up` would change something. */
+/** Whether an `up` that looks into every server would change something. */
 async function drift(): Promise<Finding[]> {
-  const { code, stdout, stderr } = await quietly(["preview", "--json"]);
+  const { code, stdout, stderr } = await quietly(["preview", "--refresh", "--json"]);
   const check = "drift";
   type Preview = {
     steps?: { op: string; urn: string }[];

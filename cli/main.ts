@@ -66,7 +66,8 @@ passThrough(
   ["--yes", "--skip-preview"],
   ["./pgs refresh"],
 );
-passThrough("destroy", "take everything away but the data", [], ["./pgs destroy"]);
+// The Docker provider ends with an error where it is to delete a container that was removed by hand.
+passThrough("destroy", "take everything away but the data", ["--refresh"], ["./pgs destroy"]);
 
 program
   .command("list")

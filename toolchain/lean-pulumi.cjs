@@ -1,14 +1,19 @@
 // Loaded first in the program and in the provider (Pulumi.yaml, provider/pulumi-resource-pgs). Takes from
-// @pulumi/pulumi what costs time in every command and serves nothing here.
+// @pulumi/pulumi and dockerode what costs time in every command and serves nothing here.
 const Module = require("node:module");
+const { inspect } = require("node:util");
 
 const load = Module._load;
 
 Module._load = function (request, parent, isMain) {
   const now = () => load.call(this, request, parent, isMain);
+  if (inDockerode.has(request) && /[\\/](dockerode|docker-modem)[\\/]lib[\\/]/.test(parent?.filename ?? "")) {
+    return whenUsed(now);
+  }
   if (!/[\\/]@pulumi[\\/]pulumi[\\/]/.test(parent?.filename ?? "")) return now();
   if (usedToSerializeFunctions.has(request)) return whenUsed(now);
   if (request === "./debuggable") return withoutTraces(now());
+  if (request === "./error") return withoutColours(now());
   if (/^\.\.?\/resource$/.test(request)) return withoutPositions(now());
   return now();
 };
@@ -18,6 +23,9 @@ Module._load = function (request, parent, isMain) {
  * a program writes into its state. This one writes none.
  */
 const usedToSerializeFunctions = new Set(["typescript", "@npmcli/arborist", "normalize-package-data"]);
+
+/** For engines that are reached by SSH, and for builds. */
+const inDockerode = new Set(["./ssh", "./session", "./buildkit"]);
 
 function whenUsed(load) {
   let loaded;
@@ -60,4 +68,16 @@ function withoutTraces(debuggable) {
 function withoutPositions(resource) {
   if (resource.Resource) resource.Resource.callsites = () => [];
   return resource;
+}
+
+/**
+ * In Node 20, `util.inspect` in colours never ends on a line such as "…/node_modules/@pulumi/output.ts:378:13",
+ * which Pulumi's source maps make: each error of the program took half a minute, until memory for the text ran out.
+ */
+function withoutColours(error) {
+  const { defaultErrorMessage } = error;
+  if (defaultErrorMessage) {
+    error.defaultErrorMessage = (thrown) => (thrown?.stack ? inspect(thrown) : defaultErrorMessage(thrown));
+  }
+  return error;
 }
