@@ -157,7 +157,7 @@ function staticConfiguration(): string[] {
     `--providers.file.directory=${dynamicFolder}`,
     "--providers.file.watch=true",
     // A changed route counts after this time; the default is two seconds.
-    "--providers.providersThrottleDuration=100ms",
+    "--providers.providersThrottleDuration=50ms",
     // For the health check alone: by default tenants could reach it.
     "--entryPoints.traefik.address=127.0.0.1:8080/tcp",
     "--ping=true",
