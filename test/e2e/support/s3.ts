@@ -41,6 +41,11 @@ export class S3Server {
     return [...body.matchAll(/<Key>([^<]+)<\/Key>/g)].map(([, key]) => key as string);
   }
 
+  /** Takes an object away, as somebody who has the bucket may. */
+  async remove(bucket: string, key: string): Promise<void> {
+    await this.ask("DELETE", `/${bucket}/${key}`);
+  }
+
   /** By what an object is encrypted, as the server was told. */
   async encryption(bucket: string, key: string): Promise<string | undefined> {
     const { headers } = await this.ask("HEAD", `/${bucket}/${key}`);

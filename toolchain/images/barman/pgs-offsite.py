@@ -402,7 +402,7 @@ def verify(to):
 
 
 def fetch_wal(interface, catalog, backup, path, to):
-    """All from the base backup on, of the timelines that lead to the time."""
+    """All from the base backup on, of the timelines that lead to the time; of the others, that they were begun."""
     to.mkdir()
     found = catalog.get_wal_paths()
 
@@ -416,7 +416,7 @@ def fetch_wal(interface, catalog, backup, path, to):
     needed = [
         name
         for name in found
-        if int(name[:8], 16) in path and (name.endswith(".history") or name[8:24] >= backup.begin_wal[8:24])
+        if name.endswith(".history") or (int(name[:8], 16) in path and name[8:24] >= backup.begin_wal[8:24])
     ]
     # What is missing later is seen where it is laid out.
     if not any(name[:24] == backup.begin_wal for name in needed):
