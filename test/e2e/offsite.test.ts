@@ -15,7 +15,7 @@ let s3: S3Server;
 const barman = () => checkout.name("-backups");
 
 beforeAll(async () => {
-  checkout = await Checkout.create(file({ acme: {}, globex: {} }));
+  checkout = await Checkout.create(file({ acme: {}, globex: {}, hooli: {} }));
   s3 = await S3Server.start(checkout.folder, bucket);
   await setDestination(checkout);
 });
@@ -81,6 +81,35 @@ describe("a destination", () => {
     });
     s3.away = false;
     await eventually(60, async () => expect((await status("globex")).s3?.waiting).toBe(0));
+  });
+});
+
+describe("a tenant that moves to another host", () => {
+  let other: Checkout;
+
+  beforeAll(async () => {
+    other = await Checkout.create(file({ initech: {} }));
+    await setDestination(other);
+    await other.up();
+  });
+  afterAll(() => other?.remove());
+
+  test("has its rows there, and is kept where it was until somebody deletes it", async () => {
+    await checkout.query("hooli", "CREATE TABLE written AS SELECT 1 AS n");
+    await eventually(60, async () => expect(await basesOf("hooli")).toHaveLength(2));
+    await checkout.query("hooli", "INSERT INTO written VALUES (2)");
+    await follow("./pgs disable-access acme", checkout, "hooli");
+    await eventually(120, async () => {
+      const { wal, s3: copy } = await status("hooli");
+      expect(copy?.wal).toBeGreaterThan(wal);
+    });
+    const { stdout } = await run("./pgs", ["backups"], checkout.options());
+    expect(stdout).toMatch(/^hooli .* all there /m);
+    await follow("./pgs create acme", other, "hooli");
+    expect(await other.query("hooli", "SELECT n FROM written ORDER BY n")).toEqual([{ n: 1 }, { n: 2 }]);
+    await follow("./pgs remove acme", checkout, "hooli");
+    await succeed("docker", ["volume", "inspect", checkout.name("hooli")]);
+    expect(await other.query("hooli", "SELECT count(*)::int AS rows FROM written")).toEqual([{ rows: 2 }]);
   });
 });
 
@@ -275,6 +304,7 @@ async function fileWal(id: string): Promise<void> {
 
 interface Status {
   base: number;
+  wal: number;
   behind: number | null;
   s3: { base: number; wal: number; waiting: number } | null;
 }
