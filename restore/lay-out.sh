@@ -49,8 +49,11 @@ lead_to_timeline() {
   path+=("$timeline")
 }
 
+fetching() { echo "fetching the base backup and its WAL from S3: $(mebibytes "$laid_out") MiB are here"; }
+
 from_s3() {
   local file number
+  tells fetching
   pgs-offsite restore "$server" "$at" "$laid_out"
   refuse_other_version "$(cat "$laid_out/PG_VERSION")"
   timeline=$(sed -n "s/^recovery_target_timeline = '\([0-9]*\)'$/\1/p" "$laid_out/postgresql.auto.conf" | tail -n 1)
@@ -66,6 +69,11 @@ from_s3() {
     if [ -s "$file" ]; then cp --no-clobber "$file" "$laid_out/barman_wal/"; fi
   done
   begin=$(sed -n 's/^START WAL LOCATION: .*(file \([0-9A-F]\{24\}\))$/\1/p' "$laid_out/backup_label")
+}
+
+laying_out() {
+  # With the segment that is being received.
+  echo "laying out base backup $backup and its WAL: $(mebibytes "$laid_out" "$laid_out.staging") of about $(((size + wal >> 20) + 16)) MiB"
 }
 
 from_volume() {
@@ -117,6 +125,7 @@ from_volume() {
   # Barman would file what is complete, which it cannot do here; while another seems to be at it, it does not.
   exec 8>"/tmp/.$server-archive-wal.lock"
   flock 8
+  tells laying_out
   target_options=(--target-tli "$timeline")
   if [ -n "$at" ]; then target_options+=(--target-time "$at"); fi
   # The limit in Barman's configuration is for base backups: whoever restores is in a hurry.

@@ -194,10 +194,13 @@ describe("when the host is gone", () => {
     expect(await newRows("acme-after")).toEqual([1001, 2001, 2002]);
   });
 
-  test("so is the time after it from the base backup of before it", async () => {
+  test("so is the time after it from the base backup of before it, and an up tells how far it is", async () => {
     expect(later).toHaveLength(2);
     for (const key of later) await s3.remove(bucket, key);
-    await applyWith({ "acme-on": { restoreFrom: { tenant: "acme", at: times[2002] } } });
+    s3.delay = 12;
+    const output = await applyWith({ "acme-on": { restoreFrom: { tenant: "acme", at: times[2002] } } });
+    s3.delay = 0;
+    expect(output).toMatch(/acme-on: fetching the base backup and its WAL from S3: \d+ MiB are here/);
     expect(await newRows("acme-on")).toEqual([1001, 2001, 2002]);
   });
 

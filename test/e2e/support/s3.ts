@@ -14,6 +14,9 @@ export class S3Server {
   /** While set, every connection is cut. */
   away = false;
 
+  /** For so many seconds, nothing comes of a base backup's data. */
+  delay = 0;
+
   private constructor(
     /** What listens for clients: an S3 server that asks nobody who they are is behind it. */
     private readonly door: Server,
@@ -86,7 +89,8 @@ export class S3Server {
       { host: "127.0.0.1", port: this.inner, method, path: url, headers },
       (response) => {
         answer.writeHead(response.statusCode ?? 500, response.headers);
-        response.pipe(answer);
+        const delay = method === "GET" && url?.includes("data.tar") ? this.delay : 0;
+        setTimeout(() => response.pipe(answer), delay * 1000);
       },
     );
     onward.on("error", () => incoming.socket.destroy());
