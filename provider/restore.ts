@@ -49,10 +49,10 @@ export const Restore: ResourceType<RestoreInputs> = {
 
   async create(inputs) {
     const docker = engine(inputs.host);
-    const restored = {
-      ...inputs,
-      tell: (progress: string) => void pulumi.log.info(`${inputs.volume}: ${progress}`),
-    };
+    // Not kept: of hundreds of them, the end of an up would list each again.
+    const tell = (progress: string) =>
+      void pulumi.log.info(`${inputs.volume}: ${progress}`, undefined, undefined, true);
+    const restored = { ...inputs, tell };
     const settings = Object.entries(inputs.settings).map(
       ([name, value]) => `ALTER SYSTEM SET ${name} = ${literal(value)};`,
     );
