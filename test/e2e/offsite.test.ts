@@ -204,7 +204,7 @@ describe("when the host is gone", () => {
     expect(await newRows("acme-on")).toEqual([1001, 2001, 2002]);
   });
 
-  test("a time is restored unless WAL before it is missing, and then the segment is named", async () => {
+  test("a time is refused where WAL before it is missing, or room on the disk, and no other", async () => {
     const keys = await s3.list(bucket, "of/pgs/tenant-globex/");
     const removed = keys.filter((key) => key.endsWith(`/${missing}.lz4`));
     expect(removed).toHaveLength(1);
@@ -218,17 +218,24 @@ describe("when the host is gone", () => {
     for (const key of begun.filter((key) => /\/00000002[0-9A-F]{16}\.(partial\.)?lz4$/.test(key))) {
       await s3.remove(bucket, key);
     }
-    const gaps = {
+    const refused = {
       "globex-gap": { restoreFrom: { tenant: "globex", at: times[5] } },
+      "acme-small": { restoreFrom: { tenant: "acme", at: times[1002] } },
       "acme-gap": { restoreFrom: { tenant: "acme", at: times[2002] } },
     };
-    checkout.write("tenants.yaml", file({ ...entries, ...copies, ...gaps }));
+    const disk = "--driver local --opt type=tmpfs --opt device=tmpfs --opt o=size=64m,uid=999";
+    const small = ["--label", "pgs.version=18", ...disk.split(" "), checkout.name("acme-small")];
+    await succeed("docker", ["volume", "create", ...small]);
+    checkout.write("tenants.yaml", file({ ...entries, ...copies, ...refused }));
     const { code, output } = await checkout.tryUp();
     expect(code).not.toBe(0);
-    const refused = (segment: string) =>
+    expect(output).toMatch(
+      /into \S+-acme-small: .*\n.*it needs \d{3} MiB on the disk .*, and \d{2} MiB are free/,
+    );
+    const gap = (segment: string) =>
       new RegExp(`the WAL of that time is missing: its last commit .* is of .*, and ${segment} is missing`);
-    expect(output).toMatch(refused(missing));
-    expect(output).toMatch(refused("00000002[0-9A-F]{16}"));
+    expect(output).toMatch(gap(missing));
+    expect(output).toMatch(gap("00000002[0-9A-F]{16}"));
     await applyWith(copies);
     expect(await rowsOf("globex-before")).toEqual([1]);
     expect(await rowsOf("globex-after")).toEqual([1, 2, 3, 4, 5, 6, 7]);
