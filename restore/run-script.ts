@@ -111,7 +111,8 @@ async function follow(container: Docker.Container, tell: (progress: string) => v
   const log = await container.logs({ follow: true, stderr: true });
   const lines = new PassThrough();
   container.modem.demuxStream(log, lines, lines);
-  log.on("end", () => lines.end());
+  // Where the connection is lost, it is the script's end that tells.
+  log.on("end", () => lines.end()).on("error", () => lines.end());
   createInterface(lines).on("line", (line) => {
     const [, progress] = /^progress: (.*)/.exec(line) ?? [];
     if (progress) tell(progress);
