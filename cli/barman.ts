@@ -40,7 +40,7 @@ export class Barman {
 
   /** A restore of its backups. @throws CommandError when no image fits the data */
   restored(
-    what: Pick<Restored, "from" | "at" | "version" | "volume" | "limits">,
+    what: Pick<Restored, "from" | "at" | "version" | "volume" | "limits" | "tell">,
     { images }: StackConfig,
   ): Restored {
     const image = images[what.version];

@@ -54,10 +54,13 @@ const live: Column<TenantStatus>[] = [
   { title: "UPTIME", cell: ({ uptime }) => duration(uptime), right: true },
 ];
 
+const atS3 = "AT S3";
+
 const backups: Column<JudgedBackups>[] = [
   { title: "TENANT", cell: ({ tenant }) => tenant },
   { title: "BASE BACKUP", cell: ({ base }) => age(base) },
   { title: "WAL", cell: walCell },
+  { title: atS3, cell: copyCell },
   { title: "SIZE", cell: ({ size }) => bytes(size), right: true },
   {
     title: "TRIED RESTORE",
@@ -71,6 +74,13 @@ function walCell({ state, exposed, behind, left }: JudgedBackups): string {
   if (state === "stopped") return "stopped";
   if (behind === null) return "-";
   return exposed === 0 ? "all there" : `${duration(exposed)}, ${bytes(behind)} behind`;
+}
+
+function copyCell({ wal, s3 }: JudgedBackups): string {
+  if (!s3) return "-";
+  if (s3.base === 0) return "no base backup";
+  // What came within the same second may not be there yet.
+  return s3.waiting === 0 && s3.wal > wal ? "all there" : `until ${age(s3.wal)}`;
 }
 
 function age(at: number): string {
@@ -87,7 +97,8 @@ export function tenantsTable(tenants: TenantStatus[], width?: number): string {
 
 /** How the tenants' backups stand. */
 export function backupsTable(tenants: JudgedBackups[], width?: number): string {
-  return table(backups, tenants, width);
+  const shown = backups.filter(({ title }) => title !== atS3 || tenants.some(({ s3 }) => s3));
+  return table(shown, tenants, width);
 }
 
 /** The tenants as an `up` has made them. */

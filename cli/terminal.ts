@@ -3,6 +3,12 @@ const colours = process.stdout.isTTY === true && process.stdout.hasColors();
 
 const style = (code: number) => (text: string) => (colours && text ? `\x1b[${code}m${text}\x1b[0m` : text);
 
+/** Tells somebody at a terminal how far long work is, and nobody else. */
+export function teller(subject: string): ((progress: string) => void) | undefined {
+  if (process.stderr.isTTY !== true) return undefined;
+  return (progress) => console.error(`  ${subject}: ${progress}`);
+}
+
 export const coloured = {
   good: style(32),
   warning: style(33),

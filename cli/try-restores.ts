@@ -14,7 +14,7 @@ import { Barman } from "./barman";
 import { outputOf } from "./engine";
 import { type StackConfig, stackConfig } from "./stack";
 import { duration } from "./tenants-table";
-import { coloured } from "./terminal";
+import { coloured, teller } from "./terminal";
 
 /** How a tenant's restore went. */
 interface Trial {
@@ -95,7 +95,7 @@ async function tryOut(tenant: string, barman: Barman, config: StackConfig): Prom
     trial.backup = newest.id;
     const { version } = newest;
     const restored = barman.restored(
-      { from: tenant, version, volume, limits: { memory, cpuShares } },
+      { from: tenant, version, volume, limits: { memory, cpuShares }, tell: teller(tenant) },
       config,
     );
     await verifyBackup(docker, restored, newest.id);

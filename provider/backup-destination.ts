@@ -41,7 +41,7 @@ export const BackupDestination: ResourceType<BackupDestinationInputs> = {
     const credentials = await getFile(container, posix.join(folder, credentialsFile));
     return {
       ...state,
-      barman: settings === settingsOf(state) ? state.barman : "",
+      destination: settings === settingsOf(state) ? state.destination : "",
       secretAccessKey: credentials === credentialsOf(state) ? state.secretAccessKey : "",
     };
   },

@@ -61,7 +61,7 @@ export const Backup: ResourceType<BackupInputs> = {
     const container = engine(state.host).getContainer(state.barman);
     const info = await ifPresent(container.inspect());
     const network = await ifPresent(engine(state.host).getNetwork(state.network).inspect());
-    if (!info?.State.Running || !network) return { ...state, barman: "" };
+    if (!info?.State.Running || !network) return { ...state, schedule: "" };
     const attached = info.NetworkSettings.Networks[state.network]?.IPAddress;
     const files = await askedOnce(`${state.host} ${state.barman} ${folder}`, () =>
       getFolder(container, folder),
@@ -71,12 +71,11 @@ export const Backup: ResourceType<BackupInputs> = {
     );
     // Barman's container adds this line when it has all that a stopped server wrote.
     const asWritten = state.stopped ? configuration?.replace(inactive, "") : configuration;
+    const isHeld = attached === reservedAddress(network, "barman") && asWritten === configurationOf(state);
     return {
       ...state,
-      barman:
-        attached === reservedAddress(network, "barman") && asWritten === configurationOf(state)
-          ? state.barman
-          : "",
+      // Not the container's id, by which the next read looks.
+      schedule: isHeld ? state.schedule : "",
       password: password === passFileOf(state) ? state.password : "",
     };
   },

@@ -1,3 +1,4 @@
+import * as pulumi from "@pulumi/pulumi";
 import { archiveWal, layOut, recover, takeUpTimeline } from "../restore";
 import { engine, ifPresent } from "./engine";
 import { literal } from "./postgres-server/psql";
@@ -48,15 +49,19 @@ export const Restore: ResourceType<RestoreInputs> = {
 
   async create(inputs) {
     const docker = engine(inputs.host);
+    // Not kept: of hundreds of them, the end of an up would list each again.
+    const tell = (progress: string) =>
+      void pulumi.log.info(`${inputs.volume}: ${progress}`, undefined, undefined, true);
+    const restored = { ...inputs, tell };
     const settings = Object.entries(inputs.settings).map(
       ([name, value]) => `ALTER SYSTEM SET ${name} = ${literal(value)};`,
     );
     try {
-      await archiveWal(docker, inputs);
-      await layOut(docker, inputs);
-      await recover(docker, inputs, inputs.database, settings.join("\n"));
+      await archiveWal(docker, restored);
+      await layOut(docker, restored);
+      await recover(docker, restored, inputs.database, settings.join("\n"));
       // Its own backups go on, as of a tenant that is put back.
-      if (inputs.from === inputs.database) await takeUpTimeline(docker, inputs);
+      if (inputs.from === inputs.database) await takeUpTimeline(docker, restored);
     } catch (error) {
       throw new Error(`restore of ${inputs.from} into ${inputs.volume}: ${(error as Error).message}`);
     }

@@ -28,12 +28,13 @@ export async function look(
 export async function keepFormer(docker: Docker, restored: Restored, kept: string): Promise<void> {
   await docker.createVolume({ Name: kept, Labels: { "pgs.version": String(restored.version) } });
   await runScript(docker, {
-    script: "keep-former.sh",
+    script: ["progress.sh", "keep-former.sh"],
     args: [String(restored.version)],
     name: containerName(restored.volume),
     image: restored.image,
     version: restored.version,
     binds: [`${restored.volume}:/tenant:ro`, `${kept}:/var/lib/postgresql`],
+    tell: restored.tell,
   });
 }
 

@@ -20,6 +20,8 @@ export interface Restored {
   offsiteNetwork?: string;
   /** Image of the server that the data is for. */
   image: string;
+  /** Is told how far it is, about every ten seconds. */
+  tell?: (progress: string) => void;
   /** What the containers may use; without it, what they like. */
   limits?: { memory: number; cpuShares: number };
 }
@@ -58,17 +60,18 @@ export async function layOut(
   restored: Restored,
   options: { backup?: string; beside?: boolean } = {},
 ): Promise<void> {
-  const { from, at = "", version, volume, backups, barmanImage, offsiteNetwork, limits } = restored;
+  const { from, at = "", version, volume, backups, barmanImage, offsiteNetwork, tell, limits } = restored;
   const place = options.beside ? "beside" : "";
   const lay = (source: "volume" | "s3", network?: string) =>
     runScript(docker, {
-      script: "lay-out.sh",
+      script: ["progress.sh", "lay-out.sh"],
       args: [barmanName(from), at, String(version), source, place, options.backup ?? ""],
       name: containerName(volume),
       image: barmanImage,
       version,
       binds: [`${volume}:/var/lib/postgresql`, `${backups}:/var/lib/barman:ro`],
       network,
+      tell,
       ...limits,
     });
   try {
@@ -86,18 +89,19 @@ export async function layOut(
  */
 export async function recover(
   docker: Docker,
-  { from, version, volume, image, limits }: Restored,
+  { from, version, volume, image, tell, limits }: Restored,
   database: string,
   setup: string,
   options: { beside?: boolean } = {},
 ): Promise<void> {
   await runScript(docker, {
-    script: "recover.sh",
+    script: ["progress.sh", "recover.sh"],
     args: [databaseOf(from), database, setup, options.beside ? "beside" : ""],
     name: containerName(volume),
     image,
     version,
     binds: [`${volume}:/var/lib/postgresql`],
+    tell,
     ...limits,
   });
 }
@@ -126,14 +130,15 @@ export async function takeUpTimeline(docker: Docker, restored: Restored): Promis
 
 /** Verifies a base backup and those that it is made on. @throws Error that names the file which is damaged */
 export async function verifyBackup(docker: Docker, restored: Restored, backup: string): Promise<void> {
-  const { from, version, volume, backups, barmanImage, limits } = restored;
+  const { from, version, volume, backups, barmanImage, tell, limits } = restored;
   await runScript(docker, {
-    script: "verify.sh",
+    script: ["progress.sh", "verify.sh"],
     args: [barmanName(from), backup],
     name: containerName(volume),
     image: barmanImage,
     version,
     binds: [`${backups}:/var/lib/barman:ro`],
+    tell,
     ...limits,
   });
 }
@@ -153,15 +158,16 @@ export interface Contents {
  */
 export async function check(
   docker: Docker,
-  { version, volume, image, limits }: Restored,
+  { version, volume, image, tell, limits }: Restored,
 ): Promise<Contents & { seconds: number }> {
   const said = await runScript(docker, {
-    script: ["count.sh", "check.sh"],
+    script: ["progress.sh", "count.sh", "check.sh"],
     args: [],
     name: containerName(volume),
     image,
     version,
     binds: [`${volume}:/var/lib/postgresql`],
+    tell,
     ...limits,
   });
   return { ...contentsOf(said), seconds: Number(/^ready (\d+)$/m.exec(said)?.[1]) / 1000 };

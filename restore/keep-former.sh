@@ -25,8 +25,11 @@ if ((free < needed)); then
 fi
 rm -rf "$PGDATA" "$PGDATA.part"
 mkdir -p "$(dirname "$PGDATA")"
+copying() { echo "copying the present data: $(mebibytes "$PGDATA.part") of $((needed - (256 << 20) >> 20)) MiB"; }
+tells copying
 cp -a --reflink=auto "$former" "$PGDATA.part"
 sync
+tells echo "comparing the copy with the present data"
 if ! said=$(diff -r --brief --no-dereference "$former" "$PGDATA.part" 2>&1); then
   fail 71 "the copy of the present data is not like it: $(head -n 3 <<<"$said")"
 fi

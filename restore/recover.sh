@@ -17,6 +17,14 @@ start() {
   done
 }
 
+segments=$(find "$laid_out/barman_wal" -name '[0-9A-F]*[0-9A-F]' ! -name '*.*' 2>/dev/null | wc -l)
+replaying() {
+  local done
+  # Some are fetched twice.
+  done=$(grep -oE 'restored log file "[0-9A-F]{24}"' "$log" | sort -u | wc -l)
+  echo "replaying WAL: $done of at most $segments segments"
+}
+
 last_commit() {
   local time
   time=$(sed -n 's/^.*last completed transaction was at log time //p' "$log" | tail -n 1)
@@ -33,6 +41,7 @@ was_stopped() {
     grep -q CHECKPOINT_SHUTDOWN
 }
 
+tells replaying
 if ! start; then
   if ! grep -q "recovery ended before configured recovery target was reached" "$log"; then
     tail -n 5 "$log" >&2

@@ -1,5 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { PassThrough } from "node:stream";
 import type Docker from "dockerode";
 
 /** A script of this folder, and the container that it runs in. */
@@ -15,6 +17,8 @@ export interface Script {
   version: number;
   /** Volumes, as `NAME:PATH` or `NAME:PATH:ro`. */
   binds: string[];
+  /** Is told how far the script is, about every ten seconds. */
+  tell?: (progress: string) => void;
   /** Name of the network that it is in. Default: none. */
   network?: string;
   /** Hard limit of memory in bytes, without swap. Default: none. */
@@ -58,6 +62,7 @@ export async function runScript(docker: Docker, script: Script): Promise<string>
   });
   try {
     await container.start();
+    if (script.tell) await follow(container, script.tell);
     const code = await ended(container);
     if (code === 0) return await said(container, "stdout");
     throw new ScriptError((await said(container, "stderr")).trim() || "it ended without a word", code);
@@ -101,6 +106,19 @@ async function ended(container: Docker.Container): Promise<number> {
   }
 }
 
+/** Hands on what progress.sh tells, as long as the container runs. */
+async function follow(container: Docker.Container, tell: (progress: string) => void): Promise<void> {
+  const log = await container.logs({ follow: true, stderr: true });
+  const lines = new PassThrough();
+  container.modem.demuxStream(log, lines, lines);
+  // Where the connection is lost, it is the script's end that tells.
+  log.on("end", () => lines.end()).on("error", () => lines.end());
+  createInterface(lines).on("line", (line) => {
+    const [, progress] = /^progress: (.*)/.exec(line) ?? [];
+    if (progress) tell(progress);
+  });
+}
+
 /** Of standard output all, of standard error the end. */
 async function said(container: Docker.Container, stream: "stdout" | "stderr"): Promise<string> {
   const which = { stdout: stream === "stdout", stderr: stream === "stderr" };
@@ -110,5 +128,5 @@ async function said(container: Docker.Container, stream: "stdout" | "stderr"): P
   for (let at = 0; at + 8 <= log.length; at += 8 + log.readUInt32BE(at + 4)) {
     lines.push(log.toString("utf8", at + 8, at + 8 + log.readUInt32BE(at + 4)));
   }
-  return lines.join("");
+  return lines.join("").replace(/^progress: .*\n?/gm, "");
 }

@@ -4,6 +4,7 @@ set -euo pipefail
 server=$1 backup=$2
 home=/var/lib/barman/$server
 while [ -n "$backup" ] && [ "$backup" != None ]; do
+  tells echo "comparing base backup $backup with its checksums"
   # The WAL is read when it is replayed.
   if ! said=$(pg_verifybackup --quiet --no-parse-wal "$home/base/$backup/data" 2>&1); then
     echo "base backup $backup is damaged: $(tail -n 3 <<<"$said")" >&2

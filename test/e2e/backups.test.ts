@@ -50,6 +50,16 @@ describe("as they are by default, for tenants that run without", () => {
     await checkout.up("--expect-no-changes");
   });
 
+  test("what is changed in Barman's folder by hand is seen by every look at it, and put right", async () => {
+    const path = "/var/lib/barman/servers.d/tenant-globex.conf";
+    const asItWas = await succeed("docker", ["exec", barman(), "cat", path]);
+    await succeed("docker", ["exec", barman(), "bash", "-c", `echo '; by hand' >>${path}`]);
+    await checkout.pulumi("refresh", "--yes");
+    await checkout.up();
+    expect(await succeed("docker", ["exec", barman(), "cat", path])).toBe(asItWas);
+    await checkout.up("--expect-no-changes");
+  });
+
   test("each has a base backup within a minute", async () => {
     await eventually(60, async () => {
       for (const id of ["acme", "globex"]) {

@@ -1,5 +1,8 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { stringify } from "yaml";
+import { parse, stringify } from "yaml";
+import { blocksOf, commandsOf } from "../unit/support/docs";
 import { Checkout, removeLeftovers } from "./support/checkout";
 import { eventually, run, succeed } from "./support/command";
 import { bySql } from "./support/inside";
@@ -12,12 +15,9 @@ let s3: S3Server;
 const barman = () => checkout.name("-backups");
 
 beforeAll(async () => {
-  checkout = await Checkout.create(file({ acme: {}, globex: {} }));
+  checkout = await Checkout.create(file({ acme: {}, globex: {}, hooli: {} }));
   s3 = await S3Server.start(checkout.folder, bucket);
-  await configure("schedule", "02:30");
-  await configure("destination", `s3://${bucket}/of/pgs`);
-  await configure("endpoint", `http://${await hostAddress()}:${s3.port}`);
-  await credential("accessKeyId", accessKeyId);
+  await setDestination(checkout);
 });
 afterAll(async () => {
   await checkout?.remove();
@@ -27,7 +27,6 @@ afterAll(async () => {
 describe("a destination", () => {
   test("whose credentials are wrong ends the up, and nothing of them is printed", async () => {
     await credential("accessKeyId", "somebody-else");
-    await credential("secretAccessKey", secretAccessKey);
     const { code, output } = await checkout.tryUp();
     expect(code).not.toBe(0);
     expect(output).toMatch(
@@ -44,9 +43,7 @@ describe("a destination", () => {
       await eventually(90, async () => {
         await fileWal(id);
         const keys = await s3.list(bucket, `of/pgs/tenant-${id}/`);
-        expect(
-          keys.filter((key) => /\/base\/\d{8}T\d{6}\/(data\.tar\.lz4|backup\.info)$/.test(key)),
-        ).toHaveLength(2);
+        expect(await basesOf(id)).toHaveLength(2);
         expect(keys.filter((key) => /\/wals\/[0-9A-F]{16}\/[0-9A-F]{24}\.lz4$/.test(key))).not.toEqual([]);
       });
     }
@@ -87,13 +84,85 @@ describe("a destination", () => {
   });
 });
 
-describe("when the host is gone", () => {
-  const passwords: Record<string, string> = {};
+describe("a tenant that moves to another host", () => {
+  let other: Checkout;
 
   beforeAll(async () => {
-    // The clock of the servers is this one.
-    const at = new Date().toISOString();
-    await checkout.query("acme", "INSERT INTO written VALUES (1001)");
+    other = await Checkout.create(file({ initech: {} }));
+    await setDestination(other);
+    await other.up();
+  });
+  afterAll(() => other?.remove());
+
+  test("has its rows there, and is kept where it was until somebody deletes it", async () => {
+    await checkout.query("hooli", "CREATE TABLE written AS SELECT 1 AS n");
+    await eventually(60, async () => expect(await basesOf("hooli")).toHaveLength(2));
+    await checkout.query("hooli", "INSERT INTO written VALUES (2)");
+    await follow("./pgs disable-access acme", checkout, "hooli");
+    await eventually(120, async () => {
+      const { wal, s3: copy } = await status("hooli");
+      expect(copy?.wal).toBeGreaterThan(wal);
+    });
+    const { stdout } = await run("./pgs", ["backups"], checkout.options());
+    expect(stdout).toMatch(/^hooli .* all there /m);
+    await follow("./pgs create acme", other, "hooli");
+    expect(await other.query("hooli", "SELECT n FROM written ORDER BY n")).toEqual([{ n: 1 }, { n: 2 }]);
+    await follow("./pgs remove acme", checkout, "hooli");
+    await succeed("docker", ["volume", "inspect", checkout.name("hooli")]);
+    expect(await other.query("hooli", "SELECT count(*)::int AS rows FROM written")).toEqual([{ rows: 2 }]);
+  });
+});
+
+describe("when the host is gone", () => {
+  /** Of the tenants that were there. */
+  let entries: Record<string, object>;
+  const passwords: Record<string, string> = {};
+  /** When there was a row of that number, by the server's clock. */
+  const times: Record<number, string> = {};
+  /** A segment of WAL of globex that is taken away from the bucket. */
+  let missing: string;
+  /** The base backup that was made after the restore in place. */
+  let later: string[];
+
+  const applyWith = (copies: Record<string, object>) => checkout.apply(file({ ...entries, ...copies }));
+
+  async function write(id: string, n: number): Promise<void> {
+    await checkout.query(id, `INSERT INTO written VALUES (${n})`);
+    const [{ at } = {}] = await checkout.query(id, "SELECT clock_timestamp() AS at");
+    times[n] = new Date((at as Date).getTime() + 1).toISOString();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+
+  beforeAll(async () => {
+    await checkout.query("globex", "CREATE TABLE written (n int)");
+    await write("acme", 1001);
+    await write("acme", 1002);
+    const before = await basesOf("acme");
+    const command = ["restore", "acme", "--at", times[1001] ?? "", "--yes"];
+    const restored = await run("./pgs", command, checkout.options());
+    expect(restored.code, restored.output).toBe(0);
+    checkout.forgetOutputs();
+    await write("acme", 2001);
+    await eventually(120, async () => {
+      await fileWal("acme");
+      later = (await basesOf("acme")).filter((key) => !before.includes(key));
+      expect(later).toHaveLength(2);
+    });
+    await write("acme", 2002);
+    await write("acme", 2003);
+    for (const n of [1, 2]) await write("globex", n);
+    await checkout.query("globex", "SELECT pg_switch_wal()");
+    for (const n of [3, 4]) await write("globex", n);
+    const [row] = await checkout.query("globex", "SELECT pg_walfile_name(pg_switch_wal()) AS segment");
+    missing = row?.segment as string;
+    for (const n of [5, 6]) await write("globex", n);
+    const first = await basesOf("globex");
+    await succeed("docker", ["exec", barman(), "pgs-backups", "backup", "tenant-globex"]);
+    await eventually(90, async () => {
+      await fileWal("globex");
+      expect((await basesOf("globex")).length).toBeGreaterThan(first.length);
+    });
+    for (const n of [7, 8]) await write("globex", n);
     const written = Math.ceil(Date.now() / 1000);
     for (const id of ["acme", "globex"]) {
       passwords[id] = await checkout.password(id);
@@ -103,27 +172,73 @@ describe("when the host is gone", () => {
     console.log(`a row was at S3 ${Math.round(Date.now() / 1000 - written)} s after its commit`);
     // Another machine: nothing of the stack is on it.
     await removeLeftovers(checkout.prefix);
-    await makeVolumes();
-    await checkout.apply(
-      file({
-        acme: { restoreFrom: { tenant: "acme" } },
-        globex: { restoreFrom: { tenant: "globex" } },
-        "acme-then": { restoreFrom: { tenant: "acme", at } },
-      }),
-    );
+    expect((await checkout.tryUp()).code).not.toBe(0);
+    await follow("docker volume create", checkout);
+    await follow("for id in", checkout);
+    entries = parse(readFileSync(join(checkout.folder, "tenants.yaml"), "utf8")).tenants;
+    await applyWith({
+      "acme-left": { restoreFrom: { tenant: "acme", at: times[1002] } },
+      "acme-after": { restoreFrom: { tenant: "acme", at: times[2002] } },
+    });
   });
 
   test("every tenant is back from the bucket, with its rows and its password", async () => {
-    const [row] = await checkout.query("acme", "SELECT count(*)::int AS rows, max(n) AS newest FROM written");
-    expect(row).toEqual({ rows: 1001, newest: 1001 });
+    expect((await rowsOf("acme")).filter((n) => n <= 1000)).toHaveLength(1000);
+    expect(await newRows("acme")).toEqual([1001, 2001, 2002, 2003]);
     expect(await checkout.query("globex", "SELECT n FROM kept")).toEqual([{ n: 1 }]);
     for (const id of ["acme", "globex"]) expect(await checkout.password(id)).toBe(passwords[id]);
   });
 
-  test("a time is restored from there as well", async () => {
-    expect(await checkout.query("acme-then", "SELECT max(n) AS newest FROM written")).toEqual([
-      { newest: 1000 },
-    ]);
+  test("times before and after a restore in place are restored from there as well", async () => {
+    expect(await newRows("acme-left")).toEqual([1001, 1002]);
+    expect(await newRows("acme-after")).toEqual([1001, 2001, 2002]);
+  });
+
+  test("so is the time after it from the base backup of before it, and an up tells how far it is", async () => {
+    expect(later).toHaveLength(2);
+    for (const key of later) await s3.remove(bucket, key);
+    s3.delay = 12;
+    const output = await applyWith({ "acme-on": { restoreFrom: { tenant: "acme", at: times[2002] } } });
+    s3.delay = 0;
+    expect(output).toMatch(/acme-on: fetching the base backup and its WAL from S3: \d+ MiB are here/);
+    expect(await newRows("acme-on")).toEqual([1001, 2001, 2002]);
+  });
+
+  test("a time is refused where WAL before it is missing, or room on the disk, and no other", async () => {
+    const keys = await s3.list(bucket, "of/pgs/tenant-globex/");
+    const removed = keys.filter((key) => key.endsWith(`/${missing}.lz4`));
+    expect(removed).toHaveLength(1);
+    for (const key of removed) await s3.remove(bucket, key);
+    const copies = {
+      "globex-before": { restoreFrom: { tenant: "globex", at: times[1] } },
+      "globex-after": { restoreFrom: { tenant: "globex", at: times[7] } },
+    };
+    // Without it, a recovery would go on with what acme has left at the restore in place.
+    const begun = await s3.list(bucket, "of/pgs/tenant-acme/");
+    for (const key of begun.filter((key) => /\/00000002[0-9A-F]{16}\.(partial\.)?lz4$/.test(key))) {
+      await s3.remove(bucket, key);
+    }
+    const refused = {
+      "globex-gap": { restoreFrom: { tenant: "globex", at: times[5] } },
+      "acme-small": { restoreFrom: { tenant: "acme", at: times[1002] } },
+      "acme-gap": { restoreFrom: { tenant: "acme", at: times[2002] } },
+    };
+    const disk = "--driver local --opt type=tmpfs --opt device=tmpfs --opt o=size=64m,uid=999";
+    const small = ["--label", "pgs.version=18", ...disk.split(" "), checkout.name("acme-small")];
+    await succeed("docker", ["volume", "create", ...small]);
+    checkout.write("tenants.yaml", file({ ...entries, ...copies, ...refused }));
+    const { code, output } = await checkout.tryUp();
+    expect(code).not.toBe(0);
+    expect(output).toMatch(
+      /into \S+-acme-small: .*\n.*it needs \d{3} MiB on the disk .*, and \d{2} MiB are free/,
+    );
+    const gap = (segment: string) =>
+      new RegExp(`the WAL of that time is missing: its last commit .* is of .*, and ${segment} is missing`);
+    expect(output).toMatch(gap(missing));
+    expect(output).toMatch(gap("00000002[0-9A-F]{16}"));
+    await applyWith(copies);
+    expect(await rowsOf("globex-before")).toEqual([1]);
+    expect(await rowsOf("globex-after")).toEqual([1, 2, 3, 4, 5, 6, 7]);
   });
 
   test("its backups go on, at the host and in the bucket, and write over nothing there", async () => {
@@ -138,29 +253,57 @@ describe("when the host is gone", () => {
   });
 });
 
+async function rowsOf(id: string): Promise<number[]> {
+  return (await checkout.query(id, "SELECT n FROM written ORDER BY n")).map(({ n }) => n as number);
+}
+
+/** Those that were written after the first thousand. */
+async function newRows(id: string): Promise<number[]> {
+  return (await rowsOf(id)).filter((n) => n > 1000);
+}
+
+/** The keys of a tenant's base backups in the bucket. */
+async function basesOf(id: string): Promise<string[]> {
+  const keys = await s3.list(bucket, `of/pgs/tenant-${id}/`);
+  return keys.filter((key) => /\/base\/\d{8}T\d{6}\/(data\.tar\.lz4|backup\.info)$/.test(key));
+}
+
 function file(entries: Record<string, object>): string {
   return stringify({ defaults: { memory: "256Mi" }, tenants: entries });
 }
 
-function configure(key: string, value: string): Promise<string> {
-  return checkout.pulumi("config", "set", "--path", `pgs:backups.${key}`, value);
+async function setDestination(on: Checkout): Promise<void> {
+  await configure("schedule", "02:30", on);
+  await configure("destination", `s3://${bucket}/of/pgs`, on);
+  await configure("endpoint", `http://${await hostAddress()}:${s3.port}`, on);
+  await credential("accessKeyId", accessKeyId, on);
+  await credential("secretAccessKey", secretAccessKey, on);
 }
 
-function credential(key: string, value: string): Promise<string> {
-  return checkout.pulumi("config", "set", "--secret", "--path", `pgs:backupCredentials.${key}`, value);
+function configure(key: string, value: string, on = checkout): Promise<string> {
+  return on.pulumi("config", "set", "--path", `pgs:backups.${key}`, value);
+}
+
+function credential(key: string, value: string, on = checkout): Promise<string> {
+  return on.pulumi("config", "set", "--secret", "--path", `pgs:backupCredentials.${key}`, value);
 }
 
 /** Of the host, where every container with a way out reaches it. */
 async function hostAddress(): Promise<string> {
-  const gateway = "{{(index .IPAM.Config 0).Gateway}}";
-  return (await succeed("docker", ["network", "inspect", "bridge", "--format", gateway])).trim();
+  const [{ IPAM }] = JSON.parse(await succeed("docker", ["network", "inspect", "bridge"]));
+  const { Subnet, Gateway } = IPAM.Config[0];
+  // An engine that was never started again does not tell it: then it is the first address.
+  return Gateway ?? Subnet.replace(/\d+\/\d+$/, "1");
 }
 
-/** An up makes nothing in the place of a volume that is lost (docs/disaster.md). */
-async function makeVolumes(): Promise<void> {
-  for (const id of ["acme", "globex", "proxy", "-backups"]) {
-    await succeed("docker", ["volume", "create", "--label", "pgs.version=18", checkout.name(id)]);
-  }
+/** Runs the commands of docs/restore-drill.md that begin so, with another tenant's id and the names of that stack. */
+async function follow(start: string, on: Checkout, id = "acme"): Promise<void> {
+  const found = blocksOf("docs/restore-drill.md")
+    .map(commandsOf)
+    .find((commands) => commands.startsWith(start));
+  const commands = (found ?? "false").replaceAll("pgs-", `${on.prefix}-`).replaceAll("acme", id);
+  await succeed("bash", ["-euo", "pipefail", "-c", commands], on.options());
+  on.forgetOutputs();
 }
 
 /** As Barman does each minute. */
@@ -171,6 +314,7 @@ async function fileWal(id: string): Promise<void> {
 
 interface Status {
   base: number;
+  wal: number;
   behind: number | null;
   s3: { base: number; wal: number; waiting: number } | null;
 }

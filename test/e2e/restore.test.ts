@@ -76,6 +76,25 @@ describe("tried", () => {
     await nothingIsLeft();
   });
 
+  test("tells somebody at a terminal how far it is, and nobody else", async () => {
+    const script = readFileSync(join(checkout.folder, "restore/progress.sh"), "utf8");
+    checkout.write("restore/progress.sh", script.replace("sleep 10", "sleep 0.1"));
+    const terminal = ["-qec", "./pgs try-restores acme", "/dev/null"];
+    const { stdout } = await run("script", terminal, checkout.options());
+    const stages = [
+      /acme: laying out base backup \d+T\d+ and its WAL: \d+ of about \d+ MiB/,
+      /acme: reading all of it/,
+      /✓ acme: ready after/,
+    ];
+    for (const stage of stages) expect(stdout).toMatch(stage);
+    const replayed = [...stdout.matchAll(/acme: replaying WAL: (\d+) of at most (\d+) segments/g)];
+    expect(replayed).not.toEqual([]);
+    for (const [, some, all] of replayed) expect(Number(some)).toBeLessThanOrEqual(Number(all));
+    const { output } = await pgs("try-restores", "acme");
+    expect(output).toMatch(/^✓ acme: ready after .*\n$/);
+    checkout.write("restore/progress.sh", script);
+  });
+
   test("finds a byte that was changed in a base backup", async () => {
     const damaged = (await inBarman(`find ${home}/base/*/data/base -size +8k -type f | head -n 1`)).trim();
     await inBarman(`cp -a ${damaged} /tmp/saved; printf X | dd of=${damaged} bs=1 seek=5000 conv=notrunc`);

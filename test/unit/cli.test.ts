@@ -178,6 +178,23 @@ describe("a tenant's backups", () => {
       "gone    20h ago      removed, kept for 1d1h    1B  3d ago, in 5s",
     ]);
   });
+
+  it("are a table with what the copy off the host lacks, where there is one", () => {
+    vi.useFakeTimers({ now: now * 1000 });
+    onTestFinished(() => void vi.useRealTimers());
+    const judged = [
+      { s3: copied },
+      { s3: copied, wal: copied.wal },
+      { s3: { ...copied, waiting: 2 } },
+      { s3: { base: 0, wal: 0, waiting: 0 } },
+      { s3: null },
+    ].map((difference) => ({ ...good, exposed: 0, problem: null, ...difference }));
+    const [title, ...cells] = backupsTable(judged)
+      .split("\n")
+      .map((line) => line.slice(32, 46).trim());
+    expect(title).toBe("AT S3");
+    expect(cells).toEqual(["all there", "until 4s ago", "until 4s ago", "no base backup", "-"]);
+  });
 });
 
 describe("an up for some tenants alone", () => {

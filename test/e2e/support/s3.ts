@@ -14,6 +14,9 @@ export class S3Server {
   /** While set, every connection is cut. */
   away = false;
 
+  /** For so many seconds, nothing comes of a base backup's data. */
+  delay = 0;
+
   private constructor(
     /** What listens for clients: an S3 server that asks nobody who they are is behind it. */
     private readonly door: Server,
@@ -39,6 +42,11 @@ export class S3Server {
   async list(bucket: string, prefix: string): Promise<string[]> {
     const { body } = await this.ask("GET", `/${bucket}?list-type=2&prefix=${encodeURIComponent(prefix)}`);
     return [...body.matchAll(/<Key>([^<]+)<\/Key>/g)].map(([, key]) => key as string);
+  }
+
+  /** Takes an object away, as somebody who has the bucket may. */
+  async remove(bucket: string, key: string): Promise<void> {
+    await this.ask("DELETE", `/${bucket}/${key}`);
   }
 
   /** By what an object is encrypted, as the server was told. */
@@ -81,7 +89,8 @@ export class S3Server {
       { host: "127.0.0.1", port: this.inner, method, path: url, headers },
       (response) => {
         answer.writeHead(response.statusCode ?? 500, response.headers);
-        response.pipe(answer);
+        const delay = method === "GET" && url?.includes("data.tar") ? this.delay : 0;
+        setTimeout(() => response.pipe(answer), delay * 1000);
       },
     );
     onward.on("error", () => incoming.socket.destroy());

@@ -34,6 +34,11 @@ SCRATCH = HOME / ".offsite"
 # A segment that is being filled is copied this often, in seconds, when it has changed.
 PARTIAL_INTERVAL = 60
 
+SEGMENT = 16 << 20
+
+# What a restore needs beside data and WAL, to work with.
+SPARE = 256 << 20
+
 
 class Destination:
     """Where the copies go to."""
@@ -308,10 +313,13 @@ def restore(server, at, to):
     catalog, backup, path = choose(interface, server, at, destination)
     log(f"{server}: base backup {backup.backup_id} of {catalog.server_name}")
     to = Path(to)
+    wal = wal_of(catalog, backup, path)
+    to.parent.mkdir(exist_ok=True)
+    demand_room(to.parent, (backup.cluster_size or backup.size) + len(wal) * SEGMENT)
     CloudBackupDownloaderObjectStore(interface, catalog).download_backup(backup, str(to), {})
     to.chmod(0o700)
     verify(to)
-    fetch_wal(interface, catalog, backup, path, to / "barman_wal")
+    fetch_wal(interface, catalog, wal, to / "barman_wal")
     lines = [
         "restore_command = 'cp barman_wal/%f %p'",
         f"recovery_target_timeline = '{path[-1]}'",
@@ -401,8 +409,29 @@ def verify(to):
         raise RuntimeError(f"the base backup at S3 is damaged: {result.stdout.strip()}")
 
 
-def fetch_wal(interface, catalog, backup, path, to):
-    """All from the base backup on, of the timelines that lead to the time."""
+def wal_of(catalog, backup, path):
+    """All from the base backup on, of the timelines that lead to the time; of the others, that they were begun."""
+    wal = [
+        name
+        for name in catalog.get_wal_paths()
+        if name.endswith(".history") or (int(name[:8], 16) in path and name[8:24] >= backup.begin_wal[8:24])
+    ]
+    # What is missing later is seen where it is laid out.
+    if not any(name[:24] == backup.begin_wal for name in wal):
+        raise RuntimeError(f"the WAL has a gap: {backup.begin_wal} is missing at S3")
+    return wal
+
+
+def demand_room(folder, size):
+    """A full disk would stop the other tenants of the host."""
+    needed = size + SPARE
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        where = "on the disk of Docker's volumes"
+        raise RuntimeError(f"it needs {needed >> 20} MiB {where}, and {free >> 20} MiB are free")
+
+
+def fetch_wal(interface, catalog, wal, to):
     to.mkdir()
     found = catalog.get_wal_paths()
 
@@ -413,16 +442,8 @@ def fetch_wal(interface, catalog, backup, path, to):
             return
         download(interface, found[name], to / target)
 
-    needed = [
-        name
-        for name in found
-        if int(name[:8], 16) in path and (name.endswith(".history") or name[8:24] >= backup.begin_wal[8:24])
-    ]
-    # What is missing later is seen where it is laid out.
-    if not any(name[:24] == backup.begin_wal for name in needed):
-        raise RuntimeError(f"the WAL has a gap: {backup.begin_wal} is missing at S3")
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(fetch, needed))
+        list(pool.map(fetch, wal))
 
 
 # --- small things ---
