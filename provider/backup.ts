@@ -59,7 +59,9 @@ export const Backup: ResourceType<BackupInputs> = {
 
   async read(_id, state) {
     const container = engine(state.host).getContainer(state.barman);
-    const info = await ifPresent(container.inspect());
+    const info = await askedOnce(`container ${state.host} ${state.barman}`, () =>
+      ifPresent(container.inspect()),
+    );
     const network = await ifPresent(engine(state.host).getNetwork(state.network).inspect());
     if (!info?.State.Running || !network) return { ...state, schedule: "" };
     const attached = info.NetworkSettings.Networks[state.network]?.IPAddress;

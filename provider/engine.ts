@@ -170,15 +170,15 @@ export async function networkIds(docker: Docker): Promise<Map<string, string>> {
 const answers = new Map<string, Promise<unknown>>();
 
 /**
- * One answer for all resources that are read at the same time: a refresh asks the same of the engine for each
- * of them. It holds for half a second, and no longer than until this provider changes something.
+ * One answer for all resources that are looked at in one plan, which asks the same of the engine for each of them. It
+ * holds for three seconds, and no longer than until this provider changes something.
  */
 export function askedOnce<T>(question: string, ask: () => Promise<T>): Promise<T> {
   const known = answers.get(question);
   if (known) return known as Promise<T>;
   const answer = ask();
   answers.set(question, answer);
-  const forget = () => setTimeout(() => answers.delete(question), 500).unref();
+  const forget = () => setTimeout(() => answers.delete(question), 3000).unref();
   answer.then(forget, forget);
   return answer;
 }

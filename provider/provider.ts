@@ -62,7 +62,7 @@ export class Provider implements pulumi.Provider {
         );
       }
     }
-    const remark = type.remark?.(before, known(news));
+    const remark = await type.remark?.(before, known(news));
     if (remark) await log.warn(remark);
     return { changes, replaces, deleteBeforeReplace: true };
   }

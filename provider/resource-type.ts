@@ -18,7 +18,7 @@ export interface ResourceType<Inputs extends object, State extends Inputs = Inpu
   ): MaybePromise<{ property: keyof Inputs & string; reason: string }[]>;
 
   /** What the operator should know of a planned update beyond the fields that it changes. */
-  remark?(state: State, inputs: Inputs): string | undefined;
+  remark?(state: State, inputs: Inputs): MaybePromise<string | undefined>;
 
   /** Makes the resource, or takes up what an interrupted run left of it. */
   create(inputs: Inputs): Promise<{ id: string; state: State }>;

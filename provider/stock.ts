@@ -89,10 +89,14 @@ async function removeLeftovers(docker: Docker, leftovers: Docker.ContainerInfo[]
  */
 async function standIn(docker: Docker, stack: string, gone: string[]): Promise<void> {
   if (gone.length === 0) return;
-  const [image] = await docker.listImages();
+  const images = await Promise.all(
+    (await docker.listImages()).map(({ Id }) => docker.getImage(Id).inspect()),
+  );
+  // One that asks for a volume would leave it behind.
+  const image = images.find(({ Config }) => Object.keys(Config.Volumes ?? {}).length === 0) ?? images[0];
   if (!image) {
     throw new Error(
-      "none of the stack's containers and images are on this Docker host: is it another one? `pulumi up --refresh` begins with what is there",
+      "none of the stack's containers and no image are on this Docker host: is it another one? `pulumi up --refresh` begins with what is there",
     );
   }
   await Promise.all(

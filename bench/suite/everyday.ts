@@ -65,6 +65,7 @@ export async function fifty(
     await logIn(checkout, ids(50));
   });
   const many = await seconds(() => preview());
+  const refreshed = await seconds(() => checkout.pulumi("preview", "--refresh", "--expect-no-changes"));
   const perTenant = ((many - one) / 49) * 1000;
   const others = await whileThere();
 
@@ -89,6 +90,13 @@ export async function fifty(
       { what: "preview of an empty TypeScript program", measured: floor.emptyPreview },
       { atMost: 1.5 },
     ),
+    {
+      figure: "preview --refresh without changes, 50 tenants",
+      measured: `${refreshed.toFixed(2)} s`,
+      against: `without --refresh: ${many.toFixed(2)} s`,
+      ratio: refreshed / many,
+      aim: "for comparison",
+    },
     ratioOf(
       "50 tenants removed, clean shutdowns",
       removed,

@@ -94,8 +94,12 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
     return failures;
   },
 
-  remark(state, { container, memory }) {
-    if (memory === undefined || !tooLarge(state, memory)) return undefined;
+  async remark(state, { container, memory }) {
+    if (memory === undefined || memory >= state.memory) return undefined;
+    // A restart since the last `up` may have given it the buffers that waited for one.
+    const present = await this.read("", state).catch(() => undefined);
+    if (!tooLarge({ ...state, sharedBuffers: present?.sharedBuffers ?? state.sharedBuffers }, memory))
+      return undefined;
     return `${container} is restarted once: its shared_buffers would fill more than ${largestSharedBuffers * 100} % of the new memory limit`;
   },
 
@@ -149,7 +153,8 @@ async function compared(
   const info = await ifPresent(container.inspect());
   if (!info) return undefined;
   // Whatever cannot be seen now is brought about again by the next `up`.
-  if (!info.State.Running) return { ...state, containerId: "" };
+  const { Running, Paused, Restarting } = info.State;
+  if (!Running || Paused || Restarting) return { ...state, containerId: "" };
   const outside = {
     ...state,
     ...limitsOf(info),
