@@ -124,7 +124,8 @@ describe("when the host is gone", () => {
   /** The base backup that was made after the restore in place. */
   let later: string[];
 
-  const applyWith = (copies: Record<string, object>) => checkout.apply(file({ ...entries, ...copies }));
+  const applyWith = (copies: Record<string, object>, ...options: string[]) =>
+    checkout.apply(file({ ...entries, ...copies }), ...options);
 
   async function write(id: string, n: number): Promise<void> {
     await checkout.query(id, `INSERT INTO written VALUES (${n})`);
@@ -176,10 +177,11 @@ describe("when the host is gone", () => {
     await follow("docker volume create", checkout);
     await follow("for id in", checkout);
     entries = parse(readFileSync(join(checkout.folder, "tenants.yaml"), "utf8")).tenants;
-    await applyWith({
+    const copies = {
       "acme-left": { restoreFrom: { tenant: "acme", at: times[1002] } },
       "acme-after": { restoreFrom: { tenant: "acme", at: times[2002] } },
-    });
+    };
+    await applyWith(copies, "--refresh");
   });
 
   test("every tenant is back from the bucket, with its rows and its password", async () => {

@@ -104,9 +104,9 @@ export class Checkout {
   }
 
   /** An edit of tenants.yaml, applied. */
-  async apply(tenants: string): Promise<string> {
+  async apply(tenants: string, ...options: string[]): Promise<string> {
     this.write("tenants.yaml", tenants);
-    return this.up();
+    return this.up(...options);
   }
 
   async tenants(): Promise<TenantSummaries> {
