@@ -35,7 +35,8 @@ export async function takeStock(inputs: StockInputs): Promise<Stock> {
   const found = await containersOf(docker, inputs.stack);
   if (!inputs.inState) return { generations: generationsOf(found), removed: [], gone: [] };
   const inState = new Set(inputs.inState);
-  const ours = found.filter(({ Id }) => inState.has(Id));
+  // In the order in which they were made, which is mostly that of the plan.
+  const ours = found.filter(({ Id }) => inState.has(Id)).reverse();
   const removed = await removeLeftovers(
     docker,
     found.filter(({ Id }) => !inState.has(Id)),
@@ -79,13 +80,18 @@ async function removeLeftovers(docker: Docker, leftovers: Docker.ContainerInfo[]
       await ifPresent(container.remove({ force: true, v: false }));
     }),
   );
-  return leftovers.map(nameOf);
+  return leftovers.map(nameOf).filter((name) => !isStandIn(name));
+}
+
+/** It is called like an id. */
+function isStandIn(name: string): boolean {
+  return /^[0-9a-f]{64}$/.test(name);
 }
 
 /**
  * The Docker provider ends with an error when it is to delete a container that is gone. The engine finds containers by
  * name as well as by id: an empty one that is called like the id is what it deletes instead.
- * One that was needed for nothing is a leftover to the next `up`.
+ * One that nothing came to delete, as in an `up` of other tenants alone, is a leftover to the next `up`.
  */
 async function standIn(docker: Docker, stack: string, gone: string[]): Promise<void> {
   if (gone.length === 0) return;
@@ -105,7 +111,10 @@ async function standIn(docker: Docker, stack: string, gone: string[]): Promise<v
         name: id,
         Image: image.Id,
         Cmd: ["true"],
-        Labels: { [stackLabel]: stack },
+        Labels: {
+          [stackLabel]: stack,
+          "pgs.note": "in the place of a container that is gone: the next up removes it",
+        },
         HostConfig: { NetworkMode: "none" },
       }),
     ),

@@ -111,13 +111,9 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
     return compared(state, (container) => observe(container, 15));
   },
 
-  /** What the server itself has to be asked is compared where `lookInside` has begun to ask. */
+  /** What the server itself has to be asked is compared in an `up` alone. */
   look(_id, state) {
-    return compared(state, (_container, id) => {
-      const seen = looks.get(id);
-      looks.delete(id);
-      return seen;
-    });
+    return compared(state, (_container, id) => lookInto(id));
   },
 
   async update(_id, state, inputs) {
@@ -129,19 +125,37 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
   },
 };
 
+/** Servers that this run may look into and has not yet: ids of their containers. */
+const toLookInto = new Map<string, Docker.Container>();
 const looks = new Map<string, Promise<Observed>>();
 
-/**
- * Begins to ask running servers what only they can tell, eight at a time: a process in each container takes a
- * twentieth of a second of both processors of a small machine.
- */
+/** How many looks are under way beside the one that is waited for: they keep two processors busy. */
+const ahead = 7;
+
+/** Has a plan compare also what only these running servers can tell: a process in each container. */
 export function lookInside(docker: Docker, containers: string[]): void {
-  const lanes: Promise<unknown>[] = [];
-  for (const [index, id] of containers.entries()) {
-    const look = Promise.resolve(lanes[index % 8]).then(() => observe(docker.getContainer(id), 15));
-    looks.set(id, look);
-    lanes[index % 8] = look.catch(() => {});
-  }
+  for (const id of containers) toLookInto.set(id, docker.getContainer(id));
+}
+
+/**
+ * Pulumi plans one resource after another, so the next ones are begun before they are asked for; few, as an `up` of one
+ * tenant asks for none of them.
+ */
+function lookInto(id: string): Promise<Observed> | undefined {
+  begin(id);
+  const look = looks.get(id);
+  looks.delete(id);
+  for (const next of [...toLookInto.keys()].slice(0, Math.max(0, ahead - looks.size))) begin(next);
+  return look;
+}
+
+function begin(id: string): void {
+  const container = toLookInto.get(id);
+  if (!container) return;
+  toLookInto.delete(id);
+  const look = observe(container, 15);
+  look.catch(() => {});
+  looks.set(id, look);
 }
 
 /** The state as it would be if the last `up` had left what is there now; without what is observed, the rest of it. */
