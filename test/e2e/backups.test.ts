@@ -235,7 +235,8 @@ describe("a tenant that is stopped while it is written to", () => {
   });
 
   test("has every commit in its backups, also in a restore from an incremental one", async () => {
-    await eventually(20, async () => expect(await configurationOf("globex")).toMatch(/^active = false$/m));
+    // Barman may be at its round of all tenants, and first has to notice that the server is gone.
+    await eventually(60, async () => expect(await configurationOf("globex")).toMatch(/^active = false$/m));
     entries["globex-last"] = { restoreFrom: { tenant: "globex" } };
     await checkout.apply(file());
     const rows = await writtenIn("globex-last");

@@ -372,7 +372,11 @@ describe("backups", () => {
 
   it("set what a server needs live, and leave it to the operator where he sets it himself", async () => {
     const settings = async (fields: string) => find(await runTenant(fields, on), "server").inputs.settings;
-    expect(await settings("")).toMatchObject({ summarize_wal: "on", max_slot_wal_keep_size: "2GB" });
+    expect(await settings("")).toMatchObject({
+      summarize_wal: "on",
+      wal_compression: "lz4",
+      max_slot_wal_keep_size: "2GB",
+    });
     expect(await settings("settings: { max_slot_wal_keep_size: 9GB }")).toMatchObject({
       max_slot_wal_keep_size: "9GB",
     });
