@@ -34,10 +34,11 @@ export const TraefikFile: ResourceType<TraefikFileInputs> = {
     return content === undefined ? undefined : { ...state, content };
   },
 
-  async update(_id, state, inputs) {
+  async update(id, state, inputs) {
     // Where only the farewell changes, nothing is written: a proxy that is away would end the `up`.
-    const present = await this.read(_id, state);
-    if (inputs.content !== present?.content) await writeFile(inputs);
+    const holds =
+      inputs.content === state.content && (await this.read(id, state))?.content === inputs.content;
+    if (!holds) await writeFile(inputs);
     return inputs;
   },
 
