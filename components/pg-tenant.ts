@@ -2,7 +2,7 @@ import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
 import * as random from "@pulumi/random";
 import { stringify } from "yaml";
-import { Backup, PostgresServer, Restore, TraefikFile } from "../provider/resources";
+import { PostgresServer, Restore } from "../provider/resources";
 import { positionOf, type Tenant } from "../tenants";
 import { type BackupPlan, backupPlan, retentionDays } from "../tenants/backup";
 import { needsRestart } from "../tenants/postgres-settings";
@@ -63,20 +63,7 @@ export class PgTenant extends pulumi.ComponentResource {
       tenant.state === "running"
         ? this.createContainer(name, args, volume, network, this.createRestore(name, args, volume))
         : undefined;
-    const createServer = (after: pulumi.Resource[]) => {
-      if (!container) return undefined;
-      return this.createServer(name, args, { container, volume, network, password, host }, after);
-    };
-    let server: PostgresServer | undefined;
-    if (tenant.tls === "passthrough" && tenant.access) {
-      // The server has its certificate before the proxy lets clients through to it.
-      server = createServer([]);
-      this.createRoute(name, args, host, volume, server ? [server] : []);
-    } else {
-      // The route is closed before the server ends the sessions that came by it.
-      server = createServer([this.createRoute(name, args, host, volume, [])]);
-    }
-    this.createBackup(name, args, network, container, server);
+    this.createServer(name, args, { container, volume, network, password, host });
 
     this.id = tenant.id;
     this.connectionString = pulumi.secret(
@@ -146,35 +133,6 @@ export class PgTenant extends pulumi.ComponentResource {
     );
   }
 
-  /** A closed route is a file without a router: it is changed, and not deleted at the end of the `up`. */
-  private createRoute(
-    name: string,
-    args: PgTenantArgs,
-    host: pulumi.Input<string>,
-    volume: docker.Volume,
-    after: pulumi.Resource[],
-  ): TraefikFile {
-    const { tenant } = args;
-    const open = tenant.access && tenant.state === "running";
-    return new TraefikFile(
-      name,
-      {
-        host: args.dockerHost,
-        container: args.proxy.containerName,
-        path: `${dynamicFolder}/tenant-${tenant.id}.yml`,
-        content: open
-          ? pulumi.output(host).apply((known) => routeFile(args, known))
-          : `# ${tenant.id} is not reachable\n`,
-        // The route is what a tenant has in every state, and what goes with its entry alone.
-        farewell:
-          tenant.onRemove === "retain"
-            ? pulumi.interpolate`The data of ${tenant.id} stays in the Docker volume ${volume.name}.`
-            : `The data of ${tenant.id} is deleted: onRemove is delete.`,
-      },
-      { parent: this, dependsOn: [...args.proxy.ready, ...after] },
-    );
-  }
-
   /** Only for an entry with `restoreFrom`; it counts when the volume is first made. */
   private createRestore(name: string, args: PgTenantArgs, volume: docker.Volume): Restore | undefined {
     const { tenant, barman } = args;
@@ -203,36 +161,6 @@ export class PgTenant extends pulumi.ComponentResource {
         image: args.images.idOf(tenant.version),
       },
       { parent: this, dependsOn: [barman] },
-    );
-  }
-
-  /** A server that runs has to be there: Barman logs in as soon as it hears of it. */
-  private createBackup(
-    name: string,
-    args: PgTenantArgs,
-    network: TenantNetwork,
-    container: docker.Container | undefined,
-    server: PostgresServer | undefined,
-  ): void {
-    const { tenant } = args;
-    const barman = keeperOf(args);
-    if (!barman) return;
-    const plan = backupPlan(tenant, args.backups);
-    new Backup(
-      name,
-      {
-        host: args.dockerHost,
-        barman: barman.containerId,
-        tenant: tenant.id,
-        server: containerName(args),
-        serverId: container?.id,
-        network: network.name,
-        password: barman.passwordFor(tenant),
-        schedule: plan.schedule,
-        retention: retentionDays(plan),
-        stopped: tenant.state === "stopped",
-      },
-      { parent: this, dependsOn: server },
     );
   }
 
@@ -308,23 +236,28 @@ export class PgTenant extends pulumi.ComponentResource {
     name: string,
     args: PgTenantArgs,
     parts: {
-      container: docker.Container;
+      /** Undefined for a tenant that is stopped. */
+      container: docker.Container | undefined;
       volume: docker.Volume;
       network: TenantNetwork;
       password: pulumi.Output<string>;
       host: pulumi.Input<string>;
     },
-    after: pulumi.Resource[],
-  ): PostgresServer {
-    const { tenant } = args;
+  ): void {
+    const { tenant, proxy } = args;
     const { container, volume, network, password, host } = parts;
-    const pair = tenant.tls === "passthrough" ? args.certificate.sign(name, host, this) : undefined;
-    return new PostgresServer(
+    const barman = keeperOf(args);
+    const plan = backupPlan(tenant, args.backups);
+    const pair =
+      container && tenant.tls === "passthrough" ? args.certificate.sign(name, host, this) : undefined;
+    new PostgresServer(
       name,
       {
         host: args.dockerHost,
-        container: container.name,
-        containerId: container.id,
+        // The plain name: with the container's own output, Pulumi would delete the server, and with it the route,
+        // before it makes a container anew.
+        container: containerName(args),
+        containerId: container?.id,
         database: tenant.id,
         password,
         init: [...tenant.initFiles],
@@ -338,9 +271,27 @@ export class PgTenant extends pulumi.ComponentResource {
         network: network.name,
         certificate: pair?.chain,
         key: pair?.key,
-        barmanPassword: keeperOf(args)?.passwordFor(tenant),
+        barmanPassword: barman?.passwordFor(tenant),
+        backup: barman && {
+          barman: barman.containerId,
+          schedule: plan.schedule,
+          retention: retentionDays(plan),
+          stopped: !container,
+        },
+        route: {
+          container: proxy.containerName,
+          path: `${dynamicFolder}/route-${tenant.id}.yml`,
+          content:
+            container && tenant.access
+              ? pulumi.output(host).apply((known) => routeFile(args, known))
+              : `# ${tenant.id} is not reachable\n`,
+        },
+        farewell:
+          tenant.onRemove === "retain"
+            ? pulumi.interpolate`The data of ${tenant.id} stays in the Docker volume ${volume.name}.`
+            : `The data of ${tenant.id} is deleted: onRemove is delete.`,
       },
-      { parent: this, dependsOn: after },
+      { parent: this, dependsOn: proxy.ready },
     );
   }
 }

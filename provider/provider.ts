@@ -3,9 +3,9 @@ import { log } from "@pulumi/pulumi";
 import type * as pulumi from "@pulumi/pulumi/provider";
 import { AcmeCertificate } from "./acme-certificate";
 import { Attachment } from "./attachment";
-import { Backup } from "./backup";
 import { BackupDestination } from "./backup-destination";
 import { forgetAnswers } from "./engine";
+import { FormerBackup } from "./former-backup";
 import { Network } from "./network";
 import { PostgresServer } from "./postgres-server";
 import { IncompleteError, type ResourceType } from "./resource-type";
@@ -20,7 +20,7 @@ type Fields = Record<string, unknown>;
 const types: Record<string, ResourceType<Fields>> = {
   "pgs:index:AcmeCertificate": AcmeCertificate as unknown as ResourceType<Fields>,
   "pgs:index:Attachment": Attachment as unknown as ResourceType<Fields>,
-  "pgs:index:Backup": Backup as unknown as ResourceType<Fields>,
+  "pgs:index:Backup": FormerBackup as unknown as ResourceType<Fields>,
   "pgs:index:BackupDestination": BackupDestination as unknown as ResourceType<Fields>,
   "pgs:index:Network": Network as unknown as ResourceType<Fields>,
   "pgs:index:PostgresServer": PostgresServer as unknown as ResourceType<Fields>,
@@ -49,17 +49,17 @@ export class Provider implements pulumi.Provider {
     const after = unwrap(news) as Fields;
     const replaces = type.replacing.filter((key) => !isDeepStrictEqual(before[key], after[key]));
     if (replaces.length > 0) return { changes: true, replaces, deleteBeforeReplace: true };
-    const differs = (fields: Fields) =>
-      type.updatable.some((key) => !isDeepStrictEqual(fields[key], after[key]));
-    let changes = differs(before);
+    const differing = (fields: Fields) =>
+      type.updatable.filter((key) => !isDeepStrictEqual(fields[key], after[key]));
+    let changes = differing(before).length > 0;
     if (!changes) {
       const present = await (type.look ?? type.read)(id, before);
-      changes = !present || differs(present);
-      const what = urn.split(/[$:]/).at(-3) ?? "";
+      const byHand = present && differing(present);
+      changes = byHand?.length !== 0;
       if (changes) {
-        await log.info(
-          `${what} ${urn.split("::").at(-1)} ${present ? "was changed by hand" : "is gone"}: an up puts it right`,
-        );
+        const what = `${urn.split(/[$:]/).at(-3)} ${urn.split("::").at(-1)}`;
+        const how = byHand ? `was changed by hand (${byHand.join(", ")})` : "is gone";
+        await log.info(`${what} ${how}: an up puts it right`);
       }
     }
     const remark = await type.remark?.(before, known(news));

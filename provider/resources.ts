@@ -1,7 +1,6 @@
 import * as pulumi from "@pulumi/pulumi";
 import type { AcmeCertificateInputs } from "./acme-certificate";
 import type { AttachmentInputs } from "./attachment";
-import type { BackupInputs } from "./backup";
 import type { BackupDestinationInputs } from "./backup-destination";
 import type { NetworkInputs } from "./network";
 import type { PostgresServerInputs } from "./postgres-server";
@@ -15,7 +14,9 @@ export class PgsProvider extends pulumi.ProviderResource {
   }
 }
 
-type Args<Inputs> = { [Key in keyof Inputs]: pulumi.Input<Inputs[Key]> };
+/** With outputs of other resources at any depth. */
+type Args<Inputs> = { [Key in keyof Inputs]: pulumi.Input<Deep<Inputs[Key]>> };
+type Deep<T> = T extends object ? Args<T> : T;
 
 /** One file of Traefik's dynamic configuration, replaced in one step. */
 export class TraefikFile extends pulumi.CustomResource {
@@ -50,20 +51,13 @@ export class Attachment extends pulumi.CustomResource {
   }
 }
 
-/** One running server: readiness, password, database, init scripts, settings, limits, certificate. */
+/** One tenant's server: readiness, password, database, init scripts, settings, limits, certificate, route, backup. */
 export class PostgresServer extends pulumi.CustomResource {
   constructor(name: string, args: Args<PostgresServerInputs>, opts?: pulumi.CustomResourceOptions) {
     super("pgs:index:PostgresServer", name, args, {
       ...opts,
       additionalSecretOutputs: ["password", "key", "barmanPassword"],
     });
-  }
-}
-
-/** Barman's care for one tenant. */
-export class Backup extends pulumi.CustomResource {
-  constructor(name: string, args: Args<BackupInputs>, opts?: pulumi.CustomResourceOptions) {
-    super("pgs:index:Backup", name, args, { ...opts, additionalSecretOutputs: ["password"] });
   }
 }
 

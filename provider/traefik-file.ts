@@ -1,5 +1,4 @@
 import { posix } from "node:path";
-import * as pulumi from "@pulumi/pulumi";
 import { askedOnce, engine, exec, getFolder, ifPresent, replaceFile } from "./engine";
 import type { ResourceType } from "./resource-type";
 
@@ -12,12 +11,10 @@ export interface TraefikFileInputs {
   /** Absolute path in the container, ending in .yml. */
   path: string;
   content: string;
-  /** What the operator is told when the file is deleted. */
-  farewell?: string;
 }
 
 export const TraefikFile: ResourceType<TraefikFileInputs> = {
-  updatable: ["content", "farewell"],
+  updatable: ["content"],
   replacing: ["host", "container", "path"],
 
   async create(inputs) {
@@ -26,48 +23,55 @@ export const TraefikFile: ResourceType<TraefikFileInputs> = {
   },
 
   async read(_id, state) {
-    const folder = posix.dirname(state.path);
-    const files = await askedOnce(`files ${state.host} ${state.container} ${folder}`, () =>
-      getFolder(containerOf(state), folder),
-    );
-    const content = files?.get(posix.basename(state.path));
+    const content = await readFile(state);
     return content === undefined ? undefined : { ...state, content };
   },
 
-  async update(id, state, inputs) {
-    // Where only the farewell changes, nothing is written: a proxy that is away would end the `up`.
-    const holds =
-      inputs.content === state.content && (await this.read(id, state))?.content === inputs.content;
-    if (!holds) await writeFile(inputs);
+  async update(_id, _state, inputs) {
+    await writeFile(inputs);
     return inputs;
   },
 
   async delete(_id, state) {
-    if (state.farewell) await pulumi.log.info(state.farewell);
-    const container = containerOf(state);
-    // Without its container, or while that is stopped, nobody reads the file, and a proxy that comes back on this
-    // volume finds in it at worst a route to a server that is gone.
-    const info = await ifPresent(container.inspect());
-    if (!info?.State.Running) return;
-    const removed = await exec(container, ["rm", "-f", state.path]);
-    if (removed.code !== 0) throw new Error(`cannot remove ${state.path}: ${removed.stderr.trim()}`);
+    await removeFile(state);
   },
 };
 
-export async function writeFile(inputs: TraefikFileInputs): Promise<void> {
-  const container = containerOf(inputs);
+/** Its content; undefined when it, or the proxy's container, is not there. */
+export async function readFile(file: TraefikFileInputs): Promise<string | undefined> {
+  const folder = posix.dirname(file.path);
+  const files = await askedOnce(`files ${file.host} ${file.container} ${folder}`, () =>
+    getFolder(containerOf(file), folder),
+  );
+  return files?.get(posix.basename(file.path));
+}
+
+/** Traefik never reads half of it. */
+export async function writeFile(file: TraefikFileInputs): Promise<void> {
+  const container = containerOf(file);
   const info = await ifPresent(container.inspect());
-  if (!info?.State.Running) throw notRunning(inputs);
-  await replaceFile(container, inputs.path, inputs.content);
+  if (!info?.State.Running) throw notRunning(file);
+  await replaceFile(container, file.path, file.content);
 }
 
-function containerOf(inputs: TraefikFileInputs) {
-  return engine(inputs.host).getContainer(inputs.container);
+/** One that is gone already is no error. */
+export async function removeFile(file: TraefikFileInputs): Promise<void> {
+  const container = containerOf(file);
+  // Without its container, or while that is stopped, nobody reads the file, and a proxy that comes back on this
+  // volume finds in it at worst a route to a server that is gone.
+  const info = await ifPresent(container.inspect());
+  if (!info?.State.Running) return;
+  const removed = await exec(container, ["rm", "-f", file.path]);
+  if (removed.code !== 0) throw new Error(`cannot remove ${file.path}: ${removed.stderr.trim()}`);
 }
 
-function notRunning(inputs: TraefikFileInputs): Error {
+function containerOf({ host, container }: TraefikFileInputs) {
+  return engine(host).getContainer(container);
+}
+
+function notRunning({ container }: TraefikFileInputs): Error {
   return new Error(
-    `the proxy's container ${inputs.container} is not running: run \`pulumi up\`, which makes it anew ` +
-      `or starts it; if it stops again, \`docker logs ${inputs.container}\` says why`,
+    `the proxy's container ${container} is not running: run \`pulumi up\`, which makes it anew ` +
+      `or starts it; if it stops again, \`docker logs ${container}\` says why`,
   );
 }

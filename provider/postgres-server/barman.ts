@@ -1,5 +1,5 @@
 import type Docker from "dockerode";
-import { barmanRole } from "../backup";
+import { barmanRole } from "./backup";
 import { scramVerifier } from "./password";
 import { literal, psql } from "./psql";
 

@@ -1,9 +1,12 @@
+import { isDeepStrictEqual } from "node:util";
+import * as pulumi from "@pulumi/pulumi";
 import type Docker from "dockerode";
 import { attach, isAttached } from "../attachment";
-import { barmanRole } from "../backup";
 import { engine, ensureRunning, ifPresent } from "../engine";
 import { reservedAddress } from "../network";
 import { IncompleteError, type ResourceType } from "../resource-type";
+import { readFile, removeFile, type TraefikFileInputs, writeFile } from "../traefik-file";
+import { type Backup, backUp, barmanRole, endBackup, isBackedUp } from "./backup";
 import { createBarmanRole, lockBarmanRole } from "./barman";
 import { certificateDigest, hasCertificate, type ServerCertificate, setCertificate } from "./certificate";
 import { type Admitted, admit, admittedNow } from "./clients";
@@ -15,14 +18,14 @@ import { endSessions } from "./sessions";
 import { applySettings, asWritten, type Settings } from "./settings";
 import { restart } from "./start";
 
-/** What is true of one running server and can be changed while it runs. */
+/** One tenant's server: what is true of it while it runs, and what the proxy and Barman know of it. */
 export interface PostgresServerInputs extends Limits {
   /** The Docker host; without one, the provider's default. */
   host?: string;
   /** Name of the server's container. */
   container: string;
-  /** Its id: a container made anew needs its limits again. */
-  containerId: string;
+  /** Its id: a container made anew needs its limits again. Without one the tenant is stopped. */
+  containerId?: string;
   /** Major version; that of existing data cannot be changed. */
   version: number;
   /** Name of the volume, whose label says which version its data was made by. */
@@ -51,6 +54,12 @@ export interface PostgresServerInputs extends Limits {
   key?: string;
   /** Of the role that Barman logs in as; without one there is no such role. */
   barmanPassword?: string;
+  /** How Barman backs it up; without it, it does not. */
+  backup?: Pick<Backup, "barman" | "schedule" | "retention" | "stopped">;
+  /** The proxy's file for it; a closed route is a file without a router. */
+  route: Omit<TraefikFileInputs, "host">;
+  /** What the operator is told when the tenant is removed. */
+  farewell: string;
   /** Where the operator wrote each setting, for messages. */
   positions?: Record<string, string>;
 }
@@ -58,6 +67,8 @@ export interface PostgresServerInputs extends Limits {
 export interface PostgresServerState extends PostgresServerInputs {
   /** What the running server has, in bytes: it may wait for a restart to have less. */
   sharedBuffers?: number;
+  /** What is written in a stopped tenant's data, and may not be wanted any more when it starts. */
+  left?: Settings;
 }
 
 /** The most of its memory that a running server's shared_buffers may be when the limit is lowered under it. */
@@ -79,6 +90,9 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
     "certificate",
     "key",
     "barmanPassword",
+    "backup",
+    "route",
+    "farewell",
   ],
   replacing: ["host", "container"],
 
@@ -120,8 +134,12 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
     return bringAbout(inputs, state);
   },
 
-  async delete() {
-    // All that it set goes with the container or stays with the data.
+  /** What it set on the server goes with the container or stays with the data. */
+  async delete(_id, state) {
+    if (state.farewell) await pulumi.log.info(state.farewell);
+    if (state.route) await removeFile(routeOf(state));
+    const backup = backupOf(state);
+    if (backup) await endBackup(backup);
   },
 };
 
@@ -163,14 +181,21 @@ async function compared(
   state: PostgresServerState,
   observed: (container: Docker.Container, id: string) => Promise<Observed> | undefined,
 ): Promise<PostgresServerState | undefined> {
+  const { route, backup } = state;
+  const around = {
+    ...state,
+    route: route && { ...route, content: (await readFile(routeOf(state))) ?? "" },
+    backup: backup && { ...backup, schedule: (await keepsBackup(state)) ? backup.schedule : "" },
+  };
+  if (state.containerId === undefined) return around;
   const container = engine(state.host).getContainer(state.container);
   const info = await ifPresent(container.inspect());
   if (!info) return undefined;
   // Whatever cannot be seen now is brought about again by the next `up`.
   const { Running, Paused, Restarting } = info.State;
-  if (!Running || Paused || Restarting) return { ...state, containerId: "" };
+  if (!Running || Paused || Restarting) return { ...around, containerId: "" };
   const outside = {
-    ...state,
+    ...around,
     ...limitsOf(info),
     containerId: info.Id,
     network: (await isAttached(state.host, info, state.network)) ? state.network : "",
@@ -191,44 +216,99 @@ async function compared(
       settingsAtNextStart: asWritten(state.settingsAtNextStart, present.settings),
     };
   } catch {
-    return { ...state, containerId: "" };
+    return { ...around, containerId: "" };
   }
 }
 
+/** `before` is empty for a tenant that is new. */
 async function bringAbout(
   inputs: PostgresServerInputs,
   before: Partial<PostgresServerState>,
 ): Promise<PostgresServerState> {
-  const container = engine(inputs.host).getContainer(inputs.container);
+  const runs = inputs.containerId !== undefined;
+  const isOpen = runs && inputs.access;
   try {
-    const info = await container.inspect();
-    const limits = limitsOf(info);
-    await attach(inputs.host, info, inputs.network);
-    await ensureRunning(container, info);
-    const shrinks = inputs.memory < limits.memory;
-    if (!shrinks) await setLimits(container, limits, inputs);
-    let present = await observe(container, readyTimeout);
-    if (present.creating) {
-      await endCutOffRun(container);
-      present = await observe(container, readyTimeout);
-    }
-    refuseOtherVersion(inputs, present);
-    await createDatabase(container, inputs.database, inputs.init ?? [], present);
-    const pending = await setSettings(container, inputs, before, present.settings);
-    const restarts =
-      tooLarge({ ...present, ...limits }, inputs.memory) ||
-      pending.some((name) => name in { ...before.settingsWithRestart, ...inputs.settingsWithRestart });
-    if (restarts) await restartWithSettings(container, inputs, present.settings);
-    if (shrinks) await setLimits(container, limits, inputs);
-    await setUpBackup(container, inputs, present);
-    await setCertificate(container, certificateOf(inputs), present);
-    await setPassword(container, inputs.password, present.verifier);
-    if (!inputs.access) await endSessions(container);
-    const { sharedBuffers } = restarts ? await observe(container, readyTimeout) : present;
-    return { ...inputs, sharedBuffers };
+    // Closed before the sessions that came by it are ended; open when there is what it leads to.
+    if (!isOpen) await writeRoute(inputs, before);
+    const learnt = runs ? await bringUp(inputs, before) : { left: settingsIn(before) };
+    if (isOpen) await writeRoute(inputs, before);
+    await changeBackup(inputs, before);
+    return { ...inputs, ...learnt };
   } catch (error) {
-    const reason = await explain(error, container, inputs);
-    throw new IncompleteError(inputs.container, { ...inputs, ...written(before), containerId: "" }, reason);
+    const incomplete = { ...inputs, ...written(before), backup: before.backup, containerId: "" };
+    const reason = runs
+      ? await explain(error, inputs)
+      : new Error(`${inputs.container}: ${messageOf(error)}`);
+    throw new IncompleteError(inputs.container, incomplete, reason);
+  }
+}
+
+/** The server itself, running as it should be. */
+async function bringUp(
+  inputs: PostgresServerInputs,
+  before: Partial<PostgresServerState>,
+): Promise<{ sharedBuffers: number }> {
+  const container = engine(inputs.host).getContainer(inputs.container);
+  const info = await container.inspect();
+  const limits = limitsOf(info);
+  await attach(inputs.host, info, inputs.network);
+  await ensureRunning(container, info);
+  const shrinks = inputs.memory < limits.memory;
+  if (!shrinks) await setLimits(container, limits, inputs);
+  let present = await observe(container, readyTimeout);
+  if (present.creating) {
+    await endCutOffRun(container);
+    present = await observe(container, readyTimeout);
+  }
+  refuseOtherVersion(inputs, present);
+  await createDatabase(container, inputs.database, inputs.init ?? [], present);
+  const pending = await setSettings(container, inputs, before, present.settings);
+  const restarts =
+    tooLarge({ ...present, ...limits }, inputs.memory) ||
+    pending.some((name) => name in { ...before.settingsWithRestart, ...inputs.settingsWithRestart });
+  if (restarts) await restartWithSettings(container, inputs, present.settings);
+  if (shrinks) await setLimits(container, limits, inputs);
+  await admitClients(container, inputs, present);
+  await setCertificate(container, certificateOf(inputs), present);
+  await setPassword(container, inputs.password, present.verifier);
+  if (!inputs.access) await endSessions(container);
+  const { sharedBuffers } = restarts ? await observe(container, readyTimeout) : present;
+  return { sharedBuffers };
+}
+
+function routeOf({ host, route }: PostgresServerInputs): TraefikFileInputs {
+  return { host, ...route };
+}
+
+async function writeRoute(inputs: PostgresServerInputs, before: Partial<PostgresServerState>): Promise<void> {
+  const route = routeOf(inputs);
+  const holds = isDeepStrictEqual(inputs.route, before.route) && (await readFile(route)) === route.content;
+  if (!holds) await writeFile(route);
+}
+
+function backupOf(state: Partial<PostgresServerState>): Backup | undefined {
+  const { host, backup, database, container, containerId, network, barmanPassword } = state;
+  if (!backup || !database || !container || !network) return undefined;
+  const server = { tenant: database, server: container, serverId: containerId, network };
+  return { host, ...backup, ...server, password: barmanPassword ?? "" };
+}
+
+async function keepsBackup(state: PostgresServerState): Promise<boolean> {
+  const backup = backupOf(state);
+  return backup !== undefined && (await isBackedUp(backup));
+}
+
+/** After the server has the role: Barman logs in as soon as it hears of it. */
+async function changeBackup(
+  inputs: PostgresServerInputs,
+  before: Partial<PostgresServerState>,
+): Promise<void> {
+  const backup = backupOf(inputs);
+  const former = backupOf(before);
+  if (!backup) {
+    if (former) await endBackup(former);
+  } else if (!isDeepStrictEqual(backup, former) || !(await isBackedUp(backup))) {
+    await backUp(backup, former);
   }
 }
 
@@ -242,9 +322,9 @@ function certificateOf({ certificate, key }: PostgresServerInputs): ServerCertif
 }
 
 /** Settings that an incomplete run may have left in the file stay known, so that they can be taken back. */
-function written(before: Partial<PostgresServerInputs>): Partial<PostgresServerInputs> {
-  const { settings, settingsWithRestart, settingsAtNextStart } = before;
-  return settings ? { settings, settingsWithRestart, settingsAtNextStart } : {};
+function written(before: Partial<PostgresServerState>): Partial<PostgresServerState> {
+  const { settings, settingsWithRestart, settingsAtNextStart, left } = before;
+  return settings ? { settings, settingsWithRestart, settingsAtNextStart, left } : {};
 }
 
 interface Observed {
@@ -304,20 +384,20 @@ function otherVersion(present: number, wanted: number): string {
   );
 }
 
+/** All that an `up` has written, or is to write, into postgresql.auto.conf. */
+function settingsIn(state: Partial<PostgresServerState>): Settings {
+  return state.left ?? { ...state.settings, ...state.settingsWithRestart, ...state.settingsAtNextStart };
+}
+
 async function setSettings(
   container: Docker.Container,
   inputs: PostgresServerInputs,
   before: Partial<PostgresServerInputs>,
   present: Settings,
 ): Promise<string[]> {
-  const all = (from: Partial<PostgresServerInputs>) => ({
-    ...from.settings,
-    ...from.settingsWithRestart,
-    ...from.settingsAtNextStart,
-  });
   const trial = Object.keys({ ...before.settingsWithRestart, ...inputs.settingsWithRestart }).length > 0;
   try {
-    return await applySettings(container, all(inputs), all(before), present, trial);
+    return await applySettings(container, settingsIn(inputs), settingsIn(before), present, trial);
   } catch (error) {
     throw positioned(error, inputs);
   }
@@ -347,7 +427,7 @@ async function restartWithSettings(
 }
 
 /** Opens the server to its clients and, where there is to be a backup, to Barman. */
-async function setUpBackup(
+async function admitClients(
   container: Docker.Container,
   inputs: PostgresServerInputs,
   { admitted, barmanVerifier }: Observed,
@@ -388,12 +468,9 @@ async function setPassword(
 }
 
 /** Says which server it is about, and of one that does not come up where to look. */
-async function explain(
-  error: unknown,
-  container: Docker.Container,
-  inputs: PostgresServerInputs,
-): Promise<Error> {
-  const message = (error as Error).message;
+async function explain(error: unknown, inputs: PostgresServerInputs): Promise<Error> {
+  const message = messageOf(error);
+  const container = engine(inputs.host).getContainer(inputs.container);
   const info = await ifPresent(container.inspect()).catch(() => undefined);
   if (info && !(error instanceof NotReadyError) && info.State.Running && !info.State.Restarting) {
     return new Error(`${inputs.container}: ${message}`);
@@ -402,4 +479,8 @@ async function explain(
   return new Error(
     `${inputs.container}: ${message} (the container ${state}); \`docker logs --tail 20 ${inputs.container}\` says why`,
   );
+}
+
+function messageOf(error: unknown): string {
+  return (error as Error).message;
 }

@@ -83,7 +83,7 @@ describe("with the right ones", () => {
       "600 0 acme.json",
       "600 0 acme.yml",
       "600 0 certificate.yml",
-      "600 0 tenant-acme.yml",
+      "600 0 route-acme.yml",
     ]);
   });
 
@@ -113,8 +113,8 @@ test("without ACME again, the stack's own CA is the former one, and no credentia
   expect((await inProxy("ls")).trim().split("\n")).toEqual([
     "acme.json",
     "certificate.yml",
-    "tenant-acme.yml",
-    "tenant-globex.yml",
+    "route-acme.yml",
+    "route-globex.yml",
   ]);
   await checkout.pulumi("preview", "--expect-no-changes");
 });

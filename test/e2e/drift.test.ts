@@ -25,7 +25,7 @@ const inspect = async (name: string, format: string) =>
 const startOf = (id: string) => inspect(checkout.name(id), "{{.State.StartedAt}}");
 const asSuperuser = (id: string, sql: string) =>
   docker("exec", checkout.name(id), "psql", "-U", "postgres", "-c", sql);
-const routeFile = (id: string) => `/etc/traefik/dynamic/tenant-${id}.yml`;
+const routeFile = (id: string) => `/etc/traefik/dynamic/route-${id}.yml`;
 
 /** Every tenant logs in by the public port and has its row; nothing is left to change. */
 async function expectAllWell(tenants: readonly string[] = ids): Promise<void> {

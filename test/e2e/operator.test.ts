@@ -200,7 +200,7 @@ test("doctor names what is wrong, and its advice helps", async () => {
     },
   ]);
 
-  await succeed("docker", ["exec", proxy(), "rm", `${dynamic}/tenant-acme.yml`]);
+  await succeed("docker", ["exec", proxy(), "rm", `${dynamic}/route-acme.yml`]);
   await eventually(20, async () => {
     const { problems } = await diagnose("--quick");
     expect(problems).toMatchObject([
@@ -209,7 +209,7 @@ test("doctor names what is wrong, and its advice helps", async () => {
   });
   const drifted = await diagnose();
   expect(drifted.problems.map(({ check }) => check)).toEqual(["route", "drift"]);
-  expect(drifted.problems[1]?.message).toMatch(/acme \(create TraefikFile\), acme \(update PostgresServer\)/);
+  expect(drifted.problems[1]?.message).toMatch(/acme \(update PostgresServer\)/);
 
   await succeed("docker", ["stop", "--time", "30", checkout.name("acme")]);
   const stopped = await diagnose();

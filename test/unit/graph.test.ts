@@ -20,10 +20,10 @@ import { isSecret, plain } from "./support/wire";
 
 const types = {
   attachment: "pgs:index:Attachment",
-  backup: "pgs:index:Backup",
   backups: "pgs:index:Backups",
   certificate: "pgs:index:WildcardCertificate",
   container: "docker:index/container:Container",
+  file: "pgs:index:TraefikFile",
   image: "docker:index/remoteImage:RemoteImage",
   images: "pgs:index:PostgresImages",
   mark: "pgs:index:StackMark",
@@ -33,7 +33,6 @@ const types = {
   provider: "pulumi:providers:pgs",
   proxy: "pgs:index:PostgresProxy",
   restore: "pgs:index:Restore",
-  route: "pgs:index:TraefikFile",
   server: "pgs:index:PostgresServer",
   stack: "pulumi:pulumi:Stack",
   tenant: "pgs:index:PgTenant",
@@ -66,8 +65,18 @@ interface Route {
   };
 }
 
+interface RouteFile {
+  container: string;
+  path: string;
+  content: string;
+}
+
+function routeFileOf(graph: Graph, name = "acme"): RouteFile {
+  return find(graph, "server", name).inputs.route as RouteFile;
+}
+
 function routeOf(graph: Graph, name = "acme"): Route | null {
-  return parse(find(graph, "route", name).inputs.content as string);
+  return parse(routeFileOf(graph, name).content);
 }
 
 function connectionString(graph: Graph, id = "acme"): string | undefined {
@@ -110,7 +119,7 @@ describe("the stack", () => {
       expect(find(graph, "provider", "pgs").inputs).toEqual({});
       const custom = graph.resources.filter((one) => one.custom && one.type.startsWith("pgs:"));
       expect(new Set(custom.map(({ type }) => type))).toEqual(
-        new Set([types.attachment, types.network, types.route, types.server]),
+        new Set([types.attachment, types.network, types.file, types.server]),
       );
       for (const one of custom) expect(one.provider, one.type).toBe(`${types.provider} pgs`);
     },
@@ -159,24 +168,23 @@ describe("the stack", () => {
   it("passes the Docker provider's host on to the pgs resources, and none when there is none", async () => {
     const remote = await runTenant("", { "docker:host": "ssh://root@docker.example.com" });
     const local = await runTenant();
-    for (const kind of ["route", "network", "server"] as const) {
+    for (const kind of ["network", "server"] as const) {
       expect(find(remote, kind).inputs.host, kind).toBe("ssh://root@docker.example.com");
       expect(find(local, kind).inputs, kind).not.toHaveProperty("host");
     }
-    expect(find(remote, "route", "certificate").inputs.host).toBe("ssh://root@docker.example.com");
+    expect(find(remote, "file", "certificate").inputs.host).toBe("ssh://root@docker.example.com");
     expect(find(remote, "network", "proxy").inputs.host).toBe("ssh://root@docker.example.com");
   });
 });
 
 describe("a tenant", () => {
-  it("is a password, a volume, a network, a route, a container and a server, all below its component", async () => {
+  it("is a password, a volume, a network, a container and a server with its route, all below its component", async () => {
     const graph = await runTenant();
     expect(childrenOf(graph, "tenant", "acme")).toEqual(
       [
         `${types.container} acme`,
         `${types.network} acme`,
         `${types.password} acme`,
-        `${types.route} acme`,
         `${types.server} acme`,
         `${types.volume} acme`,
       ].sort(),
@@ -266,34 +274,37 @@ describe("a tenant", () => {
     expect(find(graph, "server").inputs.init).toEqual([join(folder, "a.sql")]);
   });
 
-  it("has its route in place before its server ends the sessions of a closed one", async () => {
-    const graph = await runTenant();
-    expect(find(graph, "server").dependencies).toContain(`${types.route} acme`);
-  });
-
   it("has a route only when the proxy is there and has its certificate", async () => {
-    expect(find(await runTenant(), "route").dependencies).toEqual(
-      expect.arrayContaining([`${types.container} proxy`, `${types.route} certificate`]),
+    expect(find(await runTenant(), "server").dependencies).toEqual(
+      expect.arrayContaining([`${types.container} proxy`, `${types.file} certificate`]),
     );
   });
 
+  it("keeps its route while its container is made anew", async () => {
+    const { inputs, propertyDependencies } = find(await runTenant(), "server");
+    expect(inputs.container).toBe("pgs-acme");
+    expect(propertyDependencies.container ?? []).toEqual([]);
+    expect(propertyDependencies.containerId).toEqual([`${types.container} acme`]);
+  });
+
   it("says when its entry is removed what becomes of its data", async () => {
-    const farewell = async (fields: string) => find(await runTenant(fields), "route").inputs.farewell;
+    const farewell = async (fields: string) => find(await runTenant(fields), "server").inputs.farewell;
     expect(await farewell("")).toContain("stays in the Docker volume pgs-acme");
     expect(await farewell("state: stopped")).toContain("stays in the Docker volume pgs-acme");
     expect(await farewell("onRemove: delete")).toContain("is deleted");
   });
 
-  it("stopped keeps its volume, password and network, and has neither container nor server nor router", async () => {
+  it("stopped keeps its volume, password and network, and has neither container nor router", async () => {
     const graph = await runTenant("state: stopped");
     expect(childrenOf(graph, "tenant", "acme")).toEqual(
       [
         `${types.network} acme`,
         `${types.password} acme`,
-        `${types.route} acme`,
+        `${types.server} acme`,
         `${types.volume} acme`,
       ].sort(),
     );
+    expect(find(graph, "server").inputs).not.toHaveProperty("containerId");
     expect(routeOf(graph)).toBeNull();
     expect(connectionString(graph)).toBe(connectionString(await runTenant()));
   });
@@ -301,18 +312,21 @@ describe("a tenant", () => {
 
 describe("backups", () => {
   const on = { "pgs:backups": '{"schedule":"02:30"}' };
+  const backupOf = (graph: Graph, name = "acme") => find(graph, "server", name).inputs.backup;
 
   it("are on, where nobody says otherwise", async () => {
     const declared = parse(readFileSync(join(__dirname, "../../Pulumi.yaml"), "utf8")).config.backups.default;
     expect(declared).toEqual({ schedule: "02:30", retention: "7d" });
     const graph = await runTenant("", { "pgs:backups": JSON.stringify(declared) });
-    expect(find(graph, "backup").inputs).toMatchObject({ schedule: "02:30", retention: 7, stopped: false });
+    expect(backupOf(graph)).toMatchObject({ schedule: "02:30", retention: 7, stopped: false });
   });
 
   it("can be off, and then there is nothing of them", async () => {
     const graph = await runTenant();
     expect(graph.resources.filter(({ type }) => /Backup|Restore/.test(type))).toEqual([]);
-    expect(find(graph, "server").inputs).not.toHaveProperty("barmanPassword");
+    for (const key of ["backup", "barmanPassword"]) {
+      expect(find(graph, "server").inputs).not.toHaveProperty(key);
+    }
     expect(find(graph, "server").inputs.settings).not.toHaveProperty("summarize_wal");
   });
 
@@ -335,39 +349,24 @@ describe("backups", () => {
     expect(find(graph, "volume", "backups").retainOnDelete).toBe(true);
   });
 
-  it("are a resource more for each tenant, made when its server, if it runs, has the role", async () => {
-    const graph = await runProgram("tenants: { acme: {}, globex: {}, idle: { state: stopped } }", on);
-    const cared = graph.resources.filter(({ type }) => type === types.backup);
-    expect(cared.map(({ name, inputs }) => [name, inputs.stopped]).sort()).toEqual([
-      ["acme", false],
-      ["globex", false],
-      ["idle", true],
-    ]);
-    expect(find(graph, "backup").inputs).toMatchObject({
-      tenant: "acme",
-      server: "pgs-acme",
-      serverId: "id-of-acme",
-      network: "pgs-acme",
-      barman: "id-of-backups",
-      schedule: "02:30",
-      retention: 7,
-    });
-    expect(find(graph, "backup").dependencies).toContain(`${types.server} acme`);
+  it("are a part of each tenant's server, also of one that is stopped", async () => {
+    const graph = await runProgram("tenants: { acme: {}, idle: { state: stopped } }", on);
+    const backup = { barman: "id-of-backups", schedule: "02:30", retention: 7 };
+    expect(backupOf(graph)).toEqual({ ...backup, stopped: false });
+    expect(backupOf(graph, "idle")).toEqual({ ...backup, stopped: true });
   });
 
-  it("have for each tenant a password of its own, a secret, which its server has, too", async () => {
+  it("have for each tenant a password of its own, a secret", async () => {
     const graph = await runProgram("tenants: { acme: {}, globex: {} }", on);
     const passwords = ["acme", "globex"].map((id) => {
-      const { password } = find(graph, "backup", id).inputs;
       const { barmanPassword } = find(graph, "server", id).inputs;
-      expect(isSecret(password) && isSecret(barmanPassword)).toBe(true);
-      expect(plain(barmanPassword)).toBe(plain(password));
-      return plain<string>(password);
+      expect(isSecret(barmanPassword)).toBe(true);
+      return plain<string>(barmanPassword);
     });
     expect(new Set(passwords).size).toBe(2);
     for (const password of passwords) expect(password).toMatch(/^[0-9a-f]{64}$/);
     const rotated = await runTenant("passwordVersion: 2", on);
-    expect(passwords).not.toContain(plain(find(rotated, "backup").inputs.password));
+    expect(passwords).not.toContain(plain(find(rotated, "server").inputs.barmanPassword));
   });
 
   it("set what a server needs live, and leave it to the operator where he sets it himself", async () => {
@@ -388,10 +387,10 @@ describe("backups", () => {
 tenants: { acme: {}, globex: { backup: { schedule: 03:00, retention: 30d } }, scratch: { backup: { schedule: off } } }`,
       on,
     );
-    expect(find(graph, "backup", "acme").inputs).toMatchObject({ schedule: "02:30", retention: 14 });
-    expect(find(graph, "backup", "globex").inputs).toMatchObject({ schedule: "03:00", retention: 30 });
-    expect(graph.resources.filter(({ type }) => type === types.backup)).toHaveLength(2);
+    expect(backupOf(graph)).toMatchObject({ schedule: "02:30", retention: 14 });
+    expect(backupOf(graph, "globex")).toMatchObject({ schedule: "03:00", retention: 30 });
     const { inputs } = find(graph, "server", "scratch");
+    expect(inputs).not.toHaveProperty("backup");
     expect(inputs).not.toHaveProperty("barmanPassword");
     expect(inputs.settings).not.toHaveProperty("max_slot_wal_keep_size");
     expect((graph.outputs.tenants as Record<string, { backup: object }>).scratch?.backup).toEqual({
@@ -467,9 +466,9 @@ describe("a route", () => {
     expect(inputs.volumes).toEqual([{ volumeName: "pgs-proxy", containerPath: folder }]);
     expect(inputs.command).toContain(`--providers.file.directory=${folder}`);
     for (const id of ["acme", "globex"]) {
-      expect(find(graph, "route", id).inputs).toMatchObject({
+      expect(routeFileOf(graph, id)).toMatchObject({
         container: inputs.name,
-        path: `${folder}/tenant-${id}.yml`,
+        path: `${folder}/route-${id}.yml`,
       });
     }
   });
@@ -515,17 +514,10 @@ describe("a tenant whose TLS is passed through", () => {
     }
   });
 
-  it("has a route that leaves TLS alone, opened after its server has the certificate", async () => {
+  it("has a route that leaves TLS alone", async () => {
     const graph = await runTenant(fields);
     expect(routeOf(graph)?.tcp.routers.acme?.tls).toEqual({ passthrough: true });
-    expect(find(graph, "route").dependencies).toContain(`${types.server} acme`);
-    expect(find(graph, "server").dependencies).not.toContain(`${types.route} acme`);
-  });
-
-  it("has its route closed before its server ends the sessions", async () => {
-    const graph = await runTenant(`${fields}, access: false`);
-    expect(routeOf(graph)).toBeNull();
-    expect(find(graph, "server").dependencies).toContain(`${types.route} acme`);
+    expect(routeOf(await runTenant(`${fields}, access: false`))).toBeNull();
   });
 
   it("never gets the operator's own certificate, and the stack's CA is an output then too", async () => {
@@ -538,7 +530,7 @@ describe("a tenant whose TLS is passed through", () => {
   it("may be stopped", async () => {
     const graph = await runTenant(`${fields}, state: stopped`);
     expect(routeOf(graph)).toBeNull();
-    expect(graph.resources.filter(({ type }) => type === types.server)).toEqual([]);
+    expect(find(graph, "server").inputs).not.toHaveProperty("certificate");
   });
 });
 
@@ -671,13 +663,13 @@ describe("a volume", () => {
 
 describe("an edit", () => {
   it.each([
-    ["access", "access: false", ["route", "server"]],
+    ["access", "access: false", ["server"]],
     ["memory", "memory: 1Gi", ["server"]],
     ["cpus", "cpus: 2", ["server"]],
     ["settings", "settings: { work_mem: 16MB, max_connections: 50 }", ["server"]],
-    ["hostname", "hostname: other", ["route"]],
+    ["hostname", "hostname: other", ["server"]],
     ["passwordVersion", "passwordVersion: 2", ["password"]],
-    ["onRemove", "onRemove: delete", ["route", "volume"]],
+    ["onRemove", "onRemove: delete", ["server", "volume"]],
   ] as const)(
     "of %s touches of all resources only the tenant's own that it is about",
     async (_, fields, expected) => {
@@ -805,7 +797,7 @@ describe("the proxy", () => {
         `${types.attachment} proxy`,
         `${types.image} proxy`,
         `${types.volume} proxy`,
-        `${types.route} certificate`,
+        `${types.file} certificate`,
       ].sort(),
     );
   });
@@ -845,7 +837,7 @@ describe("the proxy", () => {
   it("keeps its certificate's file while it is made anew", async () => {
     const acme = { "pgs:acme": '{"email":"a@b.c","dnsProvider":"cloudflare"}' };
     for (const graph of [await runTenant(), await runTenant("", acme)]) {
-      const { inputs, dependencies, propertyDependencies } = find(graph, "route", "certificate");
+      const { inputs, dependencies, propertyDependencies } = find(graph, "file", "certificate");
       expect(inputs.container).toBe("pgs-proxy");
       expect(propertyDependencies.container ?? []).toEqual([]);
       expect(dependencies.length).toBeGreaterThan(0);
@@ -861,7 +853,7 @@ describe("the proxy", () => {
 
 describe("the certificate's file", () => {
   it("is a secret with the chain, leaf first, and the key", async () => {
-    const { content } = find(await runTenant(), "route", "certificate").inputs;
+    const { content } = find(await runTenant(), "file", "certificate").inputs;
     expect(isSecret(content)).toBe(true);
     expect(parse(plain(content)).tls.certificates).toEqual([
       { certFile: "server certificate\nca certificate\n", keyFile: "server key\n" },
@@ -869,7 +861,7 @@ describe("the certificate's file", () => {
   });
 
   it("makes TLS 1.2, a known hostname and PostgreSQL's ALPN the rule", async () => {
-    const { content } = find(await runTenant(), "route", "certificate").inputs;
+    const { content } = find(await runTenant(), "file", "certificate").inputs;
     expect(parse(plain(content)).tls.options.default).toEqual({
       minVersion: "VersionTLS12",
       sniStrict: true,
@@ -880,7 +872,7 @@ describe("the certificate's file", () => {
   it("has the operator's own chain and key instead, still a secret, and keeps the CA for later", async () => {
     const certificate = certificateFiles(temporaryFolder(), "*.pgs.localhost");
     const graph = await runTenant("", { "pgs:certificate": JSON.stringify(certificate) });
-    const { content } = find(graph, "route", "certificate").inputs;
+    const { content } = find(graph, "file", "certificate").inputs;
     expect(isSecret(content)).toBe(true);
     expect(parse(plain(content)).tls.certificates).toEqual([
       { certFile: readFileSync(certificate.chain, "utf8"), keyFile: readFileSync(certificate.key, "utf8") },
@@ -989,10 +981,10 @@ describe("a certificate by ACME", () => {
   it("takes the place of the one that the proxy had only when it is there", async () => {
     const graph = await runTenant("", config);
     expect(ordered(graph)?.inputs.domain).toBe("*.pgs.localhost");
-    const file = find(graph, "route", "certificate");
+    const file = find(graph, "file", "certificate");
     expect(file.dependencies).toContain(`${acmeType} certificate`);
     expect(parse(plain(file.inputs.content)).tls).toEqual({ options: expect.anything() });
-    expect(find(graph, "route").inputs).toEqual(find(await runTenant(), "route").inputs);
+    expect(routeFileOf(graph)).toEqual(routeFileOf(await runTenant()));
   });
 
   it("leaves the stack's CA for later, and for servers that TLS is passed through to", async () => {

@@ -85,6 +85,9 @@ describe("the provider", () => {
     cpus: 1,
     access: true,
     clients: "all",
+    backup: { barman: "b", schedule: "02:30", retention: 7, stopped: false },
+    route: { container: "pgs-proxy", path: "/etc/traefik/dynamic/route-acme.yml", content: "a" },
+    farewell: "",
   };
   const network = {
     name: "pgs-acme",
@@ -129,6 +132,11 @@ describe("the provider", () => {
     ["PostgresServer", { settingsAtNextStart: { shared_buffers: "512MB" } }, server],
     ["PostgresServer", { access: false }, server],
     ["PostgresServer", { clients: "10.213.0.6/32" }, server],
+    ["PostgresServer", { containerId: undefined }, server],
+    ["PostgresServer", { route: { ...server.route, content: "b" } }, server],
+    ["PostgresServer", { backup: { ...server.backup, barman: "c" } }, server],
+    ["PostgresServer", { backup: undefined }, server],
+    ["PostgresServer", { farewell: "Its data is deleted." }, server],
     ["Network", { proxy: "2" }, network],
     ["TraefikFile", { content: "b" }, file],
   ])("updates a %s in place to %j", async (type, change, state) => {
@@ -197,7 +205,9 @@ describe("the provider", () => {
       const info = vi.spyOn(pulumi.log, "info").mockResolvedValue();
       found = (before) => ({ ...before, ...change });
       expect(await diff(type, state, structuredClone(state))).toMatchObject({ changes: true, replaces: [] });
-      expect(info.mock.calls).toEqual([[`${type} acme was changed by hand: an up puts it right`]]);
+      expect(info.mock.calls).toEqual([
+        [`${type} acme was changed by hand (${Object.keys(change)}): an up puts it right`],
+      ]);
     },
   );
 

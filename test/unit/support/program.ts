@@ -169,9 +169,11 @@ function registration(request: any): Registration {
     propertyDependencies: Object.fromEntries(
       request
         .getPropertydependenciesMap()
-        .toArray()
-        // biome-ignore lint/suspicious/noExplicitAny: as above
-        .map(([input, { array }]: [string, any]) => [input, (array?.[0] ?? []).map(short)]),
+        .getEntryList()
+        .map(([input]: [string]) => [
+          input,
+          request.getPropertydependenciesMap().get(input).getUrnsList().map(short),
+        ]),
     ),
     retainOnDelete: request.getRetainondelete(),
     ignoreChanges: request.getIgnorechangesList(),

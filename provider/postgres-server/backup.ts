@@ -1,22 +1,22 @@
 import { posix } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import type Docker from "dockerode";
-import { barmanName } from "../restore/names";
+import { barmanName } from "../../restore/names";
 import {
   askedOnce,
   engine,
   ensureRunning,
   exec,
+  getFile,
   getFolder,
   ifPresent,
   postgresUser,
   replaceFile,
-} from "./engine";
-import { attachAt, detach, reservedAddress } from "./network";
-import type { ResourceType } from "./resource-type";
+} from "../engine";
+import { attachAt, detach, reservedAddress } from "../network";
 
 /** Barman's care for one tenant: it is attached to the tenant's network and has a file that says what to do. */
-export interface BackupInputs {
+export interface Backup {
   /** The Docker host; without one, the provider's default. */
   host?: string;
   /** Id of Barman's container. */
@@ -48,66 +48,63 @@ const folder = "/var/lib/barman/servers.d";
 /** Of a tenant that nothing more is received of. */
 const inactive = "active = false\n";
 
-export const Backup: ResourceType<BackupInputs> = {
-  updatable: ["barman", "server", "serverId", "network", "password", "schedule", "retention", "stopped"],
-  replacing: ["host", "tenant"],
+/** Says that the file is a PostgresServer's own: one of before that is not, and is deleted with its resource. */
+const ownership = "; part of PostgresServer";
 
-  async create(inputs) {
-    await bringAbout(inputs, { anew: !inputs.stopped });
-    return { id: `backup:${inputs.tenant}`, state: inputs };
-  },
-
-  async read(_id, state) {
-    const container = engine(state.host).getContainer(state.barman);
-    const info = await askedOnce(`container ${state.host} ${state.barman}`, () =>
-      ifPresent(container.inspect()),
-    );
-    const network = await ifPresent(engine(state.host).getNetwork(state.network).inspect());
-    if (!info?.State.Running || !network) return { ...state, schedule: "" };
-    const attached = info.NetworkSettings.Networks[state.network]?.IPAddress;
-    const files = await askedOnce(`${state.host} ${state.barman} ${folder}`, () =>
-      getFolder(container, folder),
-    );
-    const [configuration, password] = ["conf", "pass"].map((kind) =>
-      files?.get(posix.basename(pathOf(state, kind))),
-    );
+/** Whether Barman does so now. */
+export async function isBackedUp(backup: Backup): Promise<boolean> {
+  const container = engine(backup.host).getContainer(backup.barman);
+  const info = await askedOnce(`container ${backup.host} ${backup.barman}`, () =>
+    ifPresent(container.inspect()),
+  );
+  const network = await ifPresent(engine(backup.host).getNetwork(backup.network).inspect());
+  if (!info?.State.Running || !network) return false;
+  const attached = info.NetworkSettings.Networks[backup.network]?.IPAddress;
+  const files = await askedOnce(`${backup.host} ${backup.barman} ${folder}`, () =>
+    getFolder(container, folder),
+  );
+  const written = (extension: string) => files?.get(posix.basename(pathOf(backup, extension)));
+  const configuration = written("conf");
+  return (
+    attached === reservedAddress(network, "barman") &&
     // Barman's container adds this line when it has all that a stopped server wrote.
-    const asWritten = state.stopped ? configuration?.replace(inactive, "") : configuration;
-    const isHeld = attached === reservedAddress(network, "barman") && asWritten === configurationOf(state);
-    return {
-      ...state,
-      // Not the container's id, by which the next read looks.
-      schedule: isHeld ? state.schedule : "",
-      password: password === passFileOf(state) ? state.password : "",
-    };
-  },
+    (backup.stopped ? configuration?.replace(inactive, "") : configuration) === configurationOf(backup) &&
+    written("pass") === passFileOf(backup)
+  );
+}
 
-  async update(_id, state, inputs) {
-    await bringAbout(inputs, { anew: state.stopped && !inputs.stopped });
-    return inputs;
-  },
+/** Whether the tenant's file is a PostgresServer's, see provider/former-backup.ts. */
+export async function isHeldByServer(backup: Backup): Promise<boolean> {
+  const container = engine(backup.host).getContainer(backup.barman);
+  return (await getFile(container, pathOf(backup, "conf")))?.includes(ownership) === true;
+}
 
-  /** What was backed up stays, and can be restored. */
-  async delete(_id, state) {
-    const container = engine(state.host).getContainer(state.barman);
-    const info = await ifPresent(container.inspect());
-    if (info?.State.Running) await retire(container, state);
-    await detach(engine(state.host), state.network, state.barman);
-  },
-};
-
-async function bringAbout(inputs: BackupInputs, { anew }: { anew: boolean }): Promise<void> {
-  const docker = engine(inputs.host);
-  await attachAt(docker, inputs.network, inputs.barman, "barman");
-  const container = docker.getContainer(inputs.barman);
+/**
+ * Has Barman do so from now on.
+ * @param former how it did so before
+ */
+export async function backUp(backup: Backup, former: Backup | undefined): Promise<void> {
+  const docker = engine(backup.host);
+  await attachAt(docker, backup.network, backup.barman, "barman");
+  const container = docker.getContainer(backup.barman);
   await ensureRunning(container, await container.inspect());
-  await replaceFile(container, pathOf(inputs, "pass"), passFileOf(inputs), postgresUser);
-  const others = inputs.stopped ? false : await setAsideOthers(container, inputs);
-  if (anew || others) {
+  await replaceFile(container, pathOf(backup, "pass"), passFileOf(backup), postgresUser);
+  if (!backup.stopped) {
+    const others = await setAsideOthers(container, backup);
     // What was written while nobody streamed is in no WAL that Barman has: only a new base backup goes on from it.
-    await replaceFile(container, pathOf(inputs, "due"), "", postgresUser);
+    if (others || !former || former.stopped) {
+      await replaceFile(container, pathOf(backup, "due"), "", postgresUser);
+    }
   }
-  await replaceFile(container, pathOf(inputs, "conf"), configurationOf(inputs), postgresUser);
+  await replaceFile(container, pathOf(backup, "conf"), configurationOf(backup), postgresUser);
+}
+
+/** Has Barman receive nothing more of a tenant. What was backed up stays, and can be restored. */
+export async function endBackup(backup: Backup): Promise<void> {
+  const container = engine(backup.host).getContainer(backup.barman);
+  const info = await ifPresent(container.inspect());
+  if (info?.State.Running) await retire(container, backup);
+  await detach(engine(backup.host), backup.network, backup.barman);
 }
 
 /** Prints what names a tenant's volume; beside the data, so that it is in no backup. */
@@ -143,62 +140,63 @@ const setAside = `
   echo "$aside"`;
 
 /** @returns whether there were any */
-async function setAsideOthers(container: Docker.Container, inputs: BackupInputs): Promise<boolean> {
-  const server = engine(inputs.host).getContainer(inputs.server);
+async function setAsideOthers(container: Docker.Container, backup: Backup): Promise<boolean> {
+  const server = engine(backup.host).getContainer(backup.server);
   const volume = (await exec(server, ["sh", "-c", volumeId], { seconds: 60 })).stdout.trim();
   // Code of the tenant may have written it.
-  if (!/^[0-9a-f-]{36}$/.test(volume)) throw new Error(`backup of ${inputs.tenant}: its volume has no name`);
-  const args = [barmanName(inputs.tenant), `${loginOf(inputs)} dbname=postgres`, volume];
+  if (!/^[0-9a-f-]{36}$/.test(volume)) throw new Error(`backup of ${backup.tenant}: its volume has no name`);
+  const args = [barmanName(backup.tenant), `${loginOf(backup)} dbname=postgres`, volume];
   const result = await exec(container, ["bash", "-c", setAside, "bash", ...args], { seconds: 120 });
-  if (result.code !== 0) throw new Error(`backup of ${inputs.tenant}: ${result.stderr.trim()}`);
+  if (result.code !== 0) throw new Error(`backup of ${backup.tenant}: ${result.stderr.trim()}`);
   const name = result.stdout.trim().replace(/^tenant-/, "");
   if (name === "") return false;
   await pulumi.log.warn(
-    `The data of ${inputs.tenant} is not that of its backups: those are kept, and are restored by restoreFrom: { tenant: ${name} }.`,
+    `The data of ${backup.tenant} is not that of its backups: those are kept, and are restored by restoreFrom: { tenant: ${name} }.`,
   );
   return true;
 }
 
 /** Files what was streamed until now, and asks the server for nothing more. */
-async function retire(container: Docker.Container, state: BackupInputs): Promise<void> {
-  const name = barmanName(state.tenant);
+async function retire(container: Docker.Container, backup: Backup): Promise<void> {
+  const name = barmanName(backup.tenant);
   const stop = () => exec(container, ["barman", "-q", "receive-wal", "--stop", name], { seconds: 60 });
   await exec(container, ["timeout", "60", "pgs-backups", "archive", name, "mark"], { seconds: 120 });
   await stop();
   await exec(container, ["barman", "-q", "archive-wal", name], { seconds: 60 });
   await replaceFile(
     container,
-    pathOf(state, "conf"),
-    `${configurationOf({ ...state, stopped: false })}${inactive}`,
+    pathOf(backup, "conf"),
+    `${configurationOf({ ...backup, stopped: false })}${inactive}`,
     postgresUser,
   );
   // Barman's own round may have started it again meanwhile.
   await stop();
-  await exec(container, ["rm", "-f", pathOf(state, "pass")]);
+  await exec(container, ["rm", "-f", pathOf(backup, "pass")]);
 }
 
 /** https://docs.pgbarman.org/release/3.19.1/user_guide/configuration.html */
-function configurationOf(inputs: BackupInputs): string {
-  const login = loginOf(inputs);
+function configurationOf(backup: Backup): string {
+  const login = loginOf(backup);
   return [
-    inputs.stopped ? "; stopped" : `; daily at ${inputs.schedule}`,
-    `[${barmanName(inputs.tenant)}]`,
+    backup.stopped ? "; stopped" : `; daily at ${backup.schedule}`,
+    `[${barmanName(backup.tenant)}]`,
     `conninfo = ${login} dbname=postgres`,
     `streaming_conninfo = ${login}`,
-    `retention_policy = RECOVERY WINDOW OF ${inputs.retention} DAYS`,
+    `retention_policy = RECOVERY WINDOW OF ${backup.retention} DAYS`,
+    ownership,
     "",
   ].join("\n");
 }
 
-function loginOf(inputs: BackupInputs): string {
-  return `host=${inputs.server} user=${barmanRole} connect_timeout=10 passfile=${pathOf(inputs, "pass")}`;
+function loginOf(backup: Backup): string {
+  return `host=${backup.server} user=${barmanRole} connect_timeout=10 passfile=${pathOf(backup, "pass")}`;
 }
 
 /** https://www.postgresql.org/docs/18/libpq-pgpass.html */
-function passFileOf({ password }: BackupInputs): string {
+function passFileOf({ password }: Backup): string {
   return `*:*:*:${barmanRole}:${password}\n`;
 }
 
-function pathOf({ tenant }: BackupInputs, extension: string): string {
+function pathOf({ tenant }: Backup, extension: string): string {
   return posix.join(folder, `${barmanName(tenant)}.${extension}`);
 }
