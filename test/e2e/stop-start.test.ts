@@ -56,6 +56,18 @@ describe("a tenant that is stopped", () => {
     expect((await client.query("SELECT answer FROM kept")).rows).toEqual([{ answer: 42 }]);
     await client.end();
   });
+
+  test("has no setting any more that was taken out meanwhile", async () => {
+    const withSetting = (state: string, settings: object) =>
+      tenantsFile("running")
+        .replace("acme:", `acme:\n    settings: ${JSON.stringify(settings)}`)
+        .replace("state: running", `state: ${state}`);
+    await checkout.apply(withSetting("running", { work_mem: "7MB" }));
+    expect(await checkout.query("acme", "SHOW work_mem")).toEqual([{ work_mem: "7MB" }]);
+    await checkout.apply(withSetting("stopped", {}));
+    await checkout.apply(withSetting("running", {}));
+    expect(await checkout.query("acme", "SHOW work_mem")).not.toEqual([{ work_mem: "7MB" }]);
+  });
 });
 
 /** Commits rows one by one until its session is cut. */
