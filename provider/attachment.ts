@@ -1,5 +1,5 @@
 import type Docker from "dockerode";
-import { askedOnce, engine, ensureRunning, ifPresent, networkIds } from "./engine";
+import { engine, ensureRunning, ifPresent, networksOf } from "./engine";
 import type { ResourceType } from "./resource-type";
 
 /** A container that runs in a network: started again, and put there again, when somebody changed that. */
@@ -50,8 +50,7 @@ export async function isAttached(
   container: Docker.ContainerInspectInfo,
   network: string,
 ): Promise<boolean> {
-  const ids = await askedOnce(`networks ${host}`, () => networkIds(engine(host)));
-  const id = ids.get(network);
+  const id = (await networksOf(host)).get(network)?.Id;
   return id !== undefined && container.NetworkSettings.Networks[network]?.NetworkID === id;
 }
 

@@ -162,11 +162,6 @@ async function getFiles(container: Docker.Container, path: string): Promise<Map<
   return files;
 }
 
-/** Of the engine, by network name: the id, which another network of that name would not have. */
-export async function networkIds(docker: Docker): Promise<Map<string, string>> {
-  return new Map((await docker.listNetworks()).map(({ Name, Id }) => [Name, Id]));
-}
-
 const answers = new Map<string, Promise<unknown>>();
 
 /**
@@ -181,6 +176,22 @@ export function askedOnce<T>(question: string, ask: () => Promise<T>): Promise<T
   const forget = () => setTimeout(() => answers.delete(question), 3000).unref();
   answer.then(forget, forget);
   return answer;
+}
+
+/** The engine's networks by name, without the containers in them: its list has none. */
+export function networksOf(host: string | undefined): Promise<Map<string, Docker.NetworkInspectInfo>> {
+  return askedOnce(`networks ${host}`, async () => {
+    const list = await engine(host).listNetworks();
+    return new Map(list.map((network) => [network.Name, network]));
+  });
+}
+
+/** A container that many resources have to do with; undefined when it is gone. */
+export function sharedContainer(
+  host: string | undefined,
+  id: string,
+): Promise<Docker.ContainerInspectInfo | undefined> {
+  return askedOnce(`container ${host} ${id}`, () => ifPresent(engine(host).getContainer(id).inspect()));
 }
 
 /** Before and after a change. */

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import type Docker from "dockerode";
-import { engine, ifPresent } from "./engine";
+import { engine, ifPresent, networksOf, sharedContainer } from "./engine";
 import type { ResourceType } from "./resource-type";
 
 /** A bridge network, with the running proxy attached to it where that is asked for. */
@@ -47,6 +47,15 @@ export const Network: ResourceType<NetworkInputs, NetworkState> = {
     if (!info) return undefined;
     const proxy = state.proxy && (isAttached(info, state.proxy) ? state.proxy : "");
     return { ...state, proxy };
+  },
+
+  /** As the engine's list and the proxy tell of it: one question for all of the stack. */
+  async look(_id, state) {
+    const network = (await networksOf(state.host)).get(state.name);
+    if (!network) return undefined;
+    if (!state.proxy) return state;
+    const attached = (await sharedContainer(state.host, state.proxy))?.NetworkSettings.Networks[state.name];
+    return { ...state, proxy: attached?.NetworkID === network.Id ? state.proxy : "" };
   },
 
   async update(_id, _state, inputs) {

@@ -13,6 +13,9 @@ const duration = 6;
 
 const runs = 2;
 
+/** Transactions a second of a tenant that leaves the processors something to do. */
+const paced = 1000;
+
 /** What being backed up costs a tenant, and how long its restore takes. */
 export async function backups(): Promise<Row[]> {
   const big = { memory: "1Gi", cpus: 2, settings: { max_wal_size: "2GB" } };
@@ -23,12 +26,17 @@ export async function backups(): Promise<Row[]> {
   const inServer = (...command: string[]) => succeed("docker", ["exec", checkout.name("big"), ...command]);
   const backUp = () => inBarman("until pgs-backups backup tenant-big; do sleep 0.2; done");
 
-  /** Transactions a second of writers that are next to the server. */
-  const writers = async () => {
+  /** Writers that are next to the server, as fast as they can or at so many transactions a second. */
+  const write = async (rate?: number) => {
     const options = ["--client", "8", "--jobs", "2", "--no-vacuum", "--time", String(duration)];
+    if (rate) options.push("--rate", String(rate));
     const output = await inServer("pgbench", "--username", "postgres", ...options, "big");
-    return Number(/^tps = ([\d.]+)/m.exec(output)?.[1]);
+    return {
+      perSecond: Number(/^tps = ([\d.]+)/m.exec(output)?.[1]),
+      milliseconds: Number(/^latency average = ([\d.]+) ms/m.exec(output)?.[1]),
+    };
   };
+  const writers = async () => (await write()).perSecond;
   const received = () =>
     eventually(120, async () => {
       const [row] = await checkout.query(
@@ -56,16 +64,23 @@ export async function backups(): Promise<Row[]> {
     });
     await received();
 
+    const checkpoint = () => inServer("psql", "--username", "postgres", "--command", "CHECKPOINT");
     const alone: number[] = [];
     const streaming: number[] = [];
+    const pacedAlone: number[] = [];
+    const pacedStreaming: number[] = [];
     for (let index = 0; index < runs; index++) {
       await succeed("docker", ["stop", barman]);
-      await inServer("psql", "--username", "postgres", "--command", "CHECKPOINT");
+      await checkpoint();
       alone.push(await writers());
+      await checkpoint();
+      pacedAlone.push((await write(paced)).milliseconds);
       await succeed("docker", ["start", barman]);
       await received();
-      await inServer("psql", "--username", "postgres", "--command", "CHECKPOINT");
+      await checkpoint();
       streaming.push(await writers());
+      await checkpoint();
+      pacedStreaming.push((await write(paced)).milliseconds);
     }
 
     const backedUp: number[] = [];
@@ -104,6 +119,13 @@ export async function backups(): Promise<Row[]> {
         alone,
         0.97,
       ),
+      {
+        figure: `a transaction of ${paced} a second while WAL is streamed`,
+        measured: `${median(pacedStreaming).toFixed(2)} ms`,
+        against: `nobody receives it: ${median(pacedAlone).toFixed(2)} ms`,
+        ratio: median(pacedStreaming) / median(pacedAlone),
+        aim: "for comparison",
+      },
       share("writers while a base backup is made", backedUp, "streaming alone", streaming, 0.9),
       ratioOf(
         `restore of ${Number(size).toFixed(0)} MiB until its server is ready`,

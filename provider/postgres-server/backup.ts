@@ -10,8 +10,10 @@ import {
   getFile,
   getFolder,
   ifPresent,
+  networksOf,
   postgresUser,
   replaceFile,
+  sharedContainer,
 } from "../engine";
 import { attachAt, detach, reservedAddress } from "../network";
 
@@ -53,15 +55,12 @@ const ownership = "; part of PostgresServer";
 
 /** Whether Barman does so now. */
 export async function isBackedUp(backup: Backup): Promise<boolean> {
-  const container = engine(backup.host).getContainer(backup.barman);
-  const info = await askedOnce(`container ${backup.host} ${backup.barman}`, () =>
-    ifPresent(container.inspect()),
-  );
-  const network = await ifPresent(engine(backup.host).getNetwork(backup.network).inspect());
+  const info = await sharedContainer(backup.host, backup.barman);
+  const network = (await networksOf(backup.host)).get(backup.network);
   if (!info?.State.Running || !network) return false;
   const attached = info.NetworkSettings.Networks[backup.network]?.IPAddress;
   const files = await askedOnce(`${backup.host} ${backup.barman} ${folder}`, () =>
-    getFolder(container, folder),
+    getFolder(engine(backup.host).getContainer(backup.barman), folder),
   );
   const written = (extension: string) => files?.get(posix.basename(pathOf(backup, extension)));
   const configuration = written("conf");

@@ -107,7 +107,7 @@ describe("the provider", () => {
     found = (state) => state;
     const look = async (_id: string, state: object) => found(state);
     vi.spyOn(PostgresServer, "look").mockImplementation(look as never);
-    vi.spyOn(Network, "read").mockImplementation(look as never);
+    vi.spyOn(Network, "look").mockImplementation(look as never);
     vi.spyOn(TraefikFile, "read").mockImplementation(look as never);
   });
   afterEach(() => vi.restoreAllMocks());
