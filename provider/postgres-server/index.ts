@@ -139,6 +139,7 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
   /** What it set on the server goes with the container or stays with the data. */
   async delete(_id, state) {
     if (state.farewell) await pulumi.log.info(state.farewell);
+    // A state that was written before it had these parts has none.
     if (state.route) await removeFile(routeOf(state));
     const backup = backupOf(state);
     if (backup) await endBackup(backup);
