@@ -256,6 +256,21 @@ describe("when the host is gone", () => {
     });
     await checkout.up("--expect-no-changes");
   });
+
+  test("no older archive is taken for the end where something of a newer one cannot be read", async () => {
+    const archives = (await basesOf("acme")).map((key) => key.split("/")[3] ?? "").sort();
+    const newest = (await basesOf("acme")).find(
+      (key) => key.includes(`/${archives.at(-1)}/`) && key.endsWith("/backup.info"),
+    );
+    await s3.overwrite(bucket, newest ?? "", "no description");
+    checkout.write(
+      "tenants.yaml",
+      file({ ...entries, unread: { restoreFrom: { tenant: "acme", at: times[1002] } } }),
+    );
+    const { code, output } = await checkout.tryUp();
+    expect(code).not.toBe(0);
+    expect(output).toMatch(/tenant-acme\/\S+\/backup\.info at s3:\/\/off-site\/of\/pgs cannot be read/);
+  });
 });
 
 async function rowsOf(id: string): Promise<number[]> {

@@ -49,6 +49,11 @@ export class S3Server {
     await this.ask("DELETE", `/${bucket}/${key}`);
   }
 
+  /** Writes over an object, as somebody who has the bucket may. */
+  async overwrite(bucket: string, key: string, content: string): Promise<void> {
+    await this.ask("PUT", `/${bucket}/${key}`, content);
+  }
+
   /** By what an object is encrypted, as the server was told. */
   async encryption(bucket: string, key: string): Promise<string | undefined> {
     const { headers } = await this.ask("HEAD", `/${bucket}/${key}`);
@@ -61,7 +66,11 @@ export class S3Server {
     this.process.kill();
   }
 
-  private ask(method: string, path: string): Promise<{ body: string; headers: IncomingMessage["headers"] }> {
+  private ask(
+    method: string,
+    path: string,
+    content?: string,
+  ): Promise<{ body: string; headers: IncomingMessage["headers"] }> {
     return new Promise((resolve, reject) => {
       const asked = request({ host: "127.0.0.1", port: this.inner, method, path }, (response) => {
         buffer(response).then(
@@ -69,7 +78,7 @@ export class S3Server {
           reject,
         );
       });
-      asked.on("error", reject).end();
+      asked.on("error", reject).end(content);
     });
   }
 

@@ -346,9 +346,14 @@ def choose(interface, server, at, destination):
     archives = sorted((folder.rstrip("/").rsplit("/", 1)[-1] for folder in folders if folder.endswith("/")), reverse=True)
     for archive in archives:
         catalog = CloudBackupCatalog(interface, f"{server}/{archive}")
+        all_backups = catalog.get_backup_list().values()
+        # Barman passes over what it cannot read: an older archive would be taken for the end of what there is.
+        if catalog.unreadable_backups:
+            unreadable = f"{server}/{archive}/base/{catalog.unreadable_backups[0]}/backup.info"
+            raise RuntimeError(f"{unreadable} at {destination.url} cannot be read: try again, or take that base backup away")
         found = [
             backup
-            for backup in catalog.get_backup_list().values()
+            for backup in all_backups
             if backup.status != BackupInfo.STARTED and (not at or backup.end_time <= time_of_target)
         ]
         if not found:
