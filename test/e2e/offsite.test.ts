@@ -16,7 +16,7 @@ const barman = () => checkout.name("-backups");
 
 beforeAll(async () => {
   checkout = await Checkout.create(file({ acme: {}, globex: {}, hooli: {} }));
-  s3 = await S3Server.start(checkout.folder, bucket);
+  s3 = await S3Server.start(bucket);
   await setDestination(checkout);
 });
 afterAll(async () => {
