@@ -257,19 +257,27 @@ describe("when the host is gone", () => {
     await checkout.up("--expect-no-changes");
   });
 
-  test("no older archive is taken for the end where something of a newer one cannot be read", async () => {
+  test("what cannot be read is named, and no older archive is taken for the end", async () => {
     const archives = (await basesOf("acme")).map((key) => key.split("/")[3] ?? "").sort();
     const newest = (await basesOf("acme")).find(
       (key) => key.includes(`/${archives.at(-1)}/`) && key.endsWith("/backup.info"),
     );
     await s3.overwrite(bucket, newest ?? "", "no description");
-    checkout.write(
-      "tenants.yaml",
-      file({ ...entries, unread: { restoreFrom: { tenant: "acme", at: times[1002] } } }),
-    );
+    for (const key of await basesOf("globex")) {
+      if (key.endsWith("/data.tar.lz4")) await s3.overwrite(bucket, key, "no data");
+    }
+    const refused = {
+      unread: { restoreFrom: { tenant: "acme", at: times[1002] } },
+      damaged: { restoreFrom: { tenant: "globex", at: times[1] } },
+    };
+    checkout.write("tenants.yaml", file({ ...entries, ...refused }));
     const { code, output } = await checkout.tryUp();
     expect(code).not.toBe(0);
-    expect(output).toMatch(/tenant-acme\/\S+\/backup\.info at s3:\/\/off-site\/of\/pgs cannot be read/);
+    const errors = output.slice(output.indexOf("Diagnostics:"), output.indexOf("Outputs:"));
+    expect(errors).toMatch(/tenant-acme\/\S+\/backup\.info at s3:\/\/off-site\/of\/pgs cannot be read/);
+    expect(errors).toMatch(
+      /base backup \S+ of tenant-globex\/\S+ at s3:\/\/off-site\/of\/pgs cannot be read: \S/,
+    );
   });
 });
 

@@ -22,6 +22,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -316,7 +317,8 @@ def restore(server, at, to):
     wal = wal_of(catalog, backup, path)
     to.parent.mkdir(exist_ok=True)
     demand_room(to.parent, (backup.cluster_size or backup.size) + len(wal) * SEGMENT)
-    CloudBackupDownloaderObjectStore(interface, catalog).download_backup(backup, str(to), {})
+    with naming(f"base backup {backup.backup_id} of {catalog.server_name} at {destination.url}"):
+        CloudBackupDownloaderObjectStore(interface, catalog).download_backup(backup, str(to), {})
     to.chmod(0o700)
     verify(to)
     fetch_wal(interface, catalog, wal, to / "barman_wal")
@@ -406,6 +408,15 @@ def download(interface, path, to):
     interface.download_file(path, str(to), ALLOWED_COMPRESSIONS.get(os.path.splitext(path)[1]))
 
 
+@contextmanager
+def naming(what):
+    """Says what cannot be read: the error of a library does not."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        raise RuntimeError(f"{what} cannot be read: {reason(error)}") from error
+
+
 def verify(to):
     """Against the manifest that the server made."""
     command = ["pg_verifybackup", "--no-parse-wal", "--exit-on-error", "--quiet", str(to)]
@@ -445,7 +456,8 @@ def fetch_wal(interface, catalog, wal, to):
         target = name.removesuffix(".partial")
         if target != name and target in found:
             return
-        download(interface, found[name], to / target)
+        with naming(f"{name} of {catalog.server_name} at S3"):
+            download(interface, found[name], to / target)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(fetch, wal))
