@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import type Docker from "dockerode";
+import { isAttached } from "./attachment";
 import { engine, ifPresent, networksOf, sharedContainer } from "./engine";
 import type { ResourceType } from "./resource-type";
 
@@ -45,17 +46,16 @@ export const Network: ResourceType<NetworkInputs, NetworkState> = {
   async read(_id, state) {
     const info = await ifPresent(networkOf(state).inspect());
     if (!info) return undefined;
-    const proxy = state.proxy && (isAttached(info, state.proxy) ? state.proxy : "");
+    const proxy = state.proxy && (lists(info, state.proxy) ? state.proxy : "");
     return { ...state, proxy };
   },
 
   /** As the engine's list and the proxy tell of it: one question for all of the stack. */
   async look(_id, state) {
-    const network = (await networksOf(state.host)).get(state.name);
-    if (!network) return undefined;
+    if (!(await networksOf(state.host)).has(state.name)) return undefined;
     if (!state.proxy) return state;
-    const attached = (await sharedContainer(state.host, state.proxy))?.NetworkSettings.Networks[state.name];
-    return { ...state, proxy: attached?.NetworkID === network.Id ? state.proxy : "" };
+    const proxy = await sharedContainer(state.host, state.proxy);
+    return { ...state, proxy: proxy && (await isAttached(state.host, proxy, state.name)) ? state.proxy : "" };
   },
 
   async update(_id, _state, inputs) {
@@ -88,7 +88,8 @@ function networkOf(inputs: NetworkInputs): Docker.Network {
   return engine(inputs.host).getNetwork(inputs.name);
 }
 
-function isAttached(info: Docker.NetworkInspectInfo, container: string): boolean {
+/** One that is stopped is attached, but not listed. */
+function lists(info: Docker.NetworkInspectInfo, container: string): boolean {
   return Object.hasOwn(info.Containers ?? {}, container);
 }
 
@@ -185,14 +186,13 @@ export async function attachAt(
   const network = docker.getNetwork(name);
   const info = await network.inspect();
   const address = reservedAddress(info, place);
-  if (!isAttached(info, container)) {
+  if (!lists(info, container)) {
     try {
       await network.connect({
         Container: container,
         EndpointConfig: { IPAMConfig: { IPv4Address: address } },
       });
     } catch (error) {
-      // One that is stopped is attached, but not listed.
       if (!/already exists in network/.test(String(error))) throw error;
     }
   }
@@ -203,7 +203,7 @@ export async function attachAt(
 export async function detach(docker: Docker, name: string, container: string): Promise<void> {
   const network = docker.getNetwork(name);
   const info = await ifPresent(network.inspect());
-  if (!info || !isAttached(info, container)) return;
+  if (!info || !lists(info, container)) return;
   await ifPresent(network.disconnect({ Container: container, Force: true }));
 }
 

@@ -4,7 +4,7 @@ import { isDeepStrictEqual } from "node:util";
 import * as pulumi from "@pulumi/pulumi";
 import type Docker from "dockerode";
 import { attach, isAttached } from "../attachment";
-import { engine, ensureRunning, ifPresent } from "../engine";
+import { engine, ensureRunning, ifPresent, networksOf } from "../engine";
 import { reservedAddress } from "../network";
 import { IncompleteError, type ResourceType } from "../resource-type";
 import { readFile, removeFile, type TraefikFileInputs, writeFile } from "../traefik-file";
@@ -240,11 +240,9 @@ async function bringAbout(
     if (changed) await takenUp(changed);
     return { ...inputs, ...learnt };
   } catch (error) {
+    // The backup as it was before: one that has to begin anew does so when it is tried again.
     const incomplete = { ...inputs, ...written(before), backup: before.backup, containerId: "" };
-    const reason = runs
-      ? await explain(error, inputs)
-      : new Error(`${inputs.container}: ${messageOf(error)}`);
-    throw new IncompleteError(inputs.container, incomplete, reason);
+    throw new IncompleteError(inputs.container, incomplete, await explain(error, inputs));
   }
 }
 
@@ -469,7 +467,8 @@ async function barmanPasswordOf(
 }
 
 async function barmanAddress({ host, network }: PostgresServerInputs): Promise<string> {
-  const address = reservedAddress(await engine(host).getNetwork(network).inspect(), "barman");
+  const info = (await networksOf(host)).get(network);
+  const address = info && reservedAddress(info, "barman");
   if (!address) throw new Error(`the network ${network} has no subnet of pgs:tenantSubnets`);
   return address;
 }
@@ -485,7 +484,8 @@ async function setPassword(
 
 /** Says which server it is about, and of one that does not come up where to look. */
 async function explain(error: unknown, inputs: PostgresServerInputs): Promise<Error> {
-  const message = messageOf(error);
+  const { message } = error as Error;
+  if (inputs.containerId === undefined) return new Error(`${inputs.container}: ${message}`);
   const container = engine(inputs.host).getContainer(inputs.container);
   const info = await ifPresent(container.inspect()).catch(() => undefined);
   if (info && !(error instanceof NotReadyError) && info.State.Running && !info.State.Restarting) {
@@ -495,8 +495,4 @@ async function explain(error: unknown, inputs: PostgresServerInputs): Promise<Er
   return new Error(
     `${inputs.container}: ${message} (the container ${state}); \`docker logs --tail 20 ${inputs.container}\` says why`,
   );
-}
-
-function messageOf(error: unknown): string {
-  return (error as Error).message;
 }

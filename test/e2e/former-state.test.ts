@@ -60,8 +60,8 @@ async function stateAsBefore(): Promise<string> {
   const resources: Resource[] = state.deployment.resources;
   state.deployment.resources = resources.flatMap((one) => {
     if (one.type !== "pgs:index:PostgresServer") return [one];
-    const { backup, route, farewell: _, ...inputs } = one.inputs;
-    const { backup: __, route: ___, farewell: ____, ...outputs } = one.outputs;
+    const { backup, route } = one.inputs;
+    const [inputs, outputs] = [without(one.inputs), without(one.outputs)];
     const { content, container } = route as { content: string; container: string };
     const id = inputs.database as string;
     const file = { container, path: `${folder}/tenant-${id}.yml`, content };
@@ -87,4 +87,9 @@ async function stateAsBefore(): Promise<string> {
   });
   checkout.write("state-as-before.json", JSON.stringify(state));
   return "state-as-before.json";
+}
+
+function without(fields: Record<string, unknown>): Record<string, unknown> {
+  const parts = ["backup", "farewell", "route"];
+  return Object.fromEntries(Object.entries(fields).filter(([name]) => !parts.includes(name)));
 }

@@ -233,7 +233,7 @@ describe("when the host is gone", () => {
     checkout.write("tenants.yaml", file({ ...entries, ...copies, ...refused }));
     const { code, output } = await checkout.tryUp();
     expect(code).not.toBe(0);
-    const errors = output.slice(output.indexOf("Diagnostics:"), output.indexOf("Outputs:"));
+    const errors = errorsOf(output);
     expect(errors).toMatch(
       /into \S+-acme-small: .*\n.*it needs \d{3} MiB on the disk .*, and \d{2} MiB are free/,
     );
@@ -258,10 +258,9 @@ describe("when the host is gone", () => {
   });
 
   test("what cannot be read is named, and no older archive is taken for the end", async () => {
-    const archives = (await basesOf("acme")).map((key) => key.split("/")[3] ?? "").sort();
-    const newest = (await basesOf("acme")).find(
-      (key) => key.includes(`/${archives.at(-1)}/`) && key.endsWith("/backup.info"),
-    );
+    const keys = await basesOf("acme");
+    const archives = keys.map((key) => key.split("/")[3] ?? "").sort();
+    const newest = keys.find((key) => key.includes(`/${archives.at(-1)}/`) && key.endsWith("/backup.info"));
     await s3.overwrite(bucket, newest ?? "", "no description");
     for (const key of await basesOf("globex")) {
       if (key.endsWith("/data.tar.lz4")) await s3.overwrite(bucket, key, "no data");
@@ -273,13 +272,18 @@ describe("when the host is gone", () => {
     checkout.write("tenants.yaml", file({ ...entries, ...refused }));
     const { code, output } = await checkout.tryUp();
     expect(code).not.toBe(0);
-    const errors = output.slice(output.indexOf("Diagnostics:"), output.indexOf("Outputs:"));
+    const errors = errorsOf(output);
     expect(errors).toMatch(/tenant-acme\/\S+\/backup\.info at s3:\/\/off-site\/of\/pgs cannot be read/);
     expect(errors).toMatch(
       /base backup \S+ of tenant-globex\/\S+ at s3:\/\/off-site\/of\/pgs cannot be read: \S/,
     );
   });
 });
+
+/** What an `up` ended with: more of its output would hide it in a failed test's message. */
+function errorsOf(output: string): string {
+  return output.slice(output.indexOf("Diagnostics:"), output.indexOf("Outputs:"));
+}
 
 async function rowsOf(id: string): Promise<number[]> {
   return (await checkout.query(id, "SELECT n FROM written ORDER BY n")).map(({ n }) => n as number);
