@@ -59,11 +59,8 @@ export class PgTenant extends pulumi.ComponentResource {
     const password = this.createPassword(name, args);
     const volume = this.createVolume(name, args);
     const network = args.networks.of(tenant.id, this);
-    const container =
-      tenant.state === "running"
-        ? this.createContainer(name, args, volume, network, this.createRestore(name, args, volume))
-        : undefined;
-    this.createServer(name, args, { container, volume, network, password, host });
+    const restore = tenant.state === "running" ? this.createRestore(name, args, volume) : undefined;
+    this.createServer(name, args, { restore, volume, network, password, host });
 
     this.id = tenant.id;
     this.connectionString = pulumi.secret(
@@ -164,80 +161,12 @@ export class PgTenant extends pulumi.ComponentResource {
     );
   }
 
-  private createContainer(
-    name: string,
-    args: PgTenantArgs,
-    volume: docker.Volume,
-    network: TenantNetwork,
-    restore: Restore | undefined,
-  ): docker.Container {
-    const { tenant } = args;
-    const image = args.images.idOf(tenant.version);
-    return new docker.Container(
-      name,
-      {
-        ...args.mark.of(containerName(args), { volume: volume.name, image }),
-        image,
-        networksAdvanced: [{ name: network.name }],
-        // Engines before 23.0.11 and 25.0.4 would ask the host's own resolver for names outside: a way out.
-        dns: ["0.0.0.0"],
-        dnsOpts: ["timeout:1", "attempts:1"],
-        volumes: [
-          {
-            volumeName: volume.name.apply((present) => adopted(tenant, present)),
-            containerPath: "/var/lib/postgresql",
-          },
-        ],
-        entrypoints: ["sh", "-c", tenant.volume ? startOnAdopted : startServer, "sh"],
-        command: ["postgres"],
-        // The image insists on a password for a new data directory: one that nobody can know. The real one
-        // is set on the running server, so that no secret is part of a container.
-        envs: [
-          "POSTGRES_PASSWORD_FILE=/proc/sys/kernel/random/uuid",
-          `POSTGRES_INITDB_ARGS=${initdbArgs(args)}`,
-        ],
-        restart: "unless-stopped",
-        // A refresh, also that of a preview, would remove a container that somebody stopped, with its log. The
-        // server resource starts it.
-        mustRun: false,
-        // PostgreSQL's fast shutdown, and time to write what is in memory before the engine kills it.
-        stopSignal: "SIGINT",
-        destroyGraceSeconds: 120,
-        // Rare on purpose: with 50 tenants, a check every second alone kept two cores busy.
-        healthcheck: {
-          tests: ["CMD", "pg_isready", "-q", "-U", role],
-          interval: "30s",
-          timeout: "5s",
-          startPeriod: "1m0s",
-        },
-        user: "999:999",
-        readOnly: true,
-        tmpfs: { "/tmp": "", "/var/run/postgresql": "mode=1777" },
-        capabilities: { drops: ["ALL"] },
-        securityOpts: ["no-new-privileges:true"],
-        // Parallel queries share memory here; the tenant's memory limit counts it.
-        shmSize: 16384,
-        logDriver: "json-file",
-        logOpts: { "max-size": "10m", "max-file": "3" },
-      },
-      {
-        parent: this,
-        // The server resource sets these live; here a change of some would replace the container.
-        // The environment counts only when the data directory is first made.
-        ignoreChanges: ["memory", "memorySwap", "memoryReservation", "cpuShares", "cpuSet", "envs"],
-        // The Docker provider says that it updated these, and changes nothing.
-        replaceOnChanges: ["healthcheck", "tmpfs"],
-        dependsOn: restore,
-      },
-    );
-  }
-
   private createServer(
     name: string,
     args: PgTenantArgs,
     parts: {
-      /** Undefined for a tenant that is stopped. */
-      container: docker.Container | undefined;
+      /** What makes its data, where that is not the server itself. */
+      restore: Restore | undefined;
       volume: docker.Volume;
       network: TenantNetwork;
       password: pulumi.Output<string>;
@@ -245,24 +174,25 @@ export class PgTenant extends pulumi.ComponentResource {
     },
   ): void {
     const { tenant, proxy } = args;
-    const { container, volume, network, password, host } = parts;
+    const { restore, volume, network, password, host } = parts;
+    const runs = tenant.state === "running";
     const barman = keeperOf(args);
     const plan = backupPlan(tenant, args.backups);
-    const pair =
-      container && tenant.tls === "passthrough" ? args.certificate.sign(name, host, this) : undefined;
+    const pair = runs && tenant.tls === "passthrough" ? args.certificate.sign(name, host, this) : undefined;
     new PostgresServer(
       name,
       {
         host: args.dockerHost,
-        // The plain name: with the container's own output, Pulumi would delete the server, and with it the route,
-        // before it makes a container anew.
         container: containerName(args),
-        containerId: container?.id,
+        stack: args.mark.id,
+        state: tenant.state,
+        image: runs ? args.images.idOf(tenant.version) : undefined,
+        adopted: tenant.volume !== undefined,
+        volume: volume.name.apply((present) => adopted(tenant, present)),
         database: tenant.id,
         password,
         init: [...tenant.initFiles],
         version: tenant.version,
-        volume: volume.name,
         memory: tenant.memory,
         cpus: tenant.cpus,
         ...settingsByEffect(args),
@@ -276,13 +206,13 @@ export class PgTenant extends pulumi.ComponentResource {
           barman: barman.containerId,
           schedule: plan.schedule,
           retention: retentionDays(plan),
-          stopped: !container,
+          stopped: !runs,
         },
         route: {
           container: proxy.containerName,
           path: `${dynamicFolder}/route-${tenant.id}.yml`,
           content:
-            container && tenant.access
+            runs && tenant.access
               ? pulumi.output(host).apply((known) => routeFile(args, known))
               : `# ${tenant.id} is not reachable\n`,
         },
@@ -291,41 +221,10 @@ export class PgTenant extends pulumi.ComponentResource {
             ? pulumi.interpolate`The data of ${tenant.id} stays in the Docker volume ${volume.name}.`
             : `The data of ${tenant.id} is deleted: onRemove is delete.`,
       },
-      { parent: this, dependsOn: proxy.ready },
+      { parent: this, dependsOn: restore ? [...proxy.ready, restore] : proxy.ready },
     );
   }
 }
-
-/**
- * The image takes a data directory for good as soon as initdb has begun to fill it. Here one counts as half-made
- * until the server has answered for the first time (provider/postgres-server/psql.ts takes the note
- * away, before there is a password that anybody knows): when a first start is cut off, by a full disk or
- * a crash of the host, the next one begins anew.
- *
- * Two servers on one volume would destroy its data, and PostgreSQL sees no process of another container: the
- * lock is the kernel's, for as long as any process of this container lives.
- */
-const startServer = `
-  exec 9>/var/lib/postgresql/.in-use
-  flock -n 9 || [ $? -ne 1 ] || { echo "another container uses this volume" >&2; exit 1; }
-  note=$PGDATA.unfinished
-  if [ -e "$note" ]; then rm -rf "$PGDATA"; fi
-  if [ ! -s "$PGDATA/PG_VERSION" ]; then mkdir -p "$(dirname "$note")"; : >"$note"; fi
-  exec docker-entrypoint.sh "$@"`;
-
-/**
- * The server that made an adopted volume's data knows nothing of that lock. A note in the volume says that the
- * check was passed once: from then on what a crash leaves is this server's own.
- */
-const startOnAdopted = `
-  note=/var/lib/postgresql/.pgs-adopted
-  if [ ! -e "$note" ]; then
-    if [ -e "$PGDATA/postmaster.pid" ] || [ ! -s "$PGDATA/PG_VERSION" ]; then
-      echo "the volume's data is in use by another server, was not stopped cleanly, or is not in $PGDATA" >&2
-      exit 1
-    fi
-    : >"$note" && sync "$note"
-  fi${startServer}`;
 
 /** What an entry says of its volume counts when the tenant is made: later it would leave the data behind. */
 function adopted(tenant: Tenant, name: string): string {
@@ -342,14 +241,6 @@ function keeperOf({ tenant, backups, barman }: PgTenantArgs): Backups | undefine
 
 function containerName({ prefix, tenant }: PgTenantArgs): string {
   return `${prefix}-${tenant.id}`;
-}
-
-/** A new server starts with the sizes that it would be given next, and need not be restarted for them. */
-function initdbArgs(args: PgTenantArgs): string {
-  const { settingsAtNextStart } = settingsByEffect(args);
-  return Object.entries(settingsAtNextStart)
-    .map(([name, value]) => `--set ${name}=${value}`)
-    .join(" ");
 }
 
 /** What the operator set, and what follows from the memory limit and the backups, by when a change of it counts. */

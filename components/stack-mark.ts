@@ -5,7 +5,7 @@ import { promisify } from "node:util";
 import type * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
 import * as random from "@pulumi/random";
-import type { Stock } from "../provider/stock";
+import type { Stock, StockInputs } from "../provider/stock";
 
 export interface StackMarkArgs {
   /** The Docker host, when it is not the default one. */
@@ -25,6 +25,8 @@ interface ContainerPlace {
  * its state is removed in an `up`, and nothing else.
  */
 export class StackMark extends pulumi.ComponentResource {
+  /** The stack's random id, once a container can bear it. */
+  readonly id: pulumi.Output<string>;
   private readonly stack: pulumi.Output<string>;
   private readonly stock: pulumi.Output<Stock>;
 
@@ -36,6 +38,7 @@ export class StackMark extends pulumi.ComponentResource {
     super("pgs:index:StackMark", name, {}, opts);
     this.stack = new random.RandomId(name, { byteLength: 8 }, { parent: this }).hex;
     this.stock = this.stack.apply((stack) => this.takeStock(stack));
+    this.id = pulumi.all([this.stack, this.stock]).apply(([stack]) => stack);
     this.registerOutputs();
   }
 
@@ -63,7 +66,7 @@ export class StackMark extends pulumi.ComponentResource {
   }
 
   private async takeStock(stack: string): Promise<Stock> {
-    const inState = pulumi.runtime.isDryRun() ? undefined : [...(await containersInState())];
+    const inState = pulumi.runtime.isDryRun() ? undefined : await containersInState();
     const stock = await this.ask<Stock>("takeStock", { stack, inState });
     if (stock.removed.length > 0) {
       await pulumi.log.warn(
@@ -85,12 +88,15 @@ export class StackMark extends pulumi.ComponentResource {
 }
 
 /** Ids of the stack's containers as Pulumi knows them in the middle of an `up`. Nothing here is decrypted. */
-export async function containersInState(): Promise<Set<string>> {
-  const resources: { type: string; id?: string }[] =
+export async function containersInState(): Promise<NonNullable<StockInputs["inState"]>> {
+  const resources: { type: string; id?: string; outputs?: { containerId?: string } }[] =
     JSON.parse(await exportedState()).deployment.resources ?? [];
-  return new Set(
-    resources.flatMap(({ type, id }) => (type === "docker:index/container:Container" && id ? [id] : [])),
-  );
+  const idsOf = (wanted: string, idOf: (resource: (typeof resources)[number]) => string | undefined) =>
+    resources.flatMap((resource) => (resource.type === wanted ? [idOf(resource)] : [])).filter((id) => id);
+  return {
+    docker: idsOf("docker:index/container:Container", ({ id }) => id) as string[],
+    servers: idsOf("pgs:index:PostgresServer", ({ outputs }) => outputs?.containerId) as string[],
+  };
 }
 
 /**

@@ -10,7 +10,8 @@ import { Network } from "./network";
 import { PostgresServer } from "./postgres-server";
 import { IncompleteError, type ResourceType } from "./resource-type";
 import { Restore } from "./restore";
-import { demandParts, takeStock } from "./stock";
+import { demandParts } from "./stack-container";
+import { takeStock } from "./stock";
 import { TraefikFile } from "./traefik-file";
 import { isUnknown, secretsIn, unwrap, wrap } from "./wire";
 
@@ -39,7 +40,9 @@ export class Provider implements pulumi.Provider {
   readonly version = "0.1.0";
 
   async check(urn: string, olds: unknown, news: unknown): Promise<pulumi.CheckResult> {
-    return { failures: (await typeOf(urn).check?.(known(news), known(olds))) ?? [] };
+    const type = typeOf(urn);
+    const inputs = { ...(news as Fields), ...type.derived?.(known(news)) };
+    return { inputs, failures: (await type.check?.(known(news), known(olds))) ?? [] };
   }
 
   /** Compares with what is really there: so each plan sees what was changed by hand, without a refresh. */

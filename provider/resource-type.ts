@@ -11,6 +11,9 @@ export interface ResourceType<Inputs extends object, State extends Inputs = Inpu
   /** Inputs whose change needs a new resource. Any input in neither list counts only when it is made. */
   readonly replacing: readonly (keyof Inputs & string)[];
 
+  /** Inputs that follow from the others and from this program. Unknown values are left out. */
+  derived?(inputs: Partial<Inputs>): Partial<Inputs>;
+
   /** What is wrong with the inputs, before anything is planned; `before` are those of an earlier `up`. Unknown values are left out. */
   check?(
     inputs: Partial<Inputs>,

@@ -51,7 +51,7 @@ export class Attachment extends pulumi.CustomResource {
   }
 }
 
-/** One tenant's server: readiness, password, database, init scripts, settings, limits, certificate, route, backup. */
+/** One tenant's server: container, readiness, password, database, init scripts, settings, limits, certificate, route, backup. */
 export class PostgresServer extends pulumi.CustomResource {
   constructor(name: string, args: Args<PostgresServerInputs>, opts?: pulumi.CustomResourceOptions) {
     super("pgs:index:PostgresServer", name, args, {

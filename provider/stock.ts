@@ -1,11 +1,9 @@
 import type Docker from "dockerode";
 import { engine, ifPresent } from "./engine";
 import { lookInside } from "./postgres-server";
+import { stackLabel } from "./stack-container";
 
-/** On every container of a stack: the stack's own random id. */
-const stackLabel = "pgs.stack";
-
-/** On every container of a stack: which making of it this is. One that was removed by hand is made anew with another. */
+/** On those that are the Docker provider's: which making of it this is. One that was removed by hand is made anew with another. */
 const generationLabel = "pgs.generation";
 
 export interface StockInputs {
@@ -14,7 +12,12 @@ export interface StockInputs {
   /** The stack's random id. */
   stack: string;
   /** Ids of the containers in the stack's state. Given in an `up`, which then is made able to go on from what there is. */
-  inState?: string[];
+  inState?: {
+    /** Resources of the Docker provider. */
+    docker: string[];
+    /** Those of tenants' servers. */
+    servers: string[];
+  };
 }
 
 export interface Stock {
@@ -22,7 +25,7 @@ export interface Stock {
   generations: Record<string, string>;
   /** Names of containers that were removed. */
   removed: string[];
-  /** Ids of containers that are in the state and were gone. */
+  /** Ids of the Docker provider's containers that are in the state and were gone. */
   gone: string[];
 }
 
@@ -34,14 +37,14 @@ export async function takeStock(inputs: StockInputs): Promise<Stock> {
   const docker = engine(inputs.host);
   const found = await containersOf(docker, inputs.stack);
   if (!inputs.inState) return { generations: generationsOf(found), removed: [], gone: [] };
-  const inState = new Set(inputs.inState);
+  const inState = new Set([...inputs.inState.docker, ...inputs.inState.servers]);
   // In the order in which they were made, which is mostly that of the plan.
   const ours = found.filter(({ Id }) => inState.has(Id)).reverse();
   const removed = await removeLeftovers(
     docker,
     found.filter(({ Id }) => !inState.has(Id)),
   );
-  const gone = inputs.inState.filter((id) => !found.some(({ Id }) => Id === id));
+  const gone = inputs.inState.docker.filter((id) => !found.some(({ Id }) => Id === id));
   await standIn(docker, inputs.stack, gone);
   lookInside(
     docker,
@@ -119,29 +122,4 @@ async function standIn(docker: Docker, stack: string, gone: string[]): Promise<v
       }),
     ),
   );
-}
-
-export interface PartsInputs {
-  host?: string;
-  /** Name of the container that is to be made of them. */
-  container: string;
-  volume: string;
-  /** Id of the image. */
-  image: string;
-}
-
-/** The engine would make an empty volume in the place of one that is gone, and PostgreSQL a new database in it. */
-export async function demandParts({ host, container, volume, image }: PartsInputs): Promise<object> {
-  const docker = engine(host);
-  if (!(await ifPresent(docker.getVolume(volume).inspect()))) {
-    throw new Error(
-      `No such volume: ${volume}. An up makes nothing in the place of one that is gone: bring it back (docs/disaster.md), or say that ${container} may begin without its data: docker volume create ${volume}`,
-    );
-  }
-  if (!(await ifPresent(docker.getImage(image).inspect()))) {
-    throw new Error(
-      `the image that ${container} is made of was removed from the Docker host: \`pulumi up --refresh\` fetches it again`,
-    );
-  }
-  return {};
 }

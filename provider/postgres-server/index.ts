@@ -3,8 +3,8 @@ import { setTimeout as delay } from "node:timers/promises";
 import { isDeepStrictEqual } from "node:util";
 import * as pulumi from "@pulumi/pulumi";
 import type Docker from "dockerode";
-import { attach, isAttached } from "../attachment";
-import { engine, ensureRunning, ifPresent, networksOf } from "../engine";
+import { isAttached } from "../attachment";
+import { engine, ifPresent, networksOf } from "../engine";
 import { reservedAddress } from "../network";
 import { IncompleteError, type ResourceType } from "../resource-type";
 import { readFile, removeFile, type TraefikFileInputs, writeFile } from "../traefik-file";
@@ -12,26 +12,29 @@ import { type Backup, backUp, barmanRole, endBackup, isBackedUp } from "./backup
 import { createBarmanRole, lockBarmanRole } from "./barman";
 import { certificateDigest, hasCertificate, type ServerCertificate, setCertificate } from "./certificate";
 import { type Admitted, admit, admittedNow } from "./clients";
+import {
+  describe,
+  inspectServer,
+  isOfStack,
+  madeOf,
+  removeServer,
+  runContainer,
+  type ServerContainer,
+} from "./container";
 import { createDatabase } from "./database";
-import { type Limits, limitsOf, setLimits } from "./limits";
+import { limitsOf, setLimits } from "./limits";
 import { matches, scramVerifier } from "./password";
 import { endCutOffRun, literal, NotReadyError, psql, readyTimeout } from "./psql";
 import { endSessions } from "./sessions";
 import { applySettings, asWritten, type Settings } from "./settings";
 import { restart } from "./start";
 
-/** One tenant's server: what is true of it while it runs, and what the proxy and Barman know of it. */
-export interface PostgresServerInputs extends Limits {
-  /** The Docker host; without one, the provider's default. */
-  host?: string;
-  /** Name of the server's container. */
-  container: string;
-  /** Its id: a container made anew needs its limits again. Without one the tenant is stopped. */
-  containerId?: string;
+/** One tenant's server: its container, what is true of it while it runs, and what the proxy and Barman know of it. */
+export interface PostgresServerInputs extends ServerContainer {
+  /** `running`, or `stopped`: then there is no container. */
+  state: string;
   /** Major version; that of existing data cannot be changed. */
   version: number;
-  /** Name of the volume, whose label says which version its data was made by. */
-  volume: string;
   /** The database to make; its init scripts run in it. */
   database: string;
   /** Of the role postgres; printable ASCII. */
@@ -42,14 +45,10 @@ export interface PostgresServerInputs extends Limits {
   settings: Settings;
   /** Settings whose change restarts the server, once. */
   settingsWithRestart: Settings;
-  /** Settings whose change waits for the next start, whatever its reason. */
-  settingsAtNextStart: Settings;
   /** Whether the tenant's route is open. Closing it ends the sessions that came by it. */
   access: boolean;
   /** From where clients may come: a CIDR, or `all` where the network holds nobody but the proxy. */
   clients: string;
-  /** Name of the network that the container is in. */
-  network: string;
   /** What clients see whose TLS the proxy passes through, PEM, leaf first; without one the server has no TLS. */
   certificate?: string;
   /** Its private key, PEM; a secret. */
@@ -67,6 +66,8 @@ export interface PostgresServerInputs extends Limits {
 }
 
 export interface PostgresServerState extends PostgresServerInputs {
+  /** Id of the container; a stopped tenant has none. */
+  containerId?: string;
   /** What the running server has, in bytes: it may wait for a restart to have less. */
   sharedBuffers?: number;
   /** What is written in a stopped tenant's data, and may not be wanted any more when it starts. */
@@ -78,7 +79,9 @@ const largestSharedBuffers = 0.6;
 
 export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerState> = {
   updatable: [
-    "containerId",
+    "state",
+    "image",
+    "definition",
     "database",
     "password",
     "memory",
@@ -98,6 +101,10 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
   ],
   replacing: ["host", "container"],
 
+  derived({ adopted = false }) {
+    return { definition: describe(adopted) };
+  },
+
   async check({ host, password, version, volume }, before) {
     const failures: Awaited<ReturnType<NonNullable<typeof PostgresServer.check>>> = [];
     if (password !== undefined && !/^[ -~]{1,256}$/.test(password)) {
@@ -110,7 +117,14 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
     return failures;
   },
 
-  async remark(state, { container, memory }) {
+  async remark(state, { container, state: wanted, image, definition, memory }) {
+    // A state of before the container was a part of the server does not say that it runs.
+    const ran = state.containerId !== undefined && (state.state ?? "running") === "running";
+    if (!ran || wanted !== "running") return undefined;
+    // In a preview, a new image is not known yet.
+    if (image !== state.image || definition !== state.definition) {
+      return `${container} is restarted once: its container is made anew`;
+    }
     if (memory === undefined || memory >= state.memory) return undefined;
     // A restart since the last `up` may have given it the buffers that waited for one.
     const present = await this.read("", state).catch(() => undefined);
@@ -123,8 +137,9 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
     return { id: inputs.container, state: await bringAbout(inputs, {}) };
   },
 
-  read(_id, state) {
-    return compared(state, (container) => observe(container, 15));
+  /** One whose container is gone stays in the state: what was set in its data stays known. */
+  async read(_id, state) {
+    return (await compared(state, (container) => observe(container, 15))) ?? { ...state, state: "gone" };
   },
 
   /** What the server itself has to be asked is compared in an `up` alone. */
@@ -136,13 +151,14 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
     return bringAbout(inputs, state);
   },
 
-  /** What it set on the server goes with the container or stays with the data. */
+  /** What it set on the server stays with the data. */
   async delete(_id, state) {
     if (state.farewell) await pulumi.log.info(state.farewell);
     // A state that was written before it had these parts has none.
     if (state.route) await removeFile(routeOf(state));
     const backup = backupOf(state);
     if (backup) await endBackup(backup);
+    await removeServer(state);
   },
 };
 
@@ -192,14 +208,15 @@ async function compared(
   };
   if (state.containerId === undefined) return around;
   const container = engine(state.host).getContainer(state.container);
-  const info = await ifPresent(container.inspect());
+  const info = await inspectServer(state);
   if (!info) return undefined;
   // Whatever cannot be seen now is brought about again by the next `up`.
-  const { Running, Paused, Restarting } = info.State;
-  if (!Running || Paused || Restarting) return { ...around, containerId: "" };
+  const { Running, Paused, Restarting, Status } = info.State;
+  if (!Running || Paused || Restarting) return { ...around, state: Status };
   const outside = {
     ...around,
     ...limitsOf(info),
+    ...madeOf(info),
     containerId: info.Id,
     network: (await isAttached(state.host, info, state.network)) ? state.network : "",
   };
@@ -219,7 +236,7 @@ async function compared(
       settingsAtNextStart: asWritten(state.settingsAtNextStart, present.settings),
     };
   } catch {
-    return { ...around, containerId: "" };
+    return { ...around, state: "without an answer" };
   }
 }
 
@@ -228,7 +245,7 @@ async function bringAbout(
   inputs: PostgresServerInputs,
   before: Partial<PostgresServerState>,
 ): Promise<PostgresServerState> {
-  const runs = inputs.containerId !== undefined;
+  const runs = inputs.state === "running";
   // It is closed before the sessions that came by it are ended. One to a server that has TLS itself is opened when it
   // has its certificate.
   const routeFirst = !runs || !inputs.access || !inputs.certificate;
@@ -236,12 +253,21 @@ async function bringAbout(
     let changed = routeFirst ? await writeRoute(inputs, before) : undefined;
     const learnt = runs ? await bringUp(inputs, before) : { left: settingsIn(before) };
     if (!routeFirst) changed = await writeRoute(inputs, before);
-    await changeBackup(inputs, before);
+    const state = { ...inputs, ...learnt };
+    await changeBackup(state, before);
+    if (!runs) await removeServer(inputs);
     if (changed) await takenUp(changed);
-    return { ...inputs, ...learnt };
+    return state;
   } catch (error) {
     // The backup as it was before: one that has to begin anew does so when it is tried again.
-    const incomplete = { ...inputs, ...written(before), backup: before.backup, containerId: "" };
+    const containerId = await idOf(inputs, before);
+    const incomplete = {
+      ...inputs,
+      ...written(before),
+      backup: before.backup,
+      containerId,
+      state: "incomplete",
+    };
     throw new IncompleteError(inputs.container, incomplete, await explain(error, inputs));
   }
 }
@@ -250,14 +276,9 @@ async function bringAbout(
 async function bringUp(
   inputs: PostgresServerInputs,
   before: Partial<PostgresServerState>,
-): Promise<{ sharedBuffers: number }> {
+): Promise<{ containerId: string; sharedBuffers: number }> {
+  const { containerId, limits } = await runContainer(inputs, before.containerId);
   const container = engine(inputs.host).getContainer(inputs.container);
-  const info = await container.inspect();
-  const limits = limitsOf(info);
-  await attach(inputs.host, info, inputs.network);
-  await ensureRunning(container, info);
-  const shrinks = inputs.memory < limits.memory;
-  if (!shrinks) await setLimits(container, limits, inputs);
   let present = await observe(container, readyTimeout);
   if (present.creating) {
     await endCutOffRun(container);
@@ -270,13 +291,26 @@ async function bringUp(
     tooLarge({ ...present, ...limits }, inputs.memory) ||
     pending.some((name) => name in { ...before.settingsWithRestart, ...inputs.settingsWithRestart });
   if (restarts) await restartWithSettings(container, inputs, present.settings);
-  if (shrinks) await setLimits(container, limits, inputs);
+  await setLimits(container, limits, inputs);
   await admitClients(container, inputs, present);
   await setCertificate(container, certificateOf(inputs), present);
   await setPassword(container, inputs.password, present.verifier);
   if (!inputs.access) await endSessions(container);
   const { sharedBuffers } = restarts ? await observe(container, readyTimeout) : present;
-  return { sharedBuffers };
+  return { containerId, sharedBuffers };
+}
+
+/** For the state of what is not yet as it should be: a container that is in no state counts as a leftover. */
+async function idOf(
+  inputs: PostgresServerInputs,
+  before: Partial<PostgresServerState>,
+): Promise<string | undefined> {
+  try {
+    const info = await inspectServer(inputs);
+    return info && isOfStack(inputs, info) ? info.Id : undefined;
+  } catch {
+    return before.containerId;
+  }
 }
 
 function routeOf({ host, route }: PostgresServerInputs): TraefikFileInputs {
@@ -485,9 +519,8 @@ async function setPassword(
 /** Says which server it is about, and of one that does not come up where to look. */
 async function explain(error: unknown, inputs: PostgresServerInputs): Promise<Error> {
   const { message } = error as Error;
-  if (inputs.containerId === undefined) return new Error(`${inputs.container}: ${message}`);
-  const container = engine(inputs.host).getContainer(inputs.container);
-  const info = await ifPresent(container.inspect()).catch(() => undefined);
+  if (inputs.state === "stopped") return new Error(`${inputs.container}: ${message}`);
+  const info = await inspectServer(inputs).catch(() => undefined);
   if (info && !(error instanceof NotReadyError) && info.State.Running && !info.State.Restarting) {
     return new Error(`${inputs.container}: ${message}`);
   }

@@ -2,7 +2,18 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { Checkout } from "./support/checkout";
 import { eventually, succeed } from "./support/command";
 
-const ids = ["removed", "stopped", "detached", "netless", "apart", "rerouted", "changed", "still"] as const;
+const ids = [
+  "removed",
+  "stopped",
+  "paused",
+  "renamed",
+  "detached",
+  "netless",
+  "apart",
+  "rerouted",
+  "changed",
+  "still",
+] as const;
 
 let checkout: Checkout;
 let starts: string;
@@ -40,6 +51,8 @@ async function expectAllWell(tenants: readonly string[] = ids): Promise<void> {
 test("an up notices what was done to tenants by hand, and puts all of it right at once", async () => {
   await docker("rm", "--force", checkout.name("removed"));
   await docker("stop", checkout.name("stopped"));
+  await docker("pause", checkout.name("paused"));
+  await docker("rename", checkout.name("renamed"), checkout.name("otherwise"));
   await remakeWithoutVolume("detached");
   await docker("network", "disconnect", "--force", checkout.name("netless"), checkout.name("netless"));
   await docker("network", "disconnect", "--force", checkout.name("netless"), checkout.name("proxy"));
@@ -57,9 +70,11 @@ test("an up notices what was done to tenants by hand, and puts all of it right a
     "300m",
     "--cpus",
     "0.5",
+    "--restart",
+    "no",
     checkout.name("changed"),
   );
-  for (const id of ids.filter((id) => id !== "still")) {
+  for (const id of ids.filter((id) => id !== "still" && id !== "paused")) {
     await expect(checkout.query(id, "SELECT 1"), id).rejects.toThrow();
   }
   expect((await checkout.tryPulumi("preview", "--expect-no-changes")).code).not.toBe(0);
@@ -68,11 +83,12 @@ test("an up notices what was done to tenants by hand, and puts all of it right a
   expect(up.output).not.toMatch(/error:/);
   expect(up.code).toBe(0);
   console.log(
-    `drift: ten changes by hand on seven tenants put right by one up in ${up.seconds.toFixed(1)} s`,
+    `drift: thirteen changes by hand on nine tenants put right by one up in ${up.seconds.toFixed(1)} s`,
   );
   await expectAllWell();
-  expect(await inspect(checkout.name("changed"), "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}}")).toBe(
-    `${256 * 1024 * 1024} 1000000000`,
+  const limits = "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}} {{.HostConfig.RestartPolicy.Name}}";
+  expect(await inspect(checkout.name("changed"), limits)).toBe(
+    `${256 * 1024 * 1024} 1000000000 unless-stopped`,
   );
   expect(await checkout.query("changed", "SHOW work_mem")).toEqual([{ work_mem: "5MB" }]);
 });
@@ -101,7 +117,7 @@ test("a container of the same name that the stack did not make is not touched, a
   );
   const up = await checkout.tryUp();
   expect(up.code).not.toBe(0);
-  expect(up.output).toContain(`container name "/${checkout.name("removed")}" is already in use`);
+  expect(up.output).toContain(`a container ${checkout.name("removed")} exists that is not this stack's`);
   expect(await inspect(checkout.name("removed"), "{{.Id}} {{.State.Running}}")).toBe(
     `${foreign.trim()} true`,
   );

@@ -109,7 +109,7 @@ describe.runIf(isRoot)("in an engine of its own", () => {
 
   test.each([
     ["a network", "hooli", /pgs:index:Network hooli created/],
-    ["a container", "umbrella", /docker:index:Container umbrella creat/],
+    ["a server", "umbrella", /pgs:index:PostgresServer umbrella creating/],
     ["a database", "stark", /pgs:index:PostgresServer stark creating/],
   ])("an engine that is killed while an up makes %s: the next up converges", async (what, id, moment) => {
     first.push(id);
@@ -117,6 +117,9 @@ describe.runIf(isRoot)("in an engine of its own", () => {
     const writing = await writer("acme");
     const up = new RunningUp(checkout);
     await up.says(moment);
+    if (what === "a database") {
+      await eventually(10, () => engine.docker("exec", checkout.name(id), "pg_isready", "-q", "-t", "0"));
+    }
     await engine.kill();
     const cutOff = await up.ended;
     expect(cutOff.code).not.toBe(0);

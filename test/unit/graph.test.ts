@@ -5,6 +5,8 @@ import * as pulumi from "@pulumi/pulumi";
 import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
 import { readSettings } from "../../components/stack-settings";
+import { containerOptions, type ServerContainer } from "../../provider/postgres-server/container";
+import { unwrap } from "../../provider/wire";
 import { certificateFiles } from "./support/certificates";
 import {
   configure,
@@ -43,6 +45,11 @@ function find(graph: Graph, kind: keyof typeof types, name = "acme"): Registrati
   const found = graph.resources.filter((one) => one.type === types[kind] && one.name === name);
   expect(found, `${kind} ${name}`).toHaveLength(1);
   return found[0] as Registration;
+}
+
+/** What the engine is told of a tenant's container. */
+function containerOf(graph: Graph, id = "acme") {
+  return containerOptions(unwrap(find(graph, "server", id).inputs) as ServerContainer);
 }
 
 /** `TYPE NAME` of the resources below one, sorted. */
@@ -151,7 +158,7 @@ describe("the stack", () => {
       `${types.image} postgres-17`,
       `${types.image} postgres-18`,
     ]);
-    expect(find(graph, "container", "c").inputs.image).toBe(imageId("postgres:17.5-bookworm"));
+    expect(find(graph, "server", "c").inputs.image).toBe(imageId("postgres:17.5-bookworm"));
   });
 
   it("keeps images that other stacks may use", async () => {
@@ -178,11 +185,10 @@ describe("the stack", () => {
 });
 
 describe("a tenant", () => {
-  it("is a password, a volume, a network, a container and a server with its route, all below its component", async () => {
+  it("is a password, a volume, a network and a server with its container and route, all below its component", async () => {
     const graph = await runTenant();
     expect(childrenOf(graph, "tenant", "acme")).toEqual(
       [
-        `${types.container} acme`,
         `${types.network} acme`,
         `${types.password} acme`,
         `${types.server} acme`,
@@ -197,19 +203,19 @@ describe("a tenant", () => {
 
   it("has names that start with the prefix, so that two stacks share a Docker host", async () => {
     const graph = await runTenant("", { "pgs:prefix": "dev" });
-    for (const kind of ["container", "network", "volume"] as const) {
+    for (const kind of ["network", "volume"] as const) {
       expect(find(graph, kind).inputs.name, kind).toBe("dev-acme");
     }
     expect(find(graph, "server").inputs.container).toBe("dev-acme");
   });
 
   it("is one server on its own network with its own volume", async () => {
-    const { inputs } = find(await runTenant(), "container");
-    expect(inputs).toMatchObject({
-      networksAdvanced: [{ name: "pgs-acme" }],
-      volumes: [{ volumeName: "pgs-acme", containerPath: "/var/lib/postgresql" }],
-    });
-    expect(inputs).not.toHaveProperty("mounts");
+    const { HostConfig } = containerOf(await runTenant());
+    expect(HostConfig?.NetworkMode).toBe("pgs-acme");
+    expect(HostConfig?.Mounts).toEqual([
+      { Type: "volume", Source: "pgs-acme", Target: "/var/lib/postgresql" },
+    ]);
+    expect(HostConfig).not.toHaveProperty("Binds");
   });
 
   it("has an internal network of its own, with the proxy attached", async () => {
@@ -231,7 +237,7 @@ describe("a tenant", () => {
     const network = find(graph, "network", "tenants").inputs;
     expect(network).toMatchObject({ internal: true, proxy: "id-of-proxy" });
     for (const id of ["acme", "globex"]) {
-      expect(find(graph, "container", id).inputs.networksAdvanced).toEqual([{ name: network.name }]);
+      expect(find(graph, "server", id).inputs.network).toBe(network.name);
       expect(find(graph, "server", id).inputs.clients).toBe(`${proxyAddress}/32`);
     }
   });
@@ -241,7 +247,10 @@ describe("a tenant", () => {
     expect(inputs).toMatchObject({
       access: false,
       container: "pgs-acme",
-      containerId: "id-of-acme",
+      adopted: false,
+      image: imageId("postgres:18.6-bookworm"),
+      stack: "0123456789abcdef",
+      state: "running",
       cpus: 2.5,
       database: "acme",
       init: [],
@@ -280,13 +289,6 @@ describe("a tenant", () => {
     );
   });
 
-  it("keeps its route while its container is made anew", async () => {
-    const { inputs, propertyDependencies } = find(await runTenant(), "server");
-    expect(inputs.container).toBe("pgs-acme");
-    expect(propertyDependencies.container ?? []).toEqual([]);
-    expect(propertyDependencies.containerId).toEqual([`${types.container} acme`]);
-  });
-
   it("says when its entry is removed what becomes of its data", async () => {
     const farewell = async (fields: string) => find(await runTenant(fields), "server").inputs.farewell;
     expect(await farewell("")).toContain("stays in the Docker volume pgs-acme");
@@ -304,7 +306,8 @@ describe("a tenant", () => {
         `${types.volume} acme`,
       ].sort(),
     );
-    expect(find(graph, "server").inputs).not.toHaveProperty("containerId");
+    expect(find(graph, "server").inputs).not.toHaveProperty("image");
+    expect(find(graph, "server").inputs.state).toBe("stopped");
     expect(routeOf(graph)).toBeNull();
     expect(connectionString(graph)).toBe(connectionString(await runTenant()));
   });
@@ -421,8 +424,8 @@ tenants: { acme: {}, globex: { backup: { schedule: 03:00, retention: 30d } }, sc
       backups: "pgs--backups",
       settings: { shared_buffers: "128MB", summarize_wal: "on" },
     });
-    expect(find(graph, "container").dependencies).toContain(`${types.restore} acme`);
-    expect(find(graph, "container").inputs).toEqual(find(await runTenant("", on), "container").inputs);
+    expect(find(graph, "server").dependencies).toContain(`${types.restore} acme`);
+    expect(find(graph, "server").inputs).toEqual(find(await runTenant("", on), "server").inputs);
     await expect(runTenant(entry)).rejects.toThrow(
       /tenants\.yaml:1:\d+: restoreFrom needs the stack's backups/,
     );
@@ -449,7 +452,7 @@ describe("a route", () => {
         services: { acme: { loadBalancer: { servers: [{ address: "dev-acme:5432" }] } } },
       },
     });
-    expect(find(graph, "container").inputs.name).toBe("dev-acme");
+    expect(find(graph, "server").inputs.container).toBe("dev-acme");
   });
 
   it("uses the entry point that the proxy listens on", async () => {
@@ -507,7 +510,7 @@ describe("a tenant whose TLS is passed through", () => {
     expect(isSecret(server.inputs.key)).toBe(true);
     expect(plain(server.inputs.key)).toBe("acme key\n");
     expect(server.additionalSecretOutputs).toContain("key");
-    expect(find(graph, "container").inputs).toEqual(find(await runTenant(), "container").inputs);
+    expect(containerOf(graph)).toEqual(containerOf(await runTenant()));
     for (const terminated of [await runTenant(), await runTenant("tls: terminate")]) {
       expect(find(terminated, "server").inputs).not.toHaveProperty("certificate");
       expect(find(terminated, "server").inputs).not.toHaveProperty("key");
@@ -571,58 +574,64 @@ describe("a hostname with a random suffix", () => {
 
 describe("a server's container", () => {
   it("is hardened", async () => {
-    const { inputs } = find(await runTenant(), "container");
-    expect(inputs).toMatchObject({
-      user: "999:999",
-      readOnly: true,
-      capabilities: { drops: ["ALL"] },
-      securityOpts: ["no-new-privileges:true"],
+    const { HostConfig, ...options } = containerOf(await runTenant());
+    expect(options.User).toBe("999:999");
+    expect(HostConfig).toMatchObject({
+      ReadonlyRootfs: true,
+      CapDrop: ["ALL"],
+      SecurityOpt: ["no-new-privileges:true"],
     });
-    for (const opening of ["privileged", "ports", "publishAllPorts", "networkMode", "devices", "hosts"]) {
-      expect(inputs).not.toHaveProperty(opening);
+    for (const opening of [
+      "Privileged",
+      "PortBindings",
+      "PublishAllPorts",
+      "Devices",
+      "ExtraHosts",
+      "CapAdd",
+    ]) {
+      expect(HostConfig).not.toHaveProperty(opening);
     }
+    expect(options).not.toHaveProperty("ExposedPorts");
   });
 
-  it("is asked to shut down cleanly, and has a minute or more for it", async () => {
-    const { inputs } = find(await runTenant(), "container");
-    expect(inputs.stopSignal).toBe("SIGINT");
-    expect(inputs.destroyGraceSeconds).toBeGreaterThanOrEqual(60);
-    expect(inputs.restart).toBe("unless-stopped");
+  it("is asked to shut down cleanly, and started again when it ends by itself", async () => {
+    const { StopSignal, HostConfig } = containerOf(await runTenant());
+    expect(StopSignal).toBe("SIGINT");
+    expect(HostConfig?.RestartPolicy?.Name).toBe("unless-stopped");
   });
 
   it("is checked every 30 seconds or less often", async () => {
-    const { interval } = find(await runTenant(), "container").inputs.healthcheck as { interval: string };
-    expect(interval).toMatch(/^\d+s$/);
-    expect(Number.parseInt(interval, 10)).toBeGreaterThanOrEqual(30);
+    const { Healthcheck } = containerOf(await runTenant());
+    expect(Healthcheck?.Interval).toBeGreaterThanOrEqual(30e9);
   });
 
   it("runs an image by its id, not by a tag that moves", async () => {
-    expect(find(await runTenant(), "container").inputs.image).toBe(imageId("postgres:18.6-bookworm"));
+    expect(containerOf(await runTenant()).Image).toBe(imageId("postgres:18.6-bookworm"));
   });
 
   it("has a first password that nobody knows, and no other", async () => {
     const graph = await runTenant("", { "pgs:passwords": '{"acme":"the-operators-own"}' });
-    const { inputs } = find(graph, "container");
-    const envs = inputs.envs as string[];
-    expect(envs.filter((one) => one.includes("PASSWORD"))).toEqual([
+    const options = containerOf(graph);
+    expect(options.Env?.filter((one) => one.includes("PASSWORD"))).toEqual([
       "POSTGRES_PASSWORD_FILE=/proc/sys/kernel/random/uuid",
     ]);
-    expect(JSON.stringify(inputs)).not.toContain("the-operators-own");
-    expect(JSON.stringify(inputs)).not.toContain(generatedPassword("acme"));
-    expect(JSON.stringify(inputs)).not.toContain(pulumi.runtime.specialSecretSig);
+    expect(JSON.stringify(options)).not.toContain("the-operators-own");
+    expect(JSON.stringify(options)).not.toContain(generatedPassword("acme"));
   });
 
   it("first starts with the sizes that its server would give it next, but for those that the operator set", async () => {
-    const envs = async (fields: string) =>
-      (find(await runTenant(fields), "container").inputs.envs as string[]).join(" ");
-    expect(await envs("memory: 1Gi")).toMatch(/--set shared_buffers=256MB --set max_connections=\d+$/);
+    const envs = async (fields: string) => containerOf(await runTenant(fields)).Env?.join(" ");
+    expect(await envs("memory: 1Gi")).toMatch(/--set max_connections=\d+ --set shared_buffers=256MB$/);
     expect(await envs("settings: { max_connections: 50 }")).not.toContain("max_connections");
   });
 
-  it("leaves the limits to the server, and is made anew for what the Docker provider cannot change", async () => {
-    const { ignoreChanges, replaceOnChanges } = find(await runTenant(), "container");
-    expect(ignoreChanges).toEqual(expect.arrayContaining(["memory", "memorySwap", "cpuShares", "envs"]));
-    expect(replaceOnChanges).toEqual(expect.arrayContaining(["healthcheck", "tmpfs"]));
+  it("has its limits from the first moment, and no swap", async () => {
+    expect(containerOf(await runTenant("memory: 1Gi, cpus: 0.5")).HostConfig).toMatchObject({
+      Memory: 2 ** 30,
+      MemorySwap: 2 ** 30,
+      NanoCpus: 5e8,
+      PidsLimit: 2048,
+    });
   });
 });
 
@@ -637,9 +646,11 @@ describe("a volume", () => {
     const graph = await runTenant("volume: app_acme-data");
     expect(find(graph, "volume").inputs.name).toBe("app_acme-data");
     expect(find(graph, "volume").retainOnDelete).toBe(true);
-    expect(find(graph, "container").inputs.volumes).toEqual([
-      { volumeName: "app_acme-data", containerPath: "/var/lib/postgresql" },
-    ]);
+    expect(find(graph, "server").inputs).toMatchObject({ adopted: true, volume: "app_acme-data" });
+    expect(containerOf(graph).HostConfig?.Mounts).toMatchObject([{ Source: "app_acme-data" }]);
+    const entrypoint = (of: Graph) => (containerOf(of).Entrypoint as string[])[2];
+    expect(entrypoint(graph)).toContain("was not stopped cleanly");
+    expect(entrypoint(await runTenant())).not.toContain("was not stopped cleanly");
   });
 
   it("of the stack's own is no other tenant's", async () => {

@@ -73,6 +73,13 @@ describe("the provider", () => {
   const server = {
     container: "pgs-acme",
     containerId: "1",
+    stack: "s",
+    state: "running",
+    image: "sha256:1",
+    definition: "d",
+    adopted: false,
+    volume: "pgs-acme",
+    network: "pgs-acme",
     database: "acme",
     password: "p",
     init: [],
@@ -121,7 +128,9 @@ describe("the provider", () => {
   });
 
   it.each([
-    ["PostgresServer", { containerId: "2" }, server],
+    ["PostgresServer", { state: "stopped", image: undefined }, server],
+    ["PostgresServer", { image: "sha256:2" }, server],
+    ["PostgresServer", { definition: "e" }, server],
     ["PostgresServer", { database: "" }, server],
     ["PostgresServer", { password: "q" }, server],
     ["PostgresServer", { memory: 2 ** 31 }, server],
@@ -132,7 +141,6 @@ describe("the provider", () => {
     ["PostgresServer", { settingsAtNextStart: { shared_buffers: "512MB" } }, server],
     ["PostgresServer", { access: false }, server],
     ["PostgresServer", { clients: "10.213.0.6/32" }, server],
-    ["PostgresServer", { containerId: undefined }, server],
     ["PostgresServer", { route: { ...server.route, content: "b" } }, server],
     ["PostgresServer", { backup: { ...server.backup, barman: "c" } }, server],
     ["PostgresServer", { backup: undefined }, server],
@@ -162,6 +170,7 @@ describe("the provider", () => {
 
   it.each([
     ["PostgresServer", { init: ["/init/acme.sql"] }, server],
+    ["PostgresServer", { volume: "pgs-other" }, server],
     ["PostgresServer", { positions: { work_mem: "tenants.yaml:6:7" } }, server],
     ["Network", { pool: "10.9.0.0/16" }, network],
     ["Network", { prefixLength: 20 }, network],
@@ -176,7 +185,7 @@ describe("the provider", () => {
   );
 
   it("counts a value that a preview does not know yet as a change", async () => {
-    expect(await diff("PostgresServer", server, { ...server, containerId: unknown })).toMatchObject({
+    expect(await diff("PostgresServer", server, { ...server, image: unknown })).toMatchObject({
       changes: true,
       replaces: [],
     });
@@ -194,7 +203,7 @@ describe("the provider", () => {
   });
 
   it.each([
-    ["PostgresServer", { containerId: "" }, server],
+    ["PostgresServer", { state: "exited" }, server],
     ["PostgresServer", { password: "" }, server],
     ["PostgresServer", { memory: 2 ** 29 }, server],
     ["Network", { proxy: "" }, network],
@@ -224,7 +233,7 @@ describe("the provider", () => {
 
   it("brings about again what an up left unfinished, whatever a look finds", async () => {
     found = () => server;
-    expect(await diff("PostgresServer", { ...server, containerId: "" }, server)).toMatchObject({
+    expect(await diff("PostgresServer", { ...server, state: "incomplete" }, server)).toMatchObject({
       changes: true,
     });
   });
@@ -240,6 +249,29 @@ describe("the provider", () => {
       [expect.stringMatching(/^pgs-acme is restarted once: its shared_buffers /)],
     ]);
     warn.mockRestore();
+  });
+
+  it("says before a restart that another container will cost one", async () => {
+    const warn = vi.spyOn(pulumi.log, "warn").mockResolvedValue();
+    for (const change of [{ image: unknown }, { image: "sha256:2" }, { definition: "e" }]) {
+      await diff("PostgresServer", server, { ...server, ...change });
+    }
+    const said = "pgs-acme is restarted once: its container is made anew";
+    expect(warn.mock.calls).toEqual([[said], [said], [said]]);
+    // Nothing runs before, or nothing afterwards.
+    await diff("PostgresServer", { ...server, state: "stopped" }, { ...server, image: "sha256:2" });
+    await diff("PostgresServer", server, { ...server, state: "stopped", image: undefined });
+    expect(warn).toHaveBeenCalledTimes(3);
+    warn.mockRestore();
+  });
+
+  it("knows by itself how a container is to be made, which a new version of it may change", async () => {
+    const inputs = async (adopted: boolean) =>
+      (await provider.check(urn("PostgresServer"), {}, { ...server, adopted })).inputs as typeof server;
+    const definition = (await inputs(false)).definition;
+    expect(definition).toMatch(/^[0-9a-f]{16}$/);
+    expect(await inputs(false)).toEqual({ ...server, definition });
+    expect((await inputs(true)).definition).not.toBe(definition);
   });
 
   it("sees a change in a part that refresh found gone", async () => {

@@ -8,6 +8,8 @@ import { containersInState } from "../../components/stack-mark";
 const resources = [
   { type: "docker:index/container:Container", id: "one" },
   { type: "docker:index/volume:Volume", id: "two" },
+  { type: "pgs:index:PostgresServer", id: "pgs-acme", outputs: { containerId: "three" } },
+  { type: "pgs:index:PostgresServer", id: "pgs-idle", outputs: {} },
 ];
 
 let folder: string;
@@ -45,13 +47,13 @@ afterEach(() => {
 describe("the containers in the state", () => {
   it("are read from the stack's export", async () => {
     pulumiThatFails(0);
-    expect([...(await containersInState())]).toEqual(["one"]);
+    expect(await containersInState()).toEqual({ docker: ["one"], servers: ["three"] });
     expect(calls()).toEqual(["stack export --stack acme/pgs/dev"]);
   });
 
   it("are read again when the state could not be read, as while it is written", async () => {
     pulumiThatFails(2);
-    expect([...(await containersInState())]).toEqual(["one"]);
+    expect(await containersInState()).toEqual({ docker: ["one"], servers: ["three"] });
     expect(calls()).toHaveLength(3);
   });
 

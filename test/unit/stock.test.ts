@@ -61,26 +61,30 @@ describe("the stock of a stack's containers", () => {
   });
 
   it("loses in an up what is not in the state, stopped first and without its volumes", async () => {
-    const { removed, generations } = await takeStock({ stack: "s", inState: ["1"] });
+    const { removed, generations } = await takeStock({ stack: "s", inState: { docker: [], servers: ["1"] } });
     expect(removed).toEqual(["pgs-left", "pgs-old"]);
     expect(generations).toEqual({ "pgs-acme": "one" });
     expect(done.toSorted()).toEqual(["remove 2", "remove 3", "stop 2 120"]);
   });
 
   it("has in an up something for the Docker provider to delete where a container is gone, of an image without volumes", async () => {
-    expect(await takeStock({ stack: "s", inState: ["1", "2", "3", gone] })).toMatchObject({ gone: [gone] });
+    expect(
+      await takeStock({ stack: "s", inState: { docker: ["1", "2", "3", gone], servers: ["b"] } }),
+    ).toMatchObject({ gone: [gone] });
     expect(done).toEqual([`create ${gone} of traefik`]);
   });
 
   it("loses what stood in for one in the last up, and says nothing of it", async () => {
     containers = [container("4", gone, "created", {})];
-    expect((await takeStock({ stack: "s", inState: [] })).removed).toEqual([]);
+    expect((await takeStock({ stack: "s", inState: { docker: [], servers: [] } })).removed).toEqual([]);
     expect(done).toEqual(["remove 4"]);
   });
 
   it("is an error on a host that has neither containers nor images of the stack", async () => {
     containers = [];
     images = [];
-    await expect(takeStock({ stack: "s", inState: [gone] })).rejects.toThrow("pulumi up --refresh");
+    await expect(takeStock({ stack: "s", inState: { docker: [gone], servers: [] } })).rejects.toThrow(
+      "pulumi up --refresh",
+    );
   });
 });
