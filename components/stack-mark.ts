@@ -37,7 +37,11 @@ export class StackMark extends pulumi.ComponentResource {
   ) {
     super("pgs:index:StackMark", name, {}, opts);
     this.stack = new random.RandomId(name, { byteLength: 8 }, { parent: this }).hex;
-    this.stock = this.stack.apply((stack) => this.takeStock(stack));
+    // Begun at once: it takes some tenths of a second. No container is made before the answer is there.
+    const inState = pulumi.runtime.isDryRun() ? undefined : containersInState();
+    this.stock = pulumi
+      .all([this.stack, inState])
+      .apply(([stack, inState]) => this.takeStock(stack, inState));
     this.id = pulumi.all([this.stack, this.stock]).apply(([stack]) => stack);
     this.registerOutputs();
   }
@@ -65,8 +69,7 @@ export class StackMark extends pulumi.ComponentResource {
     };
   }
 
-  private async takeStock(stack: string): Promise<Stock> {
-    const inState = pulumi.runtime.isDryRun() ? undefined : await containersInState();
+  private async takeStock(stack: string, inState: StockInputs["inState"]): Promise<Stock> {
     const stock = await this.ask<Stock>("takeStock", { stack, inState });
     if (stock.removed.length > 0) {
       await pulumi.log.warn(

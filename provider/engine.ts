@@ -106,32 +106,28 @@ export async function exec(
 export const postgresUser = 999;
 
 /** Puts one file into a folder of a container, running or not. Its owner, by default root, alone reads it. */
-export async function putFile(
+export function putFile(
   container: Docker.Container,
   folder: string,
   name: string,
   content: string,
   owner = 0,
 ): Promise<void> {
-  const archive = tar.pack();
-  archive.entry({ name, mode: 0o600, uid: owner, gid: owner }, content);
-  archive.finalize();
-  await container.putArchive(await buffer(archive), { path: folder });
+  return putFiles(container, folder, [{ name, content, owner }]);
 }
 
-/** Replaces a file of a running container in one step: who reads it must never see half of it. */
-export async function replaceFile(
+/** The same of several. */
+export async function putFiles(
   container: Docker.Container,
-  path: string,
-  content: string,
-  owner = 0,
+  folder: string,
+  files: { name: string; content: string; owner: number }[],
 ): Promise<void> {
-  const folder = posix.dirname(path);
-  // A name that neither Traefik nor Barman reads.
-  const temporary = `.${posix.basename(path)}.new`;
-  await putFile(container, folder, temporary, content, owner);
-  const renamed = await exec(container, ["mv", "-f", posix.join(folder, temporary), path]);
-  if (renamed.code !== 0) throw new Error(`cannot write ${path}: ${renamed.stderr.trim()}`);
+  const archive = tar.pack();
+  for (const { name, content, owner } of files) {
+    archive.entry({ name, mode: 0o600, uid: owner, gid: owner }, content);
+  }
+  archive.finalize();
+  await container.putArchive(await buffer(archive), { path: folder });
 }
 
 /** One file of a container that runs or not; undefined when either is not there. */

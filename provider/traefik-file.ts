@@ -1,5 +1,6 @@
 import { posix } from "node:path";
-import { askedOnce, engine, exec, getFolder, ifPresent, replaceFile } from "./engine";
+import { askedOnce, engine, getFolder, ifPresent } from "./engine";
+import * as changes from "./file-changes";
 import type { ResourceType } from "./resource-type";
 
 /** One file of Traefik's dynamic configuration, in the folder that the proxy watches. */
@@ -51,7 +52,7 @@ export async function writeFile(file: TraefikFileInputs): Promise<void> {
   const container = containerOf(file);
   const info = await ifPresent(container.inspect());
   if (!info?.State.Running) throw notRunning(file);
-  await replaceFile(container, file.path, file.content);
+  await changes.replaceFile(container, file.path, file.content);
 }
 
 /** One that is gone already is no error. */
@@ -61,8 +62,7 @@ export async function removeFile(file: TraefikFileInputs): Promise<void> {
   // volume finds in it at worst a route to a server that is gone.
   const info = await ifPresent(container.inspect());
   if (!info?.State.Running) return;
-  const removed = await exec(container, ["rm", "-f", file.path]);
-  if (removed.code !== 0) throw new Error(`cannot remove ${file.path}: ${removed.stderr.trim()}`);
+  await changes.removeFile(container, file.path);
 }
 
 function containerOf({ host, container }: TraefikFileInputs) {

@@ -12,9 +12,9 @@ import {
   ifPresent,
   networksOf,
   postgresUser,
-  replaceFile,
   sharedContainer,
 } from "../engine";
+import { removeFile, replaceFile } from "../file-changes";
 import { attachAt, detach, reservedAddress } from "../network";
 
 /** Barman's care for one tenant: it is attached to the tenant's network and has a file that says what to do. */
@@ -170,7 +170,7 @@ async function retire(container: Docker.Container, backup: Backup): Promise<void
   );
   // Barman's own round may have started it again meanwhile.
   await stop();
-  await exec(container, ["rm", "-f", pathOf(backup, "pass")]);
+  await removeFile(container, pathOf(backup, "pass"));
 }
 
 /** https://docs.pgbarman.org/release/3.19.1/user_guide/configuration.html */

@@ -8,26 +8,31 @@ import { identifier, literal, psql, psqlScript } from "./psql";
  * where it stopped: before the database is made, `pgs.creating` is set on the database postgres, and each
  * script records itself in `pgs.init` in its own transaction. A database that exists without `pgs.creating`
  * is complete, or came with an adopted volume, and is left alone.
+ * @param last SQL that is run when the database is there
  */
 export async function createDatabase(
   container: Docker.Container,
   database: string,
   scripts: string[],
   observed: { databases: string[]; creating: boolean },
+  last: string,
 ): Promise<void> {
   const exists = observed.databases.includes(database);
-  if (exists && !observed.creating) return;
+  if (exists && !observed.creating) {
+    if (last) await psql(container, last);
+    return;
+  }
   const begin = `ALTER DATABASE postgres SET pgs.creating = ${literal(database)};
     CREATE DATABASE ${identifier(database)};`;
   const end = `ALTER DATABASE ${identifier(database)} RESET pgs.init;
-    ALTER DATABASE postgres RESET pgs.creating;`;
+    ALTER DATABASE postgres RESET pgs.creating;\n`;
   if (!exists && scripts.length === 0) {
-    await psql(container, begin + end);
+    await psql(container, begin + end + last);
     return;
   }
   if (!exists) await psql(container, begin);
   await runScripts(container, database, scripts);
-  await psql(container, end);
+  await psql(container, end + last);
 }
 
 async function runScripts(container: Docker.Container, database: string, scripts: string[]): Promise<void> {

@@ -285,7 +285,6 @@ async function bringUp(
     present = await observe(container, readyTimeout);
   }
   refuseOtherVersion(inputs, present);
-  await createDatabase(container, inputs.database, inputs.init ?? [], present);
   const pending = await setSettings(container, inputs, before, present.settings);
   const restarts =
     tooLarge({ ...present, ...limits }, inputs.memory) ||
@@ -294,7 +293,13 @@ async function bringUp(
   await setLimits(container, limits, inputs);
   await admitClients(container, inputs, present);
   await setCertificate(container, certificateOf(inputs), present);
-  await setPassword(container, inputs.password, present.verifier);
+  await createDatabase(
+    container,
+    inputs.database,
+    inputs.init ?? [],
+    present,
+    passwordChange(inputs.password, present.verifier),
+  );
   if (!inputs.access) await endSessions(container);
   const { sharedBuffers } = restarts ? await observe(container, readyTimeout) : present;
   return { containerId, sharedBuffers };
@@ -507,13 +512,9 @@ async function barmanAddress({ host, network }: PostgresServerInputs): Promise<s
   return address;
 }
 
-async function setPassword(
-  container: Docker.Container,
-  password: string,
-  stored: string | null,
-): Promise<void> {
-  if (matches(stored, password)) return;
-  await psql(container, `ALTER ROLE postgres PASSWORD ${literal(scramVerifier(password))}`);
+/** SQL; empty where the role has it. */
+function passwordChange(password: string, stored: string | null): string {
+  return matches(stored, password) ? "" : `ALTER ROLE postgres PASSWORD ${literal(scramVerifier(password))}`;
 }
 
 /** Says which server it is about, and of one that does not come up where to look. */

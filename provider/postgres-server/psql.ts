@@ -25,13 +25,22 @@ const sessionName = "pgs";
 
 /**
  * Asks over TCP: while the image initialises a new data directory, a temporary server listens on the socket
- * alone. Waiting inside the container spares one request to the engine for every look. A server that answers is
- * complete: the note that says otherwise (`startServer` in components/pg-tenant.ts) goes.
+ * alone. Waiting inside the container spares one request to the engine for every look, and reading what the server
+ * writes of itself (its address and status, src/include/utils/pidfile.h) a process for most of them. A server that
+ * answers is complete: the note that says otherwise (`startServer` in container.ts) goes.
  */
 const whenReady = `
+  listens() {
+    at=0 address='' status=''
+    while read -r line; do
+      at=$((at + 1))
+      case $at in 6) address=$line ;; 8) status=$line ;; esac
+    done <"$PGDATA/postmaster.pid"
+    [ -n "$address" ] && [ "$status" = ready ]
+  } 2>/dev/null
   set -e
   tries=$1; shift
-  until pg_isready -q -h 127.0.0.1 -U postgres; do
+  until listens && pg_isready -q -h 127.0.0.1 -U postgres; do
     tries=$((tries - 1)); [ "$tries" -gt 0 ] || exit 75
     sleep 0.1
   done
