@@ -155,7 +155,7 @@ export async function runContainer(
   formerId: string | undefined,
 ): Promise<{ containerId: string; limits: Limits }> {
   const docker = engine(inputs.host);
-  const present = (await inspectServer(inputs)) ?? (await renamed(inputs, formerId));
+  const present = await findServer(inputs, formerId);
   if (!present || !isMadeOf(inputs, present)) {
     const containerId = await makeContainer(docker, inputs, present);
     return { containerId, limits: { memory: inputs.memory, cpus: inputs.cpus } };
@@ -169,8 +169,8 @@ export async function runContainer(
 }
 
 /** Stops the server cleanly and takes its container away; the volume stays. One that is gone is no error. */
-export async function removeServer(inputs: ServerContainer): Promise<void> {
-  const info = await inspectServer(inputs);
+export async function removeServer(inputs: ServerContainer, formerId: string | undefined): Promise<void> {
+  const info = await findServer(inputs, formerId);
   if (info && isOfStack(inputs, info)) await putAway(engine(inputs.host), inputs, info);
 }
 
@@ -190,12 +190,13 @@ function isMadeOf(inputs: ServerContainer, info: Docker.ContainerInspectInfo): b
   );
 }
 
-/** The container under the name that somebody gave it: it gets its own back. */
-async function renamed(
+/** Also under the name that somebody gave it: it gets its own back. */
+async function findServer(
   inputs: ServerContainer,
   formerId: string | undefined,
 ): Promise<Docker.ContainerInspectInfo | undefined> {
-  if (!formerId) return undefined;
+  const present = await inspectServer(inputs);
+  if (present || !formerId) return present;
   const container = engine(inputs.host).getContainer(formerId);
   const info = await ifPresent(container.inspect());
   if (!info || isDockerProviders(info)) return undefined;

@@ -158,7 +158,7 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
     if (state.route) await removeFile(routeOf(state));
     const backup = backupOf(state);
     if (backup) await endBackup(backup);
-    await removeServer(state);
+    await removeServer(state, state.containerId);
   },
 };
 
@@ -255,7 +255,7 @@ async function bringAbout(
     if (!routeFirst) changed = await writeRoute(inputs, before);
     const state = { ...inputs, ...learnt };
     await changeBackup(state, before);
-    if (!runs) await removeServer(inputs);
+    if (!runs) await removeServer(inputs, before.containerId);
     if (changed) await takenUp(changed);
     return state;
   } catch (error) {

@@ -194,6 +194,10 @@ describe("a server's container", () => {
     present().name = "somebody-elses-idea";
     expect((await runContainer(inputs, "present")).containerId).toBe("present");
     expect(done).toEqual(["rename to pgs-acme present"]);
+    present().name = "another-idea";
+    containers = containers.slice(1);
+    await removeServer(inputs, "present");
+    expect(containers).toEqual([]);
   });
 
   it("of another stack, or of none, is not touched", async () => {
@@ -201,15 +205,15 @@ describe("a server's container", () => {
     await expect(runContainer(inputs, undefined)).rejects.toThrow(
       "a container pgs-acme exists that is not this stack's",
     );
-    await removeServer(inputs);
+    await removeServer(inputs, undefined);
     expect(done).toEqual([]);
   });
 
   it("is stopped cleanly before it is removed, and its volume stays", async () => {
     present();
-    await removeServer(inputs);
+    await removeServer(inputs, "present");
     expect(done).toEqual(["stop in 120 s present", "remove present"]);
-    await removeServer(inputs);
+    await removeServer(inputs, "present");
   });
 
   it("that is the Docker provider's is left to it, stopped and under another name", async () => {

@@ -255,7 +255,7 @@ describe("pgs", () => {
       '[[ $1 != --version ]] || { echo v20.20.0; exit; }; printf "%s|" "$PWD" "$@"; exit 7',
     );
     const { status, stdout } = box.run(join(box.checkout, "pgs"), ["url", "a b"], {}, box.home);
-    expect(stdout).toBe(`${box.checkout}|--require|tsx/cjs|cli/main.ts|url|a b|`);
+    expect(stdout).toBe(`${box.checkout}|--require|./toolchain/preload.cjs|cli/main.ts|url|a b|`);
     expect(status).toBe(7);
   });
 });

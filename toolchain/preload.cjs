@@ -1,7 +1,21 @@
-// Loaded first in the program and in the provider (Pulumi.yaml, provider/pulumi-resource-pgs). Takes from
-// @pulumi/pulumi and dockerode what costs time in every command and serves nothing here.
+// Loaded first in the program, in the provider and in `pgs` (Pulumi.yaml, provider/pulumi-resource-pgs, pgs): TypeScript
+// for the project's own files, and without what costs time in every command and serves nothing here.
 const Module = require("node:module");
+const { dirname, join, sep } = require("node:path");
 const { inspect } = require("node:util");
+
+/** tsx would read, parse and resolve each installed module as well: half of the start-up time. */
+const plain = { js: Module._extensions[".js"], resolve: Module._resolveFilename };
+require("tsx/cjs");
+const tsx = { js: Module._extensions[".js"], resolve: Module._resolveFilename };
+
+const own = dirname(__dirname) + sep;
+const isOwn = (path) => !path || (path.startsWith(own) && !path.startsWith(join(own, "node_modules", sep)));
+
+Module._extensions[".js"] = (module, path) => (isOwn(path) ? tsx : plain).js(module, path);
+Module._resolveFilename = function (request, parent, ...rest) {
+  return (isOwn(parent?.filename) ? tsx : plain).resolve.call(this, request, parent, ...rest);
+};
 
 const load = Module._load;
 
@@ -10,8 +24,9 @@ Module._load = function (request, parent, isMain) {
   if (inDockerode.has(request) && /[\\/](dockerode|docker-modem)[\\/]lib[\\/]/.test(parent?.filename ?? "")) {
     return whenUsed(now);
   }
+  if (request === "../locales/index.cjs" && /[\\/]zod[\\/]/.test(parent?.filename ?? "")) return whenUsed(now);
   if (!/[\\/]@pulumi[\\/]pulumi[\\/]/.test(parent?.filename ?? "")) return now();
-  if (usedToSerializeFunctions.has(request)) return whenUsed(now);
+  if (usedToSerializeFunctions.has(request) || usedRarely.test(request)) return whenUsed(now);
   if (request === "./debuggable") return withoutTraces(now());
   if (request === "./error") return withoutColours(now());
   if (/^\.\.?\/resource$/.test(request)) return withoutPositions(now());
@@ -23,6 +38,12 @@ Module._load = function (request, parent, isMain) {
  * a program writes into its state. This one writes none.
  */
 const usedToSerializeFunctions = new Set(["typescript", "@npmcli/arborist", "normalize-package-data"]);
+
+/**
+ * For traces that nobody asked for (--tracing), plugins by version, Pulumi.yaml where a function is serialized, and
+ * programs that run Pulumi.
+ */
+const usedRarely = /^(@opentelemetry\/.*|fdir|upath|semver|js-yaml|\.\/automation)$/;
 
 /** For engines that are reached by SSH, and for builds. */
 const inDockerode = new Set(["./ssh", "./session", "./buildkit"]);
