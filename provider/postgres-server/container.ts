@@ -22,14 +22,14 @@ export interface ServerContainer extends Limits {
   adopted: boolean;
   /** What the stack's containers are known by. */
   stack: string;
-  /** Of `describe(adopted)`: another makes the container anew. */
+  /** Of `definitionOf(adopted)`: another makes the container anew. */
   definition?: string;
   /** A new server starts with these sizes, and need not be restarted for them. */
   settingsAtNextStart: Settings;
 }
 
-/** On each container: the definition that it was made by. */
-const definitionLabel = "pgs.definition";
+/** On each container: a digest of what it was made of. What the engine tells of that may be in other words. */
+const madeLabel = "pgs.made";
 
 const dataFolder = "/var/lib/postgresql";
 
@@ -104,7 +104,7 @@ export function containerOptions(inputs: ServerContainer): Docker.ContainerCreat
   return {
     ...options,
     Image: inputs.image,
-    Labels: { [stackLabel]: inputs.stack, [definitionLabel]: inputs.definition ?? "" },
+    Labels: { [stackLabel]: inputs.stack, [madeLabel]: digestOf(inputs) },
     // Both count only when the data directory is first made. The image insists on a password: one that nobody can
     // know. The real one is set on the running server, so that no secret is part of a container.
     Env: [
@@ -128,16 +128,17 @@ function initdbArguments(settings: Settings): string {
 }
 
 /** A name for what all of the containers have in common, so that one that was made otherwise is made anew. */
-export function describe(adopted: boolean): string {
-  return createHash("sha256")
-    .update(JSON.stringify(common(adopted)))
-    .digest("hex")
-    .slice(0, 16);
+export function definitionOf(adopted: boolean): string {
+  return digest(common(adopted));
 }
 
-/** What is there of the inputs that only a new container can change. */
-export function madeOf(info: Docker.ContainerInspectInfo): { image: string; definition: string } {
-  return { image: info.Image, definition: info.Config.Labels[definitionLabel] ?? "" };
+/** Of all that only a new container can change. */
+function digestOf({ definition, image, volume, network }: ServerContainer): string {
+  return digest([definition, image, volume, network]);
+}
+
+function digest(value: unknown): string {
+  return createHash("sha256").update(JSON.stringify(value)).digest("hex").slice(0, 16);
 }
 
 export function inspectServer(inputs: ServerContainer): Promise<Docker.ContainerInspectInfo | undefined> {
@@ -179,13 +180,11 @@ export function isOfStack({ stack }: ServerContainer, info: Docker.ContainerInsp
   return info.Config.Labels[stackLabel] === stack;
 }
 
-function isMadeOf(inputs: ServerContainer, info: Docker.ContainerInspectInfo): boolean {
-  const { image, definition } = madeOf(info);
+/** Whether the container is this stack's, and made of these. */
+export function isMadeOf(inputs: ServerContainer, info: Docker.ContainerInspectInfo): boolean {
   return (
     isOfStack(inputs, info) &&
-    image === inputs.image &&
-    definition === inputs.definition &&
-    info.HostConfig.NetworkMode === inputs.network &&
+    info.Config.Labels[madeLabel] === digestOf(inputs) &&
     info.Mounts.some(({ Name, Destination }) => Name === inputs.volume && Destination === dataFolder)
   );
 }
@@ -209,7 +208,7 @@ async function findServer(
  * at the end of the `up` that first goes without it.
  */
 function isDockerProviders(info: Docker.ContainerInspectInfo): boolean {
-  return info.Config.Labels[definitionLabel] === undefined;
+  return info.Config.Labels[madeLabel] === undefined;
 }
 
 async function putAway(

@@ -13,10 +13,10 @@ import { createBarmanRole, lockBarmanRole } from "./barman";
 import { certificateDigest, hasCertificate, type ServerCertificate, setCertificate } from "./certificate";
 import { type Admitted, admit, admittedNow } from "./clients";
 import {
-  describe,
+  definitionOf,
   inspectServer,
+  isMadeOf,
   isOfStack,
-  madeOf,
   removeServer,
   runContainer,
   type ServerContainer,
@@ -102,7 +102,7 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
   replacing: ["host", "container"],
 
   derived({ adopted = false }) {
-    return { definition: describe(adopted) };
+    return { definition: definitionOf(adopted) };
   },
 
   async check({ host, password, version, volume }, before) {
@@ -216,7 +216,7 @@ async function compared(
   const outside = {
     ...around,
     ...limitsOf(info),
-    ...madeOf(info),
+    definition: isMadeOf(state, info) ? state.definition : "",
     containerId: info.Id,
     network: (await isAttached(state.host, info, state.network)) ? state.network : "",
   };

@@ -71,7 +71,7 @@ async function containerAsBefore(id: string): Promise<string> {
   const { Config, HostConfig } = await container.inspect();
   await container.stop({ t: 60 });
   await container.remove();
-  const Labels = without(Config.Labels, ["pgs.definition"]) as Record<string, string>;
+  const Labels = without(Config.Labels, ["pgs.made"]) as Record<string, string>;
   const made = await docker.createContainer({ ...Config, HostConfig, Labels, name: checkout.name(id) });
   await made.start();
   return made.id;

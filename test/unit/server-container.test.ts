@@ -2,7 +2,7 @@ import type Docker from "dockerode";
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import {
   containerOptions,
-  describe as definitionOf,
+  definitionOf,
   removeServer,
   runContainer,
   type ServerContainer,
@@ -217,7 +217,7 @@ describe("a server's container", () => {
   });
 
   it("that is the Docker provider's is left to it, stopped and under another name", async () => {
-    delete present().Config.Labels["pgs.definition"];
+    delete present().Config.Labels["pgs.made"];
     await runContainer(inputs, "present");
     expect(done).toEqual([
       "create pgs-acme_new",
