@@ -65,7 +65,8 @@ export class TenantNetworks extends pulumi.ComponentResource {
         prefixLength,
         proxy: this.args.proxy.containerId,
       },
-      opts,
+      // One of another name is made beside the old, which goes when the servers have left it.
+      { ...opts, deleteBeforeReplace: false },
     );
   }
 }

@@ -228,6 +228,8 @@ describe("a tenant", () => {
       proxy: "id-of-proxy",
     });
     expect(find(graph, "server").inputs.clients).toBe("all");
+    // Its server is still in the old one when another prefix makes a new one.
+    expect(find(graph, "network").deleteBeforeReplace).toBe(false);
   });
 
   it("shares one internal network when the stack says so, and then lets only the proxy in", async () => {

@@ -28,6 +28,8 @@ export interface Registration {
   retainOnDelete: boolean;
   ignoreChanges: string[];
   replaceOnChanges: string[];
+  /** Undefined: as the provider says. */
+  deleteBeforeReplace: boolean | undefined;
   additionalSecretOutputs: string[];
 }
 
@@ -178,6 +180,9 @@ function registration(request: any): Registration {
     retainOnDelete: request.getRetainondelete(),
     ignoreChanges: request.getIgnorechangesList(),
     replaceOnChanges: request.getReplaceonchangesList(),
+    deleteBeforeReplace: request.getDeletebeforereplacedefined()
+      ? request.getDeletebeforereplace()
+      : undefined,
     additionalSecretOutputs: request.getAdditionalsecretoutputsList(),
   };
 }
