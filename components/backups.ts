@@ -56,7 +56,7 @@ export class Backups extends pulumi.ComponentResource {
         restart: "unless-stopped",
         // Where processors are short, the tenants come first: the engine's default is 1024.
         cpuShares: 64,
-        // As with the others: one that was stopped is started by each tenant's Backup.
+        // As with the others: one that was stopped is started by each tenant's PostgresServer.
         mustRun: false,
         // What was received is written already; a base backup that is cut off is made anew.
         destroyGraceSeconds: 10,

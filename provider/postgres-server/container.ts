@@ -141,6 +141,7 @@ function digest(value: unknown): string {
   return createHash("sha256").update(JSON.stringify(value)).digest("hex").slice(0, 16);
 }
 
+/** What there is under its name. */
 export function inspectServer(inputs: ServerContainer): Promise<Docker.ContainerInspectInfo | undefined> {
   return ifPresent(engine(inputs.host).getContainer(inputs.container).inspect());
 }
