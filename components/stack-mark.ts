@@ -27,7 +27,6 @@ interface ContainerPlace {
 export class StackMark extends pulumi.ComponentResource {
   /** The stack's random id, once a container can bear it. */
   readonly id: pulumi.Output<string>;
-  private readonly stack: pulumi.Output<string>;
   private readonly stock: pulumi.Output<Stock>;
 
   constructor(
@@ -36,13 +35,11 @@ export class StackMark extends pulumi.ComponentResource {
     opts?: pulumi.ComponentResourceOptions,
   ) {
     super("pgs:index:StackMark", name, {}, opts);
-    this.stack = new random.RandomId(name, { byteLength: 8 }, { parent: this }).hex;
+    const stack = new random.RandomId(name, { byteLength: 8 }, { parent: this }).hex;
     // Begun at once: it takes some tenths of a second. No container is made before the answer is there.
     const inState = pulumi.runtime.isDryRun() ? undefined : containersInState();
-    this.stock = pulumi
-      .all([this.stack, inState])
-      .apply(([stack, inState]) => this.takeStock(stack, inState));
-    this.id = pulumi.all([this.stack, this.stock]).apply(([stack]) => stack);
+    this.stock = pulumi.all([stack, inState]).apply(([stack, inState]) => this.takeStock(stack, inState));
+    this.id = pulumi.all([stack, this.stock]).apply(([id]) => id);
     this.registerOutputs();
   }
 
@@ -61,9 +58,9 @@ export class StackMark extends pulumi.ComponentResource {
       name: pulumi.runtime.isDryRun() ? pulumi.output(name) : ready().apply(() => name),
       // A generation that the last `up` does not know makes the Docker provider replace the container.
       labels: pulumi
-        .all([this.stack, generation])
-        .apply(([stack, generation = randomUUID()]) => [
-          { label: "pgs.stack", value: stack },
+        .all([this.id, generation])
+        .apply(([id, generation = randomUUID()]) => [
+          { label: "pgs.stack", value: id },
           ...(generation === "" ? [] : [{ label: "pgs.generation", value: generation }]),
         ]),
     };
@@ -95,10 +92,10 @@ export async function containersInState(): Promise<NonNullable<StockInputs["inSt
   const resources: { type: string; id?: string; outputs?: { containerId?: string } }[] =
     JSON.parse(await exportedState()).deployment.resources ?? [];
   const idsOf = (wanted: string, idOf: (resource: (typeof resources)[number]) => string | undefined) =>
-    resources.flatMap((resource) => (resource.type === wanted ? [idOf(resource)] : [])).filter((id) => id);
+    resources.flatMap((resource) => (resource.type === wanted ? (idOf(resource) ?? []) : []));
   return {
-    docker: idsOf("docker:index/container:Container", ({ id }) => id) as string[],
-    servers: idsOf("pgs:index:PostgresServer", ({ outputs }) => outputs?.containerId) as string[],
+    docker: idsOf("docker:index/container:Container", ({ id }) => id),
+    servers: idsOf("pgs:index:PostgresServer", ({ outputs }) => outputs?.containerId),
   };
 }
 

@@ -40,6 +40,14 @@ export async function ifPresent<T>(answer: Promise<T>): Promise<T | undefined> {
   }
 }
 
+/** Seconds that PostgreSQL's fast shutdown may take, to write what is in memory, before the engine kills it. */
+export const stopSeconds = 120;
+
+/** Stops a container cleanly; one that is gone is no error. */
+export async function stopCleanly(container: Docker.Container): Promise<void> {
+  await ifPresent(container.stop({ t: stopSeconds }));
+}
+
 /** Starts a container that somebody stopped or paused. */
 export async function ensureRunning(
   container: Docker.Container,
@@ -47,7 +55,7 @@ export async function ensureRunning(
 ): Promise<void> {
   if (State.Paused) await container.unpause();
   // What kept it from starting may be gone, and the engine waits up to a minute between its tries.
-  else if (State.Restarting) await container.restart({ t: 120 });
+  else if (State.Restarting) await container.restart({ t: stopSeconds });
   else if (!State.Running) await container.start();
 }
 

@@ -41,8 +41,9 @@ export class Provider implements pulumi.Provider {
 
   async check(urn: string, olds: unknown, news: unknown): Promise<pulumi.CheckResult> {
     const type = typeOf(urn);
-    const inputs = { ...(news as Fields), ...type.derived?.(known(news)) };
-    return { inputs, failures: (await type.check?.(known(news), known(olds))) ?? [] };
+    const wanted = known(news);
+    const inputs = { ...(news as Fields), ...type.derived?.(wanted) };
+    return { inputs, failures: (await type.check?.(wanted, known(olds))) ?? [] };
   }
 
   /** Compares with what is really there: so each plan sees what was changed by hand, without a refresh. */

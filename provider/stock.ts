@@ -1,5 +1,5 @@
 import type Docker from "dockerode";
-import { engine, ifPresent } from "./engine";
+import { engine, ifPresent, stopCleanly } from "./engine";
 import { lookInside } from "./postgres-server";
 import { stackLabel } from "./stack-container";
 
@@ -37,7 +37,8 @@ export async function takeStock(inputs: StockInputs): Promise<Stock> {
   const docker = engine(inputs.host);
   const found = await containersOf(docker, inputs.stack);
   if (!inputs.inState) return { generations: generationsOf(found), removed: [], gone: [] };
-  const inState = new Set([...inputs.inState.docker, ...inputs.inState.servers]);
+  const servers = new Set(inputs.inState.servers);
+  const inState = new Set([...inputs.inState.docker, ...servers]);
   // In the order in which they were made, which is mostly that of the plan.
   const ours = found.filter(({ Id }) => inState.has(Id)).reverse();
   const removed = await removeLeftovers(
@@ -48,7 +49,7 @@ export async function takeStock(inputs: StockInputs): Promise<Stock> {
   await standIn(docker, inputs.stack, gone);
   lookInside(
     docker,
-    ours.filter(isServer).map(({ Id }) => Id),
+    ours.filter(({ Id, State }) => servers.has(Id) && State === "running").map(({ Id }) => Id),
   );
   return { generations: generationsOf(ours), removed, gone };
 }
@@ -67,10 +68,6 @@ function nameOf({ Names }: Docker.ContainerInfo): string {
   return (Names[0] ?? "").replace(/^\//, "");
 }
 
-function isServer({ State, Mounts }: Docker.ContainerInfo): boolean {
-  return State === "running" && Mounts.some(({ Destination }) => Destination === "/var/lib/postgresql");
-}
-
 /**
  * A run that was cut off left them, or somebody made one anew by hand: the next has the same name and volume. Each is
  * stopped cleanly first. Volumes stay.
@@ -79,7 +76,7 @@ async function removeLeftovers(docker: Docker, leftovers: Docker.ContainerInfo[]
   await Promise.all(
     leftovers.map(async ({ Id, State }) => {
       const container = docker.getContainer(Id);
-      if (State === "running") await ifPresent(container.stop({ t: 120 }));
+      if (State === "running") await stopCleanly(container);
       await ifPresent(container.remove({ force: true, v: false }));
     }),
   );

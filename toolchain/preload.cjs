@@ -24,9 +24,10 @@ Module._load = function (request, parent, isMain) {
   if (inDockerode.has(request) && /[\\/](dockerode|docker-modem)[\\/]lib[\\/]/.test(parent?.filename ?? "")) {
     return whenUsed(now);
   }
+  // Its messages in all languages; the English ones are loaded by themselves.
   if (request === "../locales/index.cjs" && /[\\/]zod[\\/]/.test(parent?.filename ?? "")) return whenUsed(now);
   if (!/[\\/]@pulumi[\\/]pulumi[\\/]/.test(parent?.filename ?? "")) return now();
-  if (usedToSerializeFunctions.has(request) || usedRarely.test(request)) return whenUsed(now);
+  if (usedToSerializeFunctions.test(request) || usedRarely.test(request)) return whenUsed(now);
   if (request === "./debuggable") return withoutTraces(now());
   if (request === "./error") return withoutColours(now());
   if (/^\.\.?\/resource$/.test(request)) return withoutPositions(now());
@@ -37,13 +38,11 @@ Module._load = function (request, parent, isMain) {
  * The TypeScript compiler and npm's dependency solver, half of the start-up time: for the code of functions that
  * a program writes into its state. This one writes none.
  */
-const usedToSerializeFunctions = new Set(["typescript", "@npmcli/arborist", "normalize-package-data"]);
+const usedToSerializeFunctions =
+  /^(typescript|@npmcli\/arborist|normalize-package-data|fdir|upath|js-yaml)$/;
 
-/**
- * For traces that nobody asked for (--tracing), plugins by version, Pulumi.yaml where a function is serialized, and
- * programs that run Pulumi.
- */
-const usedRarely = /^(@opentelemetry\/.*|fdir|upath|semver|js-yaml|\.\/automation)$/;
+/** For traces that nobody asked for (--tracing), plugins by version, and programs that run Pulumi. */
+const usedRarely = /^(@opentelemetry\/.*|semver|\.\/automation)$/;
 
 /** For engines that are reached by SSH, and for builds. */
 const inDockerode = new Set(["./ssh", "./session", "./buildkit"]);

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import type Docker from "dockerode";
 import { attach } from "../attachment";
-import { engine, ensureRunning, ifPresent } from "../engine";
+import { engine, ensureRunning, ifPresent, stopCleanly } from "../engine";
 import { demandParts, stackLabel } from "../stack-container";
 import { type Limits, limitsOf, setLimits, updateFor } from "./limits";
 import type { Settings } from "./settings";
@@ -32,9 +32,6 @@ export interface ServerContainer extends Limits {
 const madeLabel = "pgs.made";
 
 const dataFolder = "/var/lib/postgresql";
-
-/** Seconds that PostgreSQL's fast shutdown may take, to write what is in memory, before the engine kills it. */
-const stopSeconds = 120;
 
 const gigabyte = 2 ** 30;
 const second = 1e9;
@@ -220,7 +217,7 @@ async function putAway(
   const container = docker.getContainer(info.Id);
   // The signal would wait until somebody else ends the pause.
   if (info.State.Paused) await container.unpause();
-  if (info.State.Running || info.State.Restarting) await ifPresent(container.stop({ t: stopSeconds }));
+  if (info.State.Running || info.State.Restarting) await stopCleanly(container);
   if (isDockerProviders(info)) await ifPresent(container.rename({ name: `${name}_former` }));
   else await ifPresent(container.remove({ force: true, v: false }));
 }

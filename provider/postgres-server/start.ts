@@ -1,5 +1,5 @@
 import type Docker from "dockerode";
-import { exec, postgresUser, putFile } from "../engine";
+import { exec, postgresUser, putFile, stopSeconds } from "../engine";
 import { psql } from "./psql";
 
 /**
@@ -26,7 +26,7 @@ export async function restart(
 ): Promise<string | undefined> {
   const folder = (await psql(container, "SHOW data_directory")).trim();
   const since = Math.floor(Date.now() / 1000);
-  await container.restart({ t: 120 });
+  await container.restart({ t: stopSeconds });
   if (await comesUp(container)) return undefined;
   const reason = await lastFatal(container, since);
   await container.stop().catch(() => {});
