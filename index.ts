@@ -1,5 +1,6 @@
 import * as pulumi from "@pulumi/pulumi";
 import { Backups } from "./components/backups";
+import { LimitedUp } from "./components/limited-up";
 import { PgTenant } from "./components/pg-tenant";
 import { PostgresImages } from "./components/postgres-images";
 import { PostgresProxy } from "./components/proxy";
@@ -11,6 +12,7 @@ import { PgsProvider } from "./provider/resources";
 
 const settings = readSettings();
 const entries = readTenantEntries(settings);
+const limited = LimitedUp.asked();
 
 const providers = [new PgsProvider("pgs")];
 const certificate = new WildcardCertificate("certificate", settings);
@@ -23,7 +25,7 @@ const barman =
     ? undefined
     : new Backups("backups", { ...settings, mark }, { providers });
 
-const servers = entries.map(
+const servers = (limited?.of(entries) ?? entries).map(
   (tenant) =>
     new PgTenant(
       tenant.id,
@@ -32,12 +34,17 @@ const servers = entries.map(
     ),
 );
 
+function byTenant<Value>(output: string, tell: (server: PgTenant) => pulumi.Input<Value>) {
+  const told = Object.fromEntries(servers.map((server) => [server.id, tell(server)]));
+  return limited?.completed(output, told, entries) ?? told;
+}
+
 /** By tenant id: postgresql://… with the password. */
 export const connectionStrings = pulumi.secret(
-  pulumi.all(Object.fromEntries(servers.map((server) => [server.id, server.connectionString]))),
+  byTenant("connectionStrings", ({ connectionString }) => connectionString),
 );
 /** By tenant id: where it is reached, and how it is set. */
-export const tenants = Object.fromEntries(servers.map((server) => [server.id, server.summary]));
+export const tenants = byTenant("tenants", ({ summary }) => summary);
 const signsNothing =
   (settings.certificate || settings.acme) && entries.every(({ tls }) => tls === "terminate");
 /** The stack's own CA, PEM; null when clients meet no certificate that it signed. */

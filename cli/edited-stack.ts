@@ -1,6 +1,6 @@
 import type { Tenant } from "../tenants";
 import type { Edit } from "./edit-tenants";
-import { limitTo } from "./limited-up";
+import { limitedUp } from "./limited-up";
 import { confirm, isAttended } from "./prompt";
 import { ensureStack, runPulumi } from "./pulumi";
 import { type StackConfig, stackConfig, stackOutputs, type TenantSummaries } from "./stack";
@@ -49,7 +49,7 @@ export class Stack {
   }
 
   async up(ids: string[], wanted: Tenant[]): Promise<void> {
-    const limits = limitTo(ids, this.applied, wanted, this.config);
-    await runPulumi(["up", "--yes", "--skip-preview", ...limits]);
+    const { args, env } = limitedUp(ids, this.applied, wanted, this.config);
+    await runPulumi(["up", "--yes", "--skip-preview", ...args], env);
   }
 }

@@ -3,25 +3,32 @@ import type { Tenant } from "../tenants";
 import { backupPlan } from "../tenants/backup";
 import type { StackConfig, TenantSummaries, TenantSummary } from "./stack";
 
+/** An `up`: what Pulumi is told, and what the program is. */
+export interface Up {
+  args: string[];
+  /** Environment variables. */
+  env: Record<string, string>;
+}
+
+const whole: Up = { args: [], env: {} };
+
 /**
- * What `pulumi up` is to be given so that it looks at these tenants alone: at ten tenants half the time, and
- * nothing of the others is even read. Without arguments (a whole `up`) where a limited one would leave the stack
- * otherwise than a whole one:
+ * An `up` of these tenants alone, which takes as long with two hundred others as with two. A whole one where that
+ * would leave the stack otherwise than a whole one:
  * - before the first `up`: proxy and certificate are not there yet;
- * - when tenants.yaml or the configuration has other changes that are not applied: the stack's outputs come from
- *   the program as a whole, and would tell of changes that did not happen;
+ * - when tenants.yaml or the configuration has other changes that are not applied;
  * - when backups come or go: Barman is no tenant's own;
  * - when the first server of a PostgreSQL version starts, or the last one stops: its image is no tenant's own.
  * @param applied the stack's output `tenants`, if there was an `up`
  * @param wanted what tenants.yaml says now
  */
-export function limitTo(
+export function limitedUp(
   ids: string[],
   applied: TenantSummaries | undefined,
   wanted: Tenant[],
   config: Pick<StackConfig, "domain" | "port" | "hostnameSuffix" | "backups">,
-): string[] {
-  if (!applied || Object.keys(applied).length === 0) return [];
+): Up {
+  if (!applied || Object.keys(applied).length === 0) return whole;
   const others = wanted.filter(({ id }) => !ids.includes(id));
   const asApplied = others.every((tenant) => {
     const summary = applied[tenant.id];
@@ -36,10 +43,12 @@ export function limitTo(
   const hasBarman = Object.values(applied).some(({ backup }) => (backup?.schedule ?? "off") !== "off");
   const sameBarman = hasBarman === (config.backups.schedule !== "off");
   const sameImages = sameSet(runningVersions(Object.values(applied)), runningVersions(wanted));
-  if (!asApplied || !allWanted || !asConfigured || !sameBarman || !sameImages) return [];
+  if (!asApplied || !allWanted || !asConfigured || !sameBarman || !sameImages) return whole;
   // The component and, by the wildcard in the type, its children: each bears the tenant's id. Naming the component
   // alone with --target-dependents works neither for a tenant that is new nor with a refresh (Pulumi 3.259).
-  return ids.flatMap((id) => ["--target", `urn:pulumi:*::pgs::pgs:index:PgTenant**::${id}`]);
+  const targets = ids.map((id) => `urn:pulumi:*::pgs::pgs:index:PgTenant**::${id}`);
+  // components/limited-up.ts reads it.
+  return { args: targets.flatMap((target) => ["--target", target]), env: { PGS_LIMITED_TO: ids.join(",") } };
 }
 
 function saysTheSame(

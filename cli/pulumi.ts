@@ -15,9 +15,13 @@ export class CommandError extends Error {
   }
 }
 
-/** Runs Pulumi on this terminal. @throws CommandError with Pulumi's exit code */
-export async function runPulumi(args: string[]): Promise<void> {
-  const code = await runOnTerminal("pulumi", args);
+/**
+ * Runs Pulumi on this terminal.
+ * @param env beside this process's own
+ * @throws CommandError with Pulumi's exit code
+ */
+export async function runPulumi(args: string[], env: Record<string, string> = {}): Promise<void> {
+  const code = await runOnTerminal("pulumi", args, { ...process.env, ...env });
   if (code !== 0) throw new CommandError("", code);
 }
 

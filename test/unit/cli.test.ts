@@ -1,7 +1,7 @@
 import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { conninfo, dockerHostAddress } from "../../cli/address";
 import { type BackupStatus, problemOf } from "../../cli/backups";
-import { limitTo } from "../../cli/limited-up";
+import { limitedUp } from "../../cli/limited-up";
 import { loginHint } from "../../cli/login-hint";
 import type { TenantSummary } from "../../cli/stack";
 import { stateOf, type TenantStatus } from "../../cli/tenant-status";
@@ -214,23 +214,25 @@ describe("an up for some tenants alone", () => {
     acme: tenant({ host: "acme.pgs.test" }),
     globex: tenant({ host: "globex.pgs.test" }),
   };
-  const target = (id: string) => ["--target", `urn:pulumi:*::pgs::pgs:index:PgTenant**::${id}`];
+  const of = (...ids: string[]) => ({
+    args: ids.flatMap((id) => ["--target", `urn:pulumi:*::pgs::pgs:index:PgTenant**::${id}`]),
+    env: { PGS_LIMITED_TO: ids.join(",") },
+  });
 
-  it("names the component and its children of each", () => {
-    expect(limitTo(["acme"], applied, file("{ acme: { memory: 1Gi }, globex: {} }"), config)).toEqual(
-      target("acme"),
+  it("names the component and its children of each, and tells the program", () => {
+    expect(limitedUp(["acme"], applied, file("{ acme: { memory: 1Gi }, globex: {} }"), config)).toEqual(
+      of("acme"),
     );
-    expect(limitTo(["acme", "new"], applied, file("{ globex: {}, new: {} }"), config)).toEqual([
-      ...target("acme"),
-      ...target("new"),
-    ]);
+    expect(limitedUp(["acme", "new"], applied, file("{ globex: {}, new: {} }"), config)).toEqual(
+      of("acme", "new"),
+    );
   });
 
   it("knows the backups that each tenant has", () => {
     const backups = { ...config, backups: on };
     expect(
-      limitTo(["acme"], backedUp, file("{ acme: { backup: { retention: 9d } }, globex: {} }"), backups),
-    ).toEqual(target("acme"));
+      limitedUp(["acme"], backedUp, file("{ acme: { backup: { retention: 9d } }, globex: {} }"), backups),
+    ).toEqual(of("acme"));
   });
 
   it("knows hostnames with a random suffix", () => {
@@ -239,8 +241,11 @@ describe("an up for some tenants alone", () => {
       globex: tenant({ host: "globex-aaaaaa.pgs.test" }),
     };
     const random = { ...config, hostnameSuffix: "random" };
-    expect(limitTo(["acme"], suffixed, file("{ acme: {}, globex: {} }"), random)).toEqual(target("acme"));
-    expect(limitTo(["acme"], suffixed, file("{ acme: {}, globex: {} }"), config)).toEqual([]);
+    expect(limitedUp(["acme"], suffixed, file("{ acme: {}, globex: {} }"), random)).toEqual(of("acme"));
+    expect(limitedUp(["acme"], suffixed, file("{ acme: {}, globex: {} }"), config)).toEqual({
+      args: [],
+      env: {},
+    });
   });
 
   it.each([
@@ -274,7 +279,7 @@ describe("an up for some tenants alone", () => {
       config,
     ],
   ])("is a whole one when %s", (_, before, text, configured) => {
-    expect(limitTo(["acme"], before, file(text), configured)).toEqual([]);
+    expect(limitedUp(["acme"], before, file(text), configured)).toEqual({ args: [], env: {} });
   });
 });
 

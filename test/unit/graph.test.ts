@@ -602,9 +602,9 @@ describe("a server's container", () => {
     expect(HostConfig?.RestartPolicy?.Name).toBe("unless-stopped");
   });
 
-  it("is checked every 30 seconds or less often", async () => {
+  it("is checked every two minutes or less often", async () => {
     const { Healthcheck } = containerOf(await runTenant());
-    expect(Healthcheck?.Interval).toBeGreaterThanOrEqual(30e9);
+    expect(Healthcheck?.Interval).toBeGreaterThanOrEqual(120e9);
   });
 
   it("runs an image by its id, not by a tag that moves", async () => {

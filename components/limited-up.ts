@@ -1,0 +1,54 @@
+import * as pulumi from "@pulumi/pulumi";
+
+type ByTenant<Value> = Record<string, Value>;
+
+/**
+ * An `up` that declares some tenants alone, so that what it takes does not grow with the others. `./pgs` asks for
+ * it by PGS_LIMITED_TO, tenant ids with commas between them, and passes --target for the same tenants: with it,
+ * Pulumi leaves alone what is not declared.
+ */
+export class LimitedUp {
+  private readonly ids: Set<string>;
+  /** The stack's outputs as the last `up` left them, those that are secret as well: mark what is told of them. */
+  private readonly former: Promise<Record<string, ByTenant<unknown>>>;
+
+  /** @returns undefined when the whole stack is to be declared */
+  static asked(): LimitedUp | undefined {
+    const ids = process.env.PGS_LIMITED_TO;
+    return ids === undefined ? undefined : new LimitedUp(ids);
+  }
+
+  private constructor(ids: string) {
+    this.ids = new Set(ids.split(","));
+    refuseWithoutTarget();
+    const name = `${pulumi.getOrganization()}/${pulumi.getProject()}/${pulumi.getStack()}`;
+    this.former = pulumi.runtime
+      .invoke("pulumi:pulumi:readStackOutputs", { name })
+      .then(({ outputs }) => outputs);
+  }
+
+  /** Those of the tenants that are declared. */
+  of<Tenant extends { id: string }>(all: Tenant[]): Tenant[] {
+    return all.filter(({ id }) => this.ids.has(id));
+  }
+
+  /** An output of the stack for all tenants: of one that is not declared it says what it said before. */
+  completed<Value>(
+    output: string,
+    declared: ByTenant<pulumi.Input<Value>>,
+    all: { id: string }[],
+  ): pulumi.Output<ByTenant<Value>> {
+    return pulumi
+      .all([this.former, pulumi.output(declared)])
+      .apply(([former, now]) =>
+        Object.fromEntries(all.map(({ id }) => [id, (now[id] ?? former[output]?.[id]) as Value])),
+      );
+  }
+}
+
+/** Without --target, Pulumi would take the other tenants away. With it, something new is not made, and has no id. */
+function refuseWithoutTarget(): void {
+  new pulumi.Stash("limited-up", { input: true }).id.apply(() => {
+    throw new pulumi.RunError("PGS_LIMITED_TO is for ./pgs, which passes --target with it: unset it");
+  });
+}
