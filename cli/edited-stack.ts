@@ -21,8 +21,12 @@ export class Stack {
   ) {}
 
   static async read(): Promise<Stack> {
-    ensureStack();
-    const [config, outputs] = await Promise.all([stackConfig(), stackOutputs()]);
+    const ask = () => Promise.all([stackConfig(), stackOutputs()]);
+    // There mostly is one selected: to ask for that first would take a quarter of a second.
+    const [config, outputs] = await ask().catch(() => {
+      ensureStack();
+      return ask();
+    });
     return new Stack(new TenantsFile(config), config, outputs?.tenants);
   }
 
