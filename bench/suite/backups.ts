@@ -1,8 +1,9 @@
+import { cpus } from "node:os";
 import { stringify } from "yaml";
 import { Checkout, withBackups } from "../../test/e2e/support/checkout";
 import { eventually, succeed } from "../../test/e2e/support/command";
 import { median, seconds } from "../support";
-import { pss } from "./memory";
+import { processorSeconds, pss } from "./memory";
 import { type Row, ratioOf } from "./row";
 
 /** Of pgbench's tables: 1 GiB. */
@@ -11,7 +12,7 @@ const scale = 70;
 /** Seconds of each run of pgbench. */
 const duration = 6;
 
-const runs = 2;
+const runs = 3;
 
 /** Transactions a second of a tenant that leaves the processors something to do. */
 const paced = 1000;
@@ -65,8 +66,12 @@ export async function backups(): Promise<Row[]> {
     await received();
 
     const checkpoint = () => inServer("psql", "--username", "postgres", "--command", "CHECKPOINT");
+    const forWal = async () =>
+      (await processorSeconds(checkout.name("big"), /walsender/)) +
+      (await processorSeconds(barman, /pg_receivewal/));
     const alone: number[] = [];
     const streaming: number[] = [];
+    const spent: number[] = [];
     const pacedAlone: number[] = [];
     const pacedStreaming: number[] = [];
     for (let index = 0; index < runs; index++) {
@@ -78,7 +83,9 @@ export async function backups(): Promise<Row[]> {
       await succeed("docker", ["start", barman]);
       await received();
       await checkpoint();
+      const before = await forWal();
       streaming.push(await writers());
+      spent.push((await forWal()) - before);
       await checkpoint();
       pacedStreaming.push((await write(paced)).milliseconds);
     }
@@ -119,6 +126,13 @@ export async function backups(): Promise<Row[]> {
         alone,
         0.97,
       ),
+      {
+        figure: "processor time that sending and receiving it takes meanwhile",
+        measured: `${median(spent).toFixed(2)} s`,
+        against: `all that there is: ${duration * cpus().length} s`,
+        ratio: median(spent) / (duration * cpus().length),
+        aim: "for comparison",
+      },
       {
         figure: `a transaction of ${paced} a second while WAL is streamed`,
         measured: `${median(pacedStreaming).toFixed(2)} ms`,

@@ -44,7 +44,7 @@ const whenReady = `
     tries=$((tries - 1)); [ "$tries" -gt 0 ] || exit 75
     sleep 0.1
   done
-  rm -f "$PGDATA.unfinished"
+  [ ! -e "$PGDATA.unfinished" ] || rm -f "$PGDATA.unfinished"
   set -- psql --no-psqlrc --quiet --tuples-only --no-align --username postgres \\
     --set ON_ERROR_STOP=1 --set VERBOSITY=terse "$@"`;
 
