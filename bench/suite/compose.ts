@@ -5,20 +5,28 @@ import { Client } from "pg";
 import { stringify } from "yaml";
 import { type Checkout, freePort, runPrefix } from "../../test/e2e/support/checkout";
 import { eventually, run, succeed } from "../../test/e2e/support/command";
-import { ids, image, seconds, tenantsFile } from "../support";
+import { ids, image, median, seconds, tenantsFile } from "../support";
 import { type Row, ratioOf } from "./row";
+
+/** What is added, one after another. */
+const added = ["more", "another", "last"];
 
 /** With 50 tenants there: one more, from the edit to its first login. */
 export async function oneMore(checkout: Checkout): Promise<Row[]> {
-  const ours = await seconds(async () => {
-    await succeed(join(checkout.folder, "pgs"), ["create", "more", "--yes"], checkout.options());
-    checkout.forgetOutputs();
-    await checkout.query("more", "SELECT 1");
-  });
+  const times: number[] = [];
+  for (const id of added) {
+    const time = await seconds(async () => {
+      await succeed(join(checkout.folder, "pgs"), ["create", id, "--yes"], checkout.options());
+      checkout.forgetOutputs();
+      await checkout.query(id, "SELECT 1");
+    });
+    times.push(time);
+  }
+  const ours = median(times);
   checkout.write("tenants.yaml", tenantsFile(ids(50)));
   await checkout.up();
   const by = await withCompose();
-  const figure = "one tenant added to 50, to its first login";
+  const figure = "one tenant added to 50, to its first login (median of 3)";
   if (by === undefined) {
     const against = "docker-compose is not installed (Debian's package docker-compose)";
     return [{ figure, measured: `${ours.toFixed(2)} s`, against, aim: "≤ 1.0" }];
@@ -49,10 +57,15 @@ async function withCompose(): Promise<number | undefined> {
     mkdirSync(join(folder, "dynamic"));
     await apply(ids(50));
     await eventually(300, () => logIn("t49", port));
-    return await seconds(async () => {
-      await apply([...ids(50), "more"]);
-      await eventually(300, () => logIn("more", port));
-    });
+    const times: number[] = [];
+    for (const [index, id] of added.entries()) {
+      const time = await seconds(async () => {
+        await apply([...ids(50), ...added.slice(0, index + 1)]);
+        await eventually(300, () => logIn(id, port));
+      });
+      times.push(time);
+    }
+    return median(times);
   } finally {
     await compose("down", "--volumes", "--timeout", "0").catch(() => {});
     rmSync(folder, { recursive: true, force: true });
