@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import * as pulumi from "@pulumi/pulumi";
 
 type ByTenant<Value> = Record<string, Value>;
@@ -48,7 +49,8 @@ export class LimitedUp {
 
 /** Without --target, Pulumi would take the other tenants away. With it, something new is not made, and has no id. */
 function refuseWithoutTarget(): void {
-  new pulumi.Stash("limited-up", { input: true }).id.apply(() => {
+  // The next whole `up` takes it away, where it was made.
+  new pulumi.Stash(`limited-up-${randomUUID()}`, { input: true }).id.apply(() => {
     throw new pulumi.RunError("PGS_LIMITED_TO is for ./pgs, which passes --target with it: unset it");
   });
 }

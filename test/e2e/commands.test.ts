@@ -66,6 +66,8 @@ test("a whole up that is told of some tenants alone takes none away", async () =
   expect(output).toContain("PGS_LIMITED_TO is for ./pgs, which passes --target with it: unset it");
   expect(output).not.toMatch(/delet/);
   await checkout.query("acme", "SELECT 1");
+  // What it left in the state is in nobody's way.
+  expect((await pgs(["set", "hooli", "cpus", "0.6"])).code).toBe(0);
   await checkout.up();
   await checkout.pulumi("preview", "--expect-no-changes");
 });
