@@ -84,7 +84,7 @@ function withoutTraces(debuggable) {
 
 /**
  * What Pulumi's SDK does is told to the engine one message after another, some for each resource, and dropped there
- * unless it runs with --debug: with 50 tenants, a fifth of a preview. PGS_DEBUG=1 brings them back.
+ * unless it runs with --debug: with 50 tenants, a sixth of a preview. PGS_DEBUG=1 brings them back.
  */
 function withoutDebugging(log) {
   if (!process.env.PGS_DEBUG) log.debug = () => Promise.resolve();
