@@ -12,7 +12,7 @@ import { PgsProvider } from "./provider/resources";
 
 const settings = readSettings();
 const entries = readTenantEntries(settings);
-const limited = LimitedUp.asked();
+const limited = LimitedUp.asked(entries);
 
 const providers = [new PgsProvider("pgs")];
 const certificate = new WildcardCertificate("certificate", settings);
@@ -25,7 +25,7 @@ const barman =
     ? undefined
     : new Backups("backups", { ...settings, mark }, { providers });
 
-const servers = (limited?.of(entries) ?? entries).map(
+const servers = (limited?.declared ?? entries).map(
   (tenant) =>
     new PgTenant(
       tenant.id,
@@ -36,7 +36,7 @@ const servers = (limited?.of(entries) ?? entries).map(
 
 function byTenant<Value>(output: string, tell: (server: PgTenant) => pulumi.Input<Value>) {
   const told = Object.fromEntries(servers.map((server) => [server.id, tell(server)]));
-  return limited?.completed(output, told, entries) ?? told;
+  return limited?.completed(output, told) ?? told;
 }
 
 /** By tenant id: postgresql://… with the password. */

@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import * as pulumi from "@pulumi/pulumi";
+import { stackName } from "./stack-settings";
 
 type ByTenant<Value> = Record<string, Value>;
 
@@ -8,41 +9,35 @@ type ByTenant<Value> = Record<string, Value>;
  * it by PGS_LIMITED_TO, tenant ids with commas between them, and passes --target for the same tenants: with it,
  * Pulumi leaves alone what is not declared.
  */
-export class LimitedUp {
-  private readonly ids: Set<string>;
+export class LimitedUp<Tenant extends { id: string }> {
+  /** Those of the tenants that are declared. */
+  readonly declared: Tenant[];
   /** The stack's outputs as the last `up` left them, those that are secret as well: mark what is told of them. */
   private readonly former: Promise<Record<string, ByTenant<unknown>>>;
 
-  /** @returns undefined when the whole stack is to be declared */
-  static asked(): LimitedUp | undefined {
+  /** @returns undefined when all tenants are to be declared */
+  static asked<Tenant extends { id: string }>(all: Tenant[]): LimitedUp<Tenant> | undefined {
     const ids = process.env.PGS_LIMITED_TO;
-    return ids === undefined ? undefined : new LimitedUp(ids);
+    return ids === undefined ? undefined : new LimitedUp(ids.split(","), all);
   }
 
-  private constructor(ids: string) {
-    this.ids = new Set(ids.split(","));
+  private constructor(
+    ids: string[],
+    private readonly all: Tenant[],
+  ) {
+    this.declared = all.filter(({ id }) => ids.includes(id));
     refuseWithoutTarget();
-    const name = `${pulumi.getOrganization()}/${pulumi.getProject()}/${pulumi.getStack()}`;
     this.former = pulumi.runtime
-      .invoke("pulumi:pulumi:readStackOutputs", { name })
+      .invoke("pulumi:pulumi:readStackOutputs", { name: stackName() })
       .then(({ outputs }) => outputs);
   }
 
-  /** Those of the tenants that are declared. */
-  of<Tenant extends { id: string }>(all: Tenant[]): Tenant[] {
-    return all.filter(({ id }) => this.ids.has(id));
-  }
-
   /** An output of the stack for all tenants: of one that is not declared it says what it said before. */
-  completed<Value>(
-    output: string,
-    declared: ByTenant<pulumi.Input<Value>>,
-    all: { id: string }[],
-  ): pulumi.Output<ByTenant<Value>> {
+  completed<Value>(output: string, told: ByTenant<pulumi.Input<Value>>): pulumi.Output<ByTenant<Value>> {
     return pulumi
-      .all([this.former, pulumi.output(declared)])
+      .all([this.former, pulumi.output(told)])
       .apply(([former, now]) =>
-        Object.fromEntries(all.map(({ id }) => [id, (now[id] ?? former[output]?.[id]) as Value])),
+        Object.fromEntries(this.all.map(({ id }) => [id, (now[id] ?? former[output]?.[id]) as Value])),
       );
   }
 }

@@ -6,6 +6,7 @@ import type * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
 import * as random from "@pulumi/random";
 import type { Stock, StockInputs } from "../provider/stock";
+import { stackName } from "./stack-settings";
 
 export interface StackMarkArgs {
   /** The Docker host, when it is not the default one. */
@@ -104,9 +105,8 @@ export async function containersInState(): Promise<NonNullable<StockInputs["inSt
  * (gocloud.dev, fileblob/attrs.go), and who reads at that moment gets "EOF": so it is read again.
  */
 async function exportedState(tries = 5): Promise<string> {
-  const stack = `${pulumi.getOrganization()}/${pulumi.getProject()}/${pulumi.getStack()}`;
   try {
-    const { stdout } = await promisify(execFile)("pulumi", ["stack", "export", "--stack", stack], {
+    const { stdout } = await promisify(execFile)("pulumi", ["stack", "export", "--stack", stackName()], {
       maxBuffer: 1 << 30,
     });
     return stdout;

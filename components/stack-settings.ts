@@ -45,6 +45,11 @@ export interface StackSettings {
   dockerHost?: string;
 }
 
+/** ORGANIZATION/PROJECT/STACK: the stack's own name, wherever Pulumi is asked about it. */
+export function stackName(): string {
+  return `${pulumi.getOrganization()}/${pulumi.getProject()}/${pulumi.getStack()}`;
+}
+
 /** @throws pulumi.RunError that lists every key that is wrong, and what is allowed */
 export function readSettings(): StackSettings {
   const config = new pulumi.Config("pgs");

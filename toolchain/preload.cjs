@@ -29,7 +29,7 @@ Module._load = function (request, parent, isMain) {
   if (!/[\\/]@pulumi[\\/]pulumi[\\/]/.test(parent?.filename ?? "")) return now();
   if (usedToSerializeFunctions.test(request) || usedRarely.test(request)) return whenUsed(now);
   if (request === "./debuggable") return withoutTraces(now());
-  if (/^\.\.?\/log(\/index)?$/.test(request)) return withoutDebugging(now());
+  if (/^\.\.?\/log$/.test(request)) return withoutDebugging(now());
   if (request === "./error") return withoutColours(now());
   if (/^\.\.?\/resource$/.test(request)) return withoutPositions(now());
   return now();
