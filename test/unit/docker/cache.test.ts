@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { askedOnce, forgetAnswers } from "../../provider/engine";
+import { askedOnce, clearCache } from "../../../docker/cache";
 
 describe("a question to the engine", () => {
   let asked = 0;
@@ -10,7 +10,7 @@ describe("a question to the engine", () => {
     asked = 0;
   });
   afterEach(() => {
-    forgetAnswers();
+    clearCache();
     vi.useRealTimers();
   });
 
@@ -24,14 +24,14 @@ describe("a question to the engine", () => {
     await ask();
     vi.advanceTimersByTime(3000);
     expect(await ask()).toBe(2);
-    forgetAnswers();
+    clearCache();
     expect(await ask()).toBe(3);
   });
 
   it("that failed is asked again after a change", async () => {
     const fail = () => askedOnce("files", () => Promise.reject(new Error("no engine")));
     await expect(fail()).rejects.toThrow("no engine");
-    forgetAnswers();
+    clearCache();
     expect(await askedOnce("files", async () => "there")).toBe("there");
   });
 });

@@ -1,6 +1,8 @@
 import { posix } from "node:path";
 import type Docker from "dockerode";
-import { exec, isMissing, putFiles } from "./engine";
+import { isMissing } from "./client";
+import { exec } from "./exec";
+import { type FileToPut, putFiles } from "./files";
 
 /** One file of a running container. */
 interface Change {
@@ -99,11 +101,7 @@ async function make(container: Docker.Container, folder: string, changes: Change
 }
 
 /** Into a folder of the same volume that nobody watches: Traefik reads all routes anew for each step of a file's making. */
-async function putAside(
-  container: Docker.Container,
-  folder: string,
-  files: Parameters<typeof putFiles>[2],
-): Promise<void> {
+async function putAside(container: Docker.Container, folder: string, files: FileToPut[]): Promise<void> {
   try {
     await putFiles(container, folder, files);
   } catch (error) {

@@ -1,6 +1,6 @@
 import type Docker from "dockerode";
 import { beforeEach, expect, it, vi } from "vitest";
-import { removeFile, replaceFile } from "../../provider/file-changes";
+import { removeFile, replaceFile } from "../../../docker/file-changes";
 
 /** What the container was asked, in order: files that were put there, and steps. */
 let done: string[];
@@ -9,12 +9,14 @@ let folders: string[];
 /** Names of files that cannot be changed. */
 let broken: string[];
 
-vi.mock("../../provider/engine", () => ({
+vi.mock("../../../docker/client", () => ({ isMissing: (error: Error) => error.message === "404" }));
+vi.mock("../../../docker/files", () => ({
   putFiles: async (_container: unknown, folder: string, files: { name: string; content: string }[]) => {
     if (!folders.includes(folder)) throw new Error("404");
     done.push(`put ${files.map(({ name, content }) => `${folder}/${name}=${content}`).join(" ")}`);
   },
-  isMissing: (error: Error) => error.message === "404",
+}));
+vi.mock("../../../docker/exec", () => ({
   exec: async (_container: unknown, [command, ...args]: string[]) => {
     if (command === "mkdir") return folders.push(args[1] ?? "");
     const [, , , folder, ...steps] = args;
