@@ -2,7 +2,8 @@
 
 import configparser
 import json
-from typing import BinaryIO, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO, NamedTuple
 
 # S3 takes no smaller part of an object but the last, and no more parts of one.
 LEAST_PART = 5 << 20
@@ -13,9 +14,9 @@ class Settings(NamedTuple):
     """Where the copies go to, as the files settings.json and credentials say."""
 
     destination: str
-    endpoint: Optional[str]
+    endpoint: str | None
     region: str
-    encryption: Optional[str]
+    encryption: str | None
     access_key_id: str
     secret_access_key: str
 
@@ -23,7 +24,7 @@ class Settings(NamedTuple):
         return f"Settings({self.destination!r})"
 
 
-def read_settings(folder: str) -> Optional[Settings]:
+def read_settings(folder: str) -> Settings | None:
     """None where no destination is set."""
     try:
         with open(f"{folder}/settings.json", encoding="utf-8") as file:
@@ -75,39 +76,36 @@ class Bucket:
             ),
         )
 
-    def list(self, prefix: str) -> Iterator[Object]:
+    def listing(self, prefix: str) -> Iterator[Object]:
         whole = self._path + prefix
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._name, Prefix=whole)
         for page in pages:
             for found in page.get("Contents", []):
                 yield Object(found["Key"][len(whole) :], found["LastModified"].timestamp())
 
-    def folders(self, prefix: str) -> List[str]:
+    def folders(self, prefix: str) -> list[str]:
         whole = self._path + prefix
         paginator = self._client.get_paginator("list_objects_v2")
         pages = paginator.paginate(Bucket=self._name, Prefix=whole, Delimiter="/")
         return [
-            found["Prefix"][len(whole) :].rstrip("/") for page in pages for found in page.get("CommonPrefixes", [])
+            found["Prefix"][len(whole) :].rstrip("/")
+            for page in pages
+            for found in page.get("CommonPrefixes", [])
         ]
 
     def put(self, key: str, data: bytes) -> None:
         self._client.put_object(Bucket=self._name, Key=self._path + key, Body=data, **self._encrypted)
 
-    def open(self, key: str) -> Tuple[BinaryIO, Dict[str, str]]:
-        """The object's content and what start() was given with it."""
-        answer = self._client.get_object(Bucket=self._name, Key=self._path + key)
-        return answer["Body"], answer.get("Metadata", {})
+    def open(self, key: str) -> BinaryIO:
+        return self._client.get_object(Bucket=self._name, Key=self._path + key)["Body"]
 
-    def metadata(self, key: str) -> Dict[str, str]:
-        return self._client.head_object(Bucket=self._name, Key=self._path + key).get("Metadata", {})
-
-    def start(self, key: str, metadata: Dict[str, str]) -> "Upload":
+    def start(self, key: str) -> "Upload":
         """An object that is written in parts; it is there when it is complete."""
-        return Upload(self._client, {"Bucket": self._name, "Key": self._path + key}, metadata, self._encrypted)
+        return Upload(self._client, {"Bucket": self._name, "Key": self._path + key}, self._encrypted)
 
     def delete(self, keys: Iterable[str]) -> None:
         """One that is gone already is no error."""
-        batch: List[Dict[str, str]] = []
+        batch: list[dict[str, str]] = []
         for key in keys:
             batch.append({"Key": self._path + key})
             if len(batch) == 1000:
@@ -116,18 +114,20 @@ class Bucket:
         if batch:
             self._delete(batch)
 
-    def _delete(self, batch: List[Dict[str, str]]) -> None:
+    def _delete(self, batch: list[dict[str, str]]) -> None:
         answer = self._client.delete_objects(Bucket=self._name, Delete={"Objects": batch, "Quiet": True})
         for error in answer.get("Errors", []):
-            raise RuntimeError(f"{error.get('Key')} cannot be deleted: {error.get('Message') or error.get('Code')}")
+            raise RuntimeError(
+                f"{error.get('Key')} cannot be deleted: {error.get('Message') or error.get('Code')}"
+            )
 
 
 class Upload:
-    def __init__(self, client, target: Dict[str, str], metadata: Dict[str, str], encrypted: Dict[str, str]):
+    def __init__(self, client, target: dict[str, str], encrypted: dict[str, str]):
         self._client = client
-        answer = client.create_multipart_upload(**target, Metadata=metadata, **encrypted)
+        answer = client.create_multipart_upload(**target, **encrypted)
         self._target = {**target, "UploadId": answer["UploadId"]}
-        self._parts: List[Dict[str, object]] = []
+        self._parts: list[dict[str, object]] = []
 
     def add(self, part: bytes) -> None:
         number = len(self._parts) + 1

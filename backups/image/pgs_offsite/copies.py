@@ -9,7 +9,8 @@ import hashlib
 import json
 import os
 import time
-from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from . import names, tarball
 from .bucket import LEAST_PART, MOST_PARTS
@@ -50,10 +51,10 @@ class State:
         # Segments before it are not copied.
         self.first: str = found.get("first", "")
         # By timeline the last segment that is there.
-        self.copied: Dict[str, str] = found.get("copied", {})
-        self.histories: List[str] = found.get("histories", [])
+        self.copied: dict[str, str] = found.get("copied", {})
+        self.histories: list[str] = found.get("histories", [])
         # The segment of which a part is there.
-        self.partial: Optional[str] = found.get("partial")
+        self.partial: str | None = found.get("partial")
 
     def begin(self, destination: str, line: str, first: str) -> None:
         self.destination, self.line, self.first = destination, line, first
@@ -76,9 +77,9 @@ class Base(NamedTuple):
 
     key: str
     begin: str
-    parent: Optional[str]
+    parent: str | None
     # When its record was written, which comes last; None: it never was.
-    complete: Optional[float]
+    complete: float | None
 
 
 class Copies:
@@ -90,10 +91,10 @@ class Copies:
         self._volume = volume
         self._server = names.server_name(tenant)
         self._state = state
-        self._gap: Optional[str] = None
-        self._partial: Tuple[str, int] = ("", 0)
+        self._gap: str | None = None
+        self._partial: tuple[str, int] = ("", 0)
         self._partial_copied = float("-inf")
-        self._bases: Dict[str, Base] = {}
+        self._bases: dict[str, Base] = {}
         self._listed = ""
         # For the status: start of the newest base backup there, as of when all WAL is there, segments that wait.
         self.newest_base = 0.0
@@ -160,9 +161,9 @@ class Copies:
                     self._state.histories.append(name)
                     self._state.save()
 
-    def _waiting_segments(self, home: int) -> Tuple[List[Tuple[Tuple[str, ...], str]], bool]:
+    def _waiting_segments(self, home: int) -> tuple[list[tuple[tuple[str, ...], str]], bool]:
         """The complete segments that are not there, up to a gap, each with its folder; and whether one follows it."""
-        found: Dict[str, Tuple[str, ...]] = {}
+        found: dict[str, tuple[str, ...]] = {}
         # First where segments leave: one that is filed in between is found in the other.
         with folder("streaming", at=home) as streaming:
             for segment in names_in(streaming, names.SEGMENT):
@@ -194,7 +195,7 @@ class Copies:
         copied = self._state.copied.get(names.timeline_of(segment))
         return segment > copied if copied else segment >= self._state.first
 
-    def _copy_segment(self, bucket, home: int, place: Tuple[str, ...], segment: str) -> None:
+    def _copy_segment(self, bucket, home: int, place: tuple[str, ...], segment: str) -> None:
         with folder(*place, at=home) as inner:
             data = _compressed_segment(inner, segment)
         bucket.put(self._key(names.wal_object(segment)), data)
@@ -250,7 +251,7 @@ class Copies:
             yield
             yield from self._delete_old(bucket)
 
-    def _newest_base(self, home: int) -> Optional[Tuple[str, names.Record, bytes]]:
+    def _newest_base(self, home: int) -> tuple[str, names.Record, bytes] | None:
         with folder("meta", at=home) as meta:
             records = names_in(meta, names.RECORD)
         for name in reversed(records):
@@ -260,7 +261,7 @@ class Copies:
                 return backup, record, text
         return None
 
-    def _record(self, home: int, backup: str) -> Tuple[names.Record, bytes]:
+    def _record(self, home: int, backup: str) -> tuple[names.Record, bytes]:
         with folder("meta", at=home) as meta:
             text = read_small(f"{backup}-backup.info", meta, RECORD_BYTES)
         try:
@@ -268,7 +269,7 @@ class Copies:
         except ValueError as error:
             raise Unfit(f"Barman's record of base backup {backup}: {error}") from None
 
-    def _missing_base(self, home: int) -> Optional[Tuple[str, names.Record, bytes]]:
+    def _missing_base(self, home: int) -> tuple[str, names.Record, bytes] | None:
         """Of the newest base backup and those that it is made on the first that is not there."""
         found = self._newest_base(home)
         missing = None
@@ -283,11 +284,11 @@ class Copies:
     def _is_there(self, backup: str) -> bool:
         return backup in self._bases and self._bases[backup].complete is not None
 
-    def _list_bases(self, bucket) -> Dict[str, Base]:
+    def _list_bases(self, bucket) -> dict[str, Base]:
         objects, records = {}, {}
-        for key, modified in bucket.list(self._key("base/")):
+        for key, modified in bucket.listing(self._key("base/")):
             if match := names.BASE_OBJECT.fullmatch(f"base/{key}"):
-                objects[match[1]] = (f"base/{key}", match[2], match[3])
+                objects[match[1]] = (f"base/{key}", match[2], match[4])
             elif match := names.RECORD_OBJECT.fullmatch(f"base/{key}"):
                 records[match[1]] = modified
         return {backup: Base(*fields, records.get(backup)) for backup, fields in objects.items()}
@@ -310,8 +311,8 @@ class Copies:
                         raise Unfit(f"base backup {backup} has files of more bytes than the disk")
                     if files % 10_000 == 0:
                         yield
-            key = self._key(names.base_object(backup, record.begin, record.parent))
-            upload = bucket.start(key, {"bytes": str(size)})
+            key = self._key(names.base_object(backup, record.begin, size, record.parent))
+            upload = bucket.start(key)
             try:
                 yield from _add_parts(upload, _tar(base, parts), size)
                 upload.complete()
@@ -343,7 +344,7 @@ class Copies:
         needed = min(names.position_of(complete[backup].begin) for backup in kept)
         oldest = min(complete[backup].complete for backup in kept)
         batch = []
-        for number, (key, modified) in enumerate(bucket.list(self._key("wals/"))):
+        for number, (key, modified) in enumerate(bucket.listing(self._key("wals/"))):
             match = names.WAL_OBJECT.fullmatch(f"wals/{key}")
             if not match or match[1].endswith(".history") or modified >= min(cutoff, oldest):
                 continue
@@ -364,7 +365,7 @@ def _compressed_segment(at: int, name: str) -> bytes:
         return compress(b"".join(read_exactly(descriptor, status.st_size, name)))
 
 
-def _tar(base: int, parts: List[str]) -> Iterator[bytes]:
+def _tar(base: int, parts: list[str]) -> Iterator[bytes]:
     for part in parts:
         yield from tarball.write(walk(base, part))
     yield tarball.END

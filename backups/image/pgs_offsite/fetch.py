@@ -6,10 +6,11 @@ are written below the folder alone.
 
 import os
 import shutil
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Dict, Iterator, List, NamedTuple, Optional
+from typing import NamedTuple
 
 from . import names, tarball
 from .compression import Decompressed, read_all
@@ -36,29 +37,30 @@ class Backup(NamedTuple):
     # Of the base backup's data.
     key: str
     begin: str
-    parent: Optional[str]
+    # Bytes of its files.
+    size: int
+    parent: str | None
     text: bytes
     record: names.Record
 
 
-def fetch(bucket, tenant: str, at: Optional[datetime], to: str) -> str:
+def fetch(bucket, tenant: str, at: datetime | None, to: str) -> str:
     """@returns the name of the base backup that the restore begins with"""
     server = names.server_name(tenant)
     archive, chain, path = _choose(bucket, server, at)
     wal = archive.wal_of(chain[-1], path)
-    sizes = [archive.size_of(backup) for backup in chain]
-    _demand_room(to, sum(sizes) + len(wal) * names.SEGMENT_BYTES)
+    _demand_room(to, sum(backup.size for backup in chain) + len(wal) * names.SEGMENT_BYTES)
     home = f"{to}/{server}"
     shutil.rmtree(home, ignore_errors=True)
     for inner in ("base", "meta", "wals", "streaming"):
         os.makedirs(f"{home}/{inner}")
-    for backup, size in zip(chain, sizes):
-        archive.fetch_base(backup, size, home)
+    for backup in chain:
+        archive.fetch_base(backup, home)
     archive.fetch_wal(wal, home)
     return chain[-1].backup
 
 
-def _choose(bucket, server: str, at: Optional[datetime]):
+def _choose(bucket, server: str, at: datetime | None):
     """The newest archive that has a base backup for that time."""
     folders = [name for name in bucket.folders(f"{server}/") if names.ARCHIVE.fullmatch(name)]
     for name in sorted(folders, reverse=True):
@@ -76,9 +78,9 @@ class Archive:
     def __init__(self, bucket, prefix: str):
         self._bucket = bucket
         self._prefix = prefix
-        self._wal: Dict[str, str] = {}
-        self._modified: Dict[str, float] = {}
-        for key, modified in bucket.list(f"{prefix}/wals/"):
+        self._wal: dict[str, str] = {}
+        self._modified: dict[str, float] = {}
+        for key, modified in bucket.listing(f"{prefix}/wals/"):
             if match := names.WAL_OBJECT.fullmatch(f"wals/{key}"):
                 self._wal[match[1]] = f"wals/{key}"
                 self._modified[match[1]] = modified
@@ -97,7 +99,7 @@ class Archive:
 
     def _small(self, key: str, most: int) -> bytes:
         with self._reading(key) as whole:
-            stream, _ = self._bucket.open(whole)
+            stream = self._bucket.open(whole)
             chunks, size = [], 0
             while chunk := stream.read(1 << 16):
                 chunks.append(chunk)
@@ -106,20 +108,20 @@ class Archive:
                     raise ValueError(f"it has more than {most} bytes")
             return b"".join(chunks)
 
-    def _timelines(self) -> Dict[int, float]:
+    def _timelines(self) -> dict[int, float]:
         """When each but the first was begun: each restore in place began one."""
         begun = {}
-        for key, _ in self._bucket.list(f"{self._prefix}/timelines/"):
+        for key, _ in self._bucket.listing(f"{self._prefix}/timelines/"):
             if match := names.TIMELINE_OBJECT.fullmatch(f"timelines/{key}"):
                 with self._reading(f"timelines/{key}"):
                     begun[int(match[1], 16)] = float(self._small(f"timelines/{key}", 64))
         return begun
 
-    def _read_backups(self) -> Dict[str, Backup]:
+    def _read_backups(self) -> dict[str, Backup]:
         objects, records = {}, set()
-        for key, _ in self._bucket.list(f"{self._prefix}/base/"):
+        for key, _ in self._bucket.listing(f"{self._prefix}/base/"):
             if match := names.BASE_OBJECT.fullmatch(f"base/{key}"):
-                objects[match[1]] = (f"base/{key}", match[2], match[3])
+                objects[match[1]] = (f"base/{key}", match[2], int(match[3]), match[4])
             elif match := names.RECORD_OBJECT.fullmatch(f"base/{key}"):
                 records.add(match[1])
         found = {}
@@ -135,14 +137,17 @@ class Archive:
             found[backup] = Backup(backup, *objects[backup], text, record)
         return found
 
-    def choose(self, at: Optional[datetime]):
+    def choose(self, at: datetime | None):
         """@returns the base backup with those that it needs, itself last, and the timelines that lead to the time"""
         found = [one for one in self._backups.values() if at is None or one.record.end_time <= at]
         if not found:
             return None
         target = at.timestamp() if at else float("inf")
         timeline = max(
-            [min(one.record.timeline for one in found), *(tli for tli, begun in self._begun.items() if begun <= target)]
+            [
+                min(one.record.timeline for one in found),
+                *(tli for tli, begun in self._begun.items() if begun <= target),
+            ]
         )
         left = self._left_for(timeline)
         fitting = [
@@ -157,7 +162,7 @@ class Archive:
                 return chain, [*left, timeline]
         return None
 
-    def _chain(self, backup: Backup) -> Optional[List[Backup]]:
+    def _chain(self, backup: Backup) -> list[Backup] | None:
         chain = [backup]
         while chain[0].parent:
             parent = self._backups.get(chain[0].parent)
@@ -166,21 +171,19 @@ class Archive:
             chain.insert(0, parent)
         return chain
 
-    def _left_for(self, timeline: int) -> Dict[int, int]:
+    def _left_for(self, timeline: int) -> dict[int, int]:
         """Of the timelines that lead to this one, each by where it was left."""
         key = self._wal.get(f"{timeline:08X}.history")
         if key is None:
             return {}
         with self._reading(key) as whole:
-            text = read_all(self._bucket.open(whole)[0], 1 << 20).decode("utf-8")
+            text = read_all(self._bucket.open(whole), 1 << 20).decode("utf-8")
             lines = [line.split() for line in text.splitlines()]
-            return {int(line[0]): _position(line[1]) for line in lines if len(line) >= 2 and line[0].isdigit()}
+            return {
+                int(line[0]): _position(line[1]) for line in lines if len(line) >= 2 and line[0].isdigit()
+            }
 
-    def size_of(self, backup: Backup) -> int:
-        with self._reading(backup.key) as whole:
-            return int(self._bucket.metadata(whole)["bytes"])
-
-    def wal_of(self, backup: Backup, path: List[int]) -> List[str]:
+    def wal_of(self, backup: Backup, path: list[int]) -> list[str]:
         """All from the base backup on, of the timelines that lead to the time; of the others, that they were begun."""
         wal = []
         for name in sorted(self._wal):
@@ -196,21 +199,20 @@ class Archive:
             raise NotThere(f"the WAL has a gap: {backup.begin} is missing at {self._bucket.url}")
         return wal
 
-    def fetch_base(self, backup: Backup, size: int, home: str) -> None:
+    def fetch_base(self, backup: Backup, home: str) -> None:
         folder = f"{home}/base/{backup.backup}"
         os.mkdir(folder, 0o700)
         with self._reading(backup.key) as whole:
-            stream, _ = self._bucket.open(whole)
-            tarball.extract(Decompressed(stream), folder, size)
+            tarball.extract(Decompressed(self._bucket.open(whole)), folder, backup.size)
         _link_tablespaces(folder)
         with open(f"{home}/meta/{backup.backup}-backup.info", "wb") as file:
             file.write(backup.text)
 
-    def fetch_wal(self, wal: List[str], home: str) -> None:
+    def fetch_wal(self, wal: list[str], home: str) -> None:
         def fetch_one(name: str) -> None:
             key = self._wal[name]
             with self._reading(key) as whole:
-                data = read_all(self._bucket.open(whole)[0], names.SEGMENT_BYTES)
+                data = read_all(self._bucket.open(whole), names.SEGMENT_BYTES)
             path = f"{home}/{_place_of(name)}"
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with open(path, "wb") as file:

@@ -5,7 +5,6 @@ credentials. What is known of the copies is in /var/lib/offsite/state. The tenan
 """
 
 import argparse
-import io
 import json
 import os
 import secrets
@@ -13,7 +12,6 @@ import signal
 import sys
 import time
 from datetime import datetime
-from typing import List, Optional, Tuple
 
 from . import names
 from .bucket import Bucket, read_settings
@@ -29,7 +27,7 @@ STALE_SECONDS = 60
 NOT_THERE = 68
 
 
-def main(arguments: Optional[List[str]] = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     os.umask(0o077)
     # Nothing of where the credentials may come from but the files.
     os.environ.update(AWS_CONFIG_FILE="/dev/null", AWS_SHARED_CREDENTIALS_FILE="/dev/null")
@@ -87,8 +85,7 @@ def _check(options: argparse.Namespace) -> int:
     bucket = Bucket(settings)
     key = f"pgs-check-{secrets.token_hex(8)}"
     bucket.put(key, b"pgs")
-    stream, _ = bucket.open(key)
-    content = io.BytesIO(stream.read(64)).getvalue()
+    content = bucket.open(key).read(64)
     bucket.delete([key])
     if content != b"pgs":
         raise RuntimeError("an object came back changed")
@@ -110,7 +107,7 @@ def _tenant(text: str) -> str:
     return text
 
 
-def _tenant_days(text: str) -> Tuple[str, int]:
+def _tenant_days(text: str) -> tuple[str, int]:
     tenant, _, days = text.partition("=")
     if not days.isdecimal() or int(days) < 1:
         raise argparse.ArgumentTypeError(f"expected ID=DAYS, got {text!a}")

@@ -1,18 +1,18 @@
 """The names that Barman gives to files, and those of the objects in the bucket.
 
 Below s3://BUCKET/PATH/tenant-ID/ARCHIVE/, where ARCHIVE belongs to one line of backups on one host:
-  base/BACKUP/BEGIN.tar.lz4          a full base backup; BEGIN is the first WAL segment that it needs
-  base/BACKUP/BEGIN.PARENT.tar.lz4   one that is made on the base backup PARENT
-  base/BACKUP/backup.info            Barman's record of it; it comes last: without it, the copy is not complete
-  wals/FOLDER/SEGMENT.lz4            a WAL segment; SEGMENT.partial.lz4 while the server still fills it
-  wals/TIMELINE.history.lz4          where a timeline begins
-  timelines/TIMELINE                 when it began, in seconds since 1970
+  base/BACKUP/BEGIN.BYTES.tar.lz4          a full base backup: the first WAL segment that it needs, and its size on a disk
+  base/BACKUP/BEGIN.BYTES.PARENT.tar.lz4   one that is made on the base backup PARENT
+  base/BACKUP/backup.info                  Barman's record of it; it comes last: without it, the copy is not complete
+  wals/FOLDER/SEGMENT.lz4                  a WAL segment; SEGMENT.partial.lz4 while the server still fills it
+  wals/TIMELINE.history.lz4                where a timeline begins
+  timelines/TIMELINE                       when it began, in seconds since 1970
 """
 
 import re
 import secrets
-from datetime import datetime, timezone
-from typing import NamedTuple, Optional
+from datetime import UTC, datetime
+from typing import NamedTuple
 
 # The product's servers have segments of this size, PostgreSQL's default.
 SEGMENT_BYTES = 16 << 20
@@ -28,9 +28,11 @@ RECORD = re.compile(r"(\d{8}T\d{6})-backup\.info")
 BASE_FOLDER = re.compile(r"data|\d{1,10}")
 ARCHIVE = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 
-BASE_OBJECT = re.compile(r"base/(\d{8}T\d{6})/([0-9A-F]{24})(?:\.(\d{8}T\d{6}))?\.tar\.lz4")
+BASE_OBJECT = re.compile(r"base/(\d{8}T\d{6})/([0-9A-F]{24})\.(\d{1,18})(?:\.(\d{8}T\d{6}))?\.tar\.lz4")
 RECORD_OBJECT = re.compile(r"base/(\d{8}T\d{6})/backup\.info")
-WAL_OBJECT = re.compile(r"wals/(?:[0-9A-F]{16}/)?([0-9A-F]{24}|[0-9A-F]{24}\.partial|[0-9A-F]{8}\.history)\.lz4")
+WAL_OBJECT = re.compile(
+    r"wals/(?:[0-9A-F]{16}/)?([0-9A-F]{24}|[0-9A-F]{24}\.partial|[0-9A-F]{8}\.history)\.lz4"
+)
 TIMELINE_OBJECT = re.compile(r"timelines/([0-9A-F]{8})")
 
 
@@ -40,11 +42,11 @@ def server_name(tenant: str) -> str:
 
 
 def new_archive() -> str:
-    return f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
 
 
-def base_object(backup: str, begin: str, parent: Optional[str]) -> str:
-    return f"base/{backup}/{begin}{f'.{parent}' if parent else ''}.tar.lz4"
+def base_object(backup: str, begin: str, size: int, parent: str | None) -> str:
+    return f"base/{backup}/{begin}.{size}{f'.{parent}' if parent else ''}.tar.lz4"
 
 
 def record_object(backup: str) -> str:
@@ -72,7 +74,7 @@ def next_segment(segment: str) -> str:
 def begun_at(backup: str) -> float:
     """When a base backup was begun, in seconds since 1970; 0 when the name is no time."""
     try:
-        return datetime.strptime(backup, "%Y%m%dT%H%M%S").replace(tzinfo=timezone.utc).timestamp()
+        return datetime.strptime(backup, "%Y%m%dT%H%M%S").replace(tzinfo=UTC).timestamp()
     except ValueError:
         return 0
 
@@ -83,9 +85,9 @@ class Record(NamedTuple):
     status: str
     begin: str
     end: str
-    end_time: Optional[datetime]
+    end_time: datetime | None
     timeline: int
-    parent: Optional[str]
+    parent: str | None
 
     @property
     def is_complete(self) -> bool:

@@ -5,8 +5,8 @@ import os
 import sys
 import threading
 import time
-from datetime import datetime, timezone
-from typing import Dict, Iterator, List, Optional, Tuple
+from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from .bucket import Bucket, Settings, read_settings
 from .copies import Copies, State
@@ -26,7 +26,7 @@ STATUS_FILE = "/tmp/offsite.json"
 
 
 def log(text: str) -> None:
-    print(f"{datetime.now(timezone.utc):%F %T} {text}", file=sys.stderr, flush=True)
+    print(f"{datetime.now(UTC):%F %T} {text}", file=sys.stderr, flush=True)
 
 
 def reason(error: BaseException) -> str:
@@ -34,7 +34,7 @@ def reason(error: BaseException) -> str:
 
 
 class Runner:
-    def __init__(self, tenants: List[Tuple[str, int]], backups: str, home: str):
+    def __init__(self, tenants: list[tuple[str, int]], backups: str, home: str):
         state_folder = f"{home}/state"
         os.makedirs(state_folder, exist_ok=True)
         self.copies = [
@@ -45,8 +45,8 @@ class Runner:
         self._lock = threading.Lock()
         self._due = {copies.tenant: 0.0 for copies in self.copies}
         self._bases_due = dict(self._due)
-        self._problems: Dict[Tuple[str, str], str] = {}
-        self._settings: Optional[Settings] = None
+        self._problems: dict[tuple[str, str], str] = {}
+        self._settings: Settings | None = None
         self.bucket = None
 
     def run(self) -> None:
@@ -98,12 +98,12 @@ class Runner:
     # --- base backups ---
 
     def _copy_bases(self) -> None:
-        under_way: Dict[str, Iterator[None]] = {}
+        under_way: dict[str, Iterator[None]] = {}
         while True:
             if not self.copy_bases_once(under_way):
                 time.sleep(1)
 
-    def copy_bases_once(self, under_way: Dict[str, Iterator[None]]) -> bool:
+    def copy_bases_once(self, under_way: dict[str, Iterator[None]]) -> bool:
         """A step of each that is under way. @returns whether there was one"""
         bucket, now = self.bucket, time.monotonic()
         if bucket is None:
@@ -155,7 +155,7 @@ class Runner:
             json.dump({"at": int(time.time()), "tenants": tenants}, file)
         os.replace(f"{STATUS_FILE}.new", STATUS_FILE)
 
-    def _problem_of(self, tenant: str) -> Optional[str]:
+    def _problem_of(self, tenant: str) -> str | None:
         problems = dict(self._problems)
         found = [("destination", ""), (tenant, "base backup"), (tenant, "WAL")]
         return next((problems[key] for key in found if key in problems), None)

@@ -2,7 +2,8 @@
 
 import os
 import tarfile
-from typing import BinaryIO, Iterator, Optional
+from collections.abc import Iterator
+from typing import BinaryIO
 
 from .volume import MOST_DEPTH, Entry, Unfit, read_exactly, regular_file
 
@@ -69,7 +70,7 @@ def extract(stream: BinaryIO, to: str, most: int) -> None:
         os.close(root)
 
 
-def _next_entry(stream: BinaryIO) -> Optional[tarfile.TarInfo]:
+def _next_entry(stream: BinaryIO) -> tarfile.TarInfo | None:
     entry = _header_of(stream)
     if entry is None or entry.type != tarfile.GNUTYPE_LONGNAME:
         return _plain(entry)
@@ -83,13 +84,13 @@ def _next_entry(stream: BinaryIO) -> Optional[tarfile.TarInfo]:
     return long
 
 
-def _plain(entry: Optional[tarfile.TarInfo]) -> Optional[tarfile.TarInfo]:
+def _plain(entry: tarfile.TarInfo | None) -> tarfile.TarInfo | None:
     if entry is not None and entry.type not in (tarfile.REGTYPE, tarfile.DIRTYPE):
         raise Damaged(f"{entry.name!a} is neither a regular file nor a folder")
     return entry
 
 
-def _header_of(stream: BinaryIO) -> Optional[tarfile.TarInfo]:
+def _header_of(stream: BinaryIO) -> tarfile.TarInfo | None:
     block = b"".join(_read(stream, BLOCK))
     if block == b"\0" * BLOCK:
         return None

@@ -6,8 +6,9 @@ No link is followed, nothing but regular files and folders is opened, and what i
 import os
 import re
 import stat
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Iterator, List, NamedTuple, Optional, Tuple
+from typing import NamedTuple
 
 # Entries of one of Barman's folders: 16 TiB of WAL have as many.
 MOST_ENTRIES = 1 << 16
@@ -19,12 +20,12 @@ class Unfit(Exception):
     """What is in the volume is not what Barman leaves there."""
 
 
-def open_folder(name: str, at: Optional[int] = None) -> int:
+def open_folder(name: str, at: int | None = None) -> int:
     return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
 
 
 @contextmanager
-def folder(*names: str, at: Optional[int] = None) -> Iterator[int]:
+def folder(*names: str, at: int | None = None) -> Iterator[int]:
     """A folder by the way to it, of which no part may be a link."""
     descriptor = open_folder(names[0], at)
     try:
@@ -38,7 +39,7 @@ def folder(*names: str, at: Optional[int] = None) -> Iterator[int]:
 
 
 @contextmanager
-def regular_file(name: str, at: int) -> Iterator[Tuple[int, os.stat_result]]:
+def regular_file(name: str, at: int) -> Iterator[tuple[int, os.stat_result]]:
     # A pipe would otherwise wait for whoever writes to it.
     descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=at)
     try:
@@ -68,7 +69,7 @@ def read_exactly(descriptor: int, size: int, name: str) -> Iterator[bytes]:
         yield chunk
 
 
-def names_in(descriptor: int, pattern: "re.Pattern[str]") -> List[str]:
+def names_in(descriptor: int, pattern: "re.Pattern[str]") -> list[str]:
     """Of a folder's entries those that match, sorted."""
     found = []
     with os.scandir(descriptor) as entries:

@@ -3,9 +3,10 @@ import re
 import tempfile
 import unittest
 
-import offsite_support  # noqa: F401
 from pgs_offsite import tarball
 from pgs_offsite.volume import Unfit, folder, names_in, open_folder, read_small, regular_file, walk
+
+import tests.offsite_support  # noqa: F401
 
 
 class VolumeTest(unittest.TestCase):
@@ -99,7 +100,10 @@ class TarballTest(unittest.TestCase):
         self.extract(b"".join(tarball.write(walk(root, "data"))) + tarball.END)
         self.assertEqual(sorted(os.listdir(f"{self.path}/to/data")), sorted([*names, "f" * 150]))
         for name in names:
-            with open(f"{self.path}/data/{name}", "rb") as one, open(f"{self.path}/to/data/{name}", "rb") as other:
+            with (
+                open(f"{self.path}/data/{name}", "rb") as one,
+                open(f"{self.path}/to/data/{name}", "rb") as other,
+            ):
                 self.assertEqual(one.read(), other.read())
 
     def archive(self, *entries):
@@ -109,7 +113,11 @@ class TarballTest(unittest.TestCase):
         for name, kind, size in entries:
             info = tarfile.TarInfo(name)
             info.type, info.size, info.linkname = kind, size, "/etc/passwd"
-            data += info.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape") + b"x" * size + b"\0" * (-size % 512)
+            data += (
+                info.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
+                + b"x" * size
+                + b"\0" * (-size % 512)
+            )
         return data + tarball.END
 
     def test_nothing_else_than_files_and_folders_below_is_extracted(self):

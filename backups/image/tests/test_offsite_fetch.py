@@ -5,9 +5,10 @@ from datetime import datetime
 from pathlib import Path
 from unittest import mock
 
-from offsite_support import OffsiteTest
 from pgs_offsite.compression import compress
 from pgs_offsite.fetch import NotThere, Unreadable, fetch
+
+from tests.offsite_support import OffsiteTest
 
 
 def at(text):
@@ -78,7 +79,9 @@ class FetchTest(OffsiteTest):
         self.backups.base("20260102T000000", 2, parent="20260101T000000")
         self.copy_all(self.copies())
         self.assertEqual(self.fetch(), "20260102T000000")
-        self.assertEqual(sorted(os.listdir(self.to / "tenant-acme/base")), ["20260101T000000", "20260102T000000"])
+        self.assertEqual(
+            sorted(os.listdir(self.to / "tenant-acme/base")), ["20260101T000000", "20260102T000000"]
+        )
 
     def test_a_tablespace_is_linked_as_it_was(self):
         self.backups.wal(1)
@@ -120,10 +123,6 @@ class FetchTest(OffsiteTest):
         self.bucket.objects = {
             key.replace(key.split("/")[1], "29990101T000000Z-00000000"): value for key, value in older.items()
         }
-        self.bucket.metadata_of = {
-            key.replace(key.split("/")[1], "29990101T000000Z-00000000"): value
-            for key, value in self.bucket.metadata_of.items()
-        } | self.bucket.metadata_of
         self.bucket.objects.update(older)
         for key in self.bucket.keys("tenant-acme/29990101"):
             if key.endswith("backup.info"):
@@ -170,7 +169,7 @@ class FetchTest(OffsiteTest):
     def test_a_base_backup_with_more_than_it_says_is_refused(self):
         keys = self.copied()
         [key] = [key for name, key in keys.items() if name.endswith(".tar.lz4")]
-        self.bucket.metadata_of[key] = {"bytes": "100"}
+        self.bucket.objects[key.replace(".3003.", ".100.")] = self.bucket.objects.pop(key)
         with self.assertRaisesRegex(Unreadable, "more than the 100 bytes"):
             self.fetch()
 
@@ -184,7 +183,9 @@ class FetchTest(OffsiteTest):
     def test_without_room_nothing_is_fetched(self):
         self.copied()
         self.disk.return_value.free = 100 << 20
-        with self.assertRaisesRegex(NotThere, r"needs \d+ MiB on the disk of Docker's volumes, and 100 MiB are free"):
+        with self.assertRaisesRegex(
+            NotThere, r"needs \d+ MiB on the disk of Docker's volumes, and 100 MiB are free"
+        ):
             self.fetch()
         self.assertEqual(os.listdir(self.to), [])
 

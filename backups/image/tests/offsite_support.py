@@ -9,9 +9,6 @@ import unittest
 import zlib
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "image"))
-sys.dont_write_bytecode = True
-
 try:
     import lz4.frame  # noqa: F401
 except ImportError:
@@ -60,7 +57,6 @@ class FakeBucket:
 
     def __init__(self):
         self.objects = {}
-        self.metadata_of = {}
         self.written_over = []
         self.now = 1_000_000_000.0
         self.away = False
@@ -76,7 +72,7 @@ class FakeBucket:
             self.written_over.append(key)
         self.objects[key] = (data, self.now)
 
-    def list(self, prefix):
+    def listing(self, prefix):
         from pgs_offsite.bucket import Object
 
         self._reach()
@@ -85,7 +81,7 @@ class FakeBucket:
                 yield Object(key[len(prefix) :], self.objects[key][1])
 
     def folders(self, prefix):
-        return sorted({key.split("/")[0] for key, _ in self.list(prefix) if "/" in key})
+        return sorted({key.split("/")[0] for key, _ in self.listing(prefix) if "/" in key})
 
     def put(self, key, data):
         self._reach()
@@ -93,14 +89,11 @@ class FakeBucket:
 
     def open(self, key):
         self._reach()
-        return io.BytesIO(self.objects[key][0]), self.metadata_of.get(key, {})
+        return io.BytesIO(self.objects[key][0])
 
-    def metadata(self, key):
-        return self.metadata_of.get(key, {})
-
-    def start(self, key, metadata):
+    def start(self, key):
         self._reach()
-        return _FakeUpload(self, key, metadata)
+        return _FakeUpload(self, key)
 
     def delete(self, keys):
         self._reach()
@@ -112,8 +105,8 @@ class FakeBucket:
 
 
 class _FakeUpload:
-    def __init__(self, bucket, key, metadata):
-        self._bucket, self._key, self._metadata, self._parts = bucket, key, metadata, []
+    def __init__(self, bucket, key):
+        self._bucket, self._key, self._parts = bucket, key, []
 
     def add(self, part):
         self._bucket._reach()
@@ -122,7 +115,6 @@ class _FakeUpload:
 
     def complete(self):
         self._bucket._write(self._key, b"".join(self._parts))
-        self._bucket.metadata_of[self._key] = self._metadata
 
     def abort(self):
         self._bucket.aborted += 1
@@ -148,7 +140,9 @@ class Volume:
 
     def base(self, backup, begin, parent=None, status="DONE", files=None, end_time=None, timeline=1):
         folder = self.home / "base" / backup
-        for path, content in (files or {"data/PG_VERSION": b"18\n", "data/base/1/2": os.urandom(3000)}).items():
+        for path, content in (
+            files or {"data/PG_VERSION": b"18\n", "data/base/1/2": os.urandom(3000)}
+        ).items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_bytes(content)
         end = end_time or f"{backup[:4]}-{backup[4:6]}-{backup[6:8]} {backup[9:11]}:{backup[11:13]}:59+00:00"

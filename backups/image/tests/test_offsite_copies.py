@@ -3,12 +3,13 @@ import time
 import unittest
 from unittest import mock
 
-from offsite_support import DAY, OffsiteTest
 from pgs_offsite import copies as copies_module
 from pgs_offsite import run as run_module
 from pgs_offsite.compression import Decompressed
 from pgs_offsite.run import Runner
 from pgs_offsite.volume import Unfit
+
+from tests.offsite_support import DAY, OffsiteTest
 
 
 class WalTest(OffsiteTest):
@@ -163,7 +164,7 @@ class BaseTest(OffsiteTest):
         volume, copies = self.volume(), self.copies()
         volume.base("20260101T000000", 3)
         self.copy_all(copies)
-        key = "base/20260101T000000/000000010000000000000003.tar.lz4"
+        key = "base/20260101T000000/000000010000000000000003.3003.tar.lz4"
         self.assertEqual(self.names(), [key, "base/20260101T000000/backup.info"])
         self.assertGreater(copies.newest_base, 0)
 
@@ -176,8 +177,8 @@ class BaseTest(OffsiteTest):
         self.assertEqual(
             objects,
             [
-                "base/20260101T000000/000000010000000000000001.tar.lz4",
-                "base/20260102T000000/000000010000000000000002.20260101T000000.tar.lz4",
+                "base/20260101T000000/000000010000000000000001.3003.tar.lz4",
+                "base/20260102T000000/000000010000000000000002.3003.20260101T000000.tar.lz4",
             ],
         )
 
@@ -311,7 +312,9 @@ class RunnerTest(OffsiteTest):
         self.addCleanup(log.stop)
 
     def runner(self, *tenants):
-        runner = Runner([(tenant, 7) for tenant in tenants], str(self.folder / "backups"), str(self.folder / "own"))
+        runner = Runner(
+            [(tenant, 7) for tenant in tenants], str(self.folder / "backups"), str(self.folder / "own")
+        )
         runner.bucket = self.bucket
         return runner
 
@@ -361,7 +364,9 @@ class RunnerTest(OffsiteTest):
         runner._due["acme"] = 0
         runner.copy_wal_once()
         said = [call.args[0] for call in self.log.call_args_list]
-        self.assertEqual(said, ["acme: WAL: no connection; tried again until it succeeds", "acme: WAL: goes on"])
+        self.assertEqual(
+            said, ["acme: WAL: no connection; tried again until it succeeds", "acme: WAL: goes on"]
+        )
 
 
 class CompressionTest(OffsiteTest):
@@ -369,7 +374,7 @@ class CompressionTest(OffsiteTest):
         volume = self.volume()
         path = volume.wal(1, size=1 << 20)
         self.copy_all(self.copies())
-        stream, _ = self.bucket.open(self.bucket.keys("tenant-acme/")[0])
+        stream = self.bucket.open(self.bucket.keys("tenant-acme/")[0])
         data, found = Decompressed(stream), b""
         while chunk := data.read(1000):
             self.assertLessEqual(len(chunk), 1000)
