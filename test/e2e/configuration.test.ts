@@ -66,7 +66,7 @@ async function programsAnswer() {
 /** What the commands read: with all secrets, or without. */
 async function commandsAnswer(withoutSecrets: boolean) {
   const script = `
-    require("./cli/stack").stackSettings({ withoutSecrets: ${withoutSecrets} }).then((settings) =>
+    require("./cli/lib/stack").stackSettings({ withoutSecrets: ${withoutSecrets} }).then((settings) =>
       console.log(JSON.stringify({ ...settings, postgresImages: Object.fromEntries(settings.postgresImages) })),
       (error) => { console.error(error.message); process.exitCode = 1; });`;
   const preload = join(checkout.folder, "toolchain/preload.cjs");
@@ -166,7 +166,7 @@ test("without a selected stack the commands have the defaults", async () => {
   onTestFinished(() => other.remove());
   await other.pulumi("stack", "rm", "--yes", "dev");
   const script =
-    'require("./cli/stack").stackConfig().then(({ prefix, images }) => console.log(prefix, Object.keys(images)))';
+    'require("./cli/lib/stack").stackConfig().then(({ prefix, images }) => console.log(prefix, Object.keys(images)))';
   const preload = join(other.folder, "toolchain/preload.cjs");
   expect(await succeed("node", ["--require", preload, "-e", script], other.options())).toBe("pgs [ '18' ]\n");
 });
