@@ -8,7 +8,6 @@ from pgs_offsite import run as run_module
 from pgs_offsite.compression import Decompressed
 from pgs_offsite.run import Runner
 from pgs_offsite.volume import Unfit
-
 from tests.offsite_support import DAY, OffsiteTest
 
 

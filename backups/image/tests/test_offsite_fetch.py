@@ -7,7 +7,6 @@ from unittest import mock
 
 from pgs_offsite.compression import compress
 from pgs_offsite.fetch import NotThere, Unreadable, fetch
-
 from tests.offsite_support import OffsiteTest
 
 

@@ -6,8 +6,6 @@ import unittest
 from pgs_offsite import tarball
 from pgs_offsite.volume import Unfit, folder, names_in, open_folder, read_small, regular_file, walk
 
-import tests.offsite_support  # noqa: F401
-
 
 class VolumeTest(unittest.TestCase):
     def setUp(self):
