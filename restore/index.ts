@@ -86,7 +86,8 @@ export async function layOut(
 ): Promise<void> {
   const source = await sourceOf(docker, restored);
   try {
-    if (source.volume === undefined) throw new ScriptError(`there is no base backup of ${restored.from}`, notHere);
+    if (source.volume === undefined)
+      throw new ScriptError(`there is no base backup of ${restored.from}`, notHere);
     await layOutFrom(docker, restored, source.volume, [], { ...options, stopped: !source.serverRuns });
   } catch (error) {
     if (!(error instanceof ScriptError && error.code === notHere && restored.offsite)) throw error;
@@ -107,7 +108,15 @@ async function layOutFetched(
   await removeVolume(docker, fetched, stack);
   await docker.createVolume({ Name: fetched, Labels: { [stackLabel]: stack, [taskLabel]: "restore" } });
   try {
-    const fetch = ["pgs-offsite", "fetch", "--tenant", from, ...(at ? ["--at", at] : []), "--to", "/var/lib/barman"];
+    const fetch = [
+      "pgs-offsite",
+      "fetch",
+      "--tenant",
+      from,
+      ...(at ? ["--at", at] : []),
+      "--to",
+      "/var/lib/barman",
+    ];
     const answer = await runTask(docker, {
       // The image's bash reports how far it is, and gives the command's own answer.
       command: ["bash", "-c", `${scriptText("progress.sh")}\n${fetching}`, "bash", ...fetch],
@@ -271,10 +280,12 @@ export function countCommand(most: number): string[] {
 
 /** From what count-rows.sh printed. */
 export function contentsOf(output: string): Contents {
-  const databases = [...output.matchAll(/^database (\d+) (\d+|-) (.*)$/gm)].map(([, relations, rows, name]) => {
-    const counted = rows === "-" ? undefined : Number(rows);
-    return [name, { relations: Number(relations), rows: counted }] as const;
-  });
+  const databases = [...output.matchAll(/^database (\d+) (\d+|-) (.*)$/gm)].map(
+    ([, relations, rows, name]) => {
+      const counted = rows === "-" ? undefined : Number(rows);
+      return [name, { relations: Number(relations), rows: counted }] as const;
+    },
+  );
   return {
     transactions: /^transactions (\d+)$/m.exec(output)?.[1] ?? "",
     databases: Object.fromEntries(databases),

@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import type { Duplex } from "node:stream";
 import type Docker from "dockerode";
 import { ifPresent, isMissing } from "../docker/client";
 import { printable } from "../docker/exec";
@@ -131,7 +132,9 @@ async function removeTask(docker: Docker, name: string, stack: string): Promise<
   const info = await ifPresent(container.inspect());
   if (!info) return;
   if (info.Config.Labels?.[stackLabel] !== stack) {
-    throw new Error(`the container ${name} is not of this stack: remove it, or give one of the two another name`);
+    throw new Error(
+      `the container ${name} is not of this stack: remove it, or give one of the two another name`,
+    );
   }
   await removeContainer(container);
 }
@@ -167,7 +170,13 @@ async function attached(
   container: Docker.Container,
   onProgress: ((progress: string) => void) | undefined,
 ): Promise<{ code: number; stdout: string; stderr: string }> {
-  const stream = await container.attach({ stream: true, stdin: true, stdout: true, stderr: true, hijack: true });
+  const stream = (await container.attach({
+    stream: true,
+    stdin: true,
+    stdout: true,
+    stderr: true,
+    hijack: true,
+  })) as Duplex;
   const chunks: Buffer[] = [];
   let length = 0;
   let stderr = "";
