@@ -1,4 +1,4 @@
-import { Network } from "../provider/network";
+import { Network } from "../provider/networks";
 import { Checkout } from "../test/e2e/support/checkout";
 import { eventually, succeed } from "../test/e2e/support/command";
 import { inspect } from "../test/e2e/support/inside";

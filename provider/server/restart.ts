@@ -3,7 +3,7 @@ import { stopSeconds } from "../../docker/client";
 import { exec } from "../../docker/exec";
 import { putFile } from "../../docker/files";
 import { postgresUser } from "../../docker/hardening";
-import { psql } from "./psql";
+import type { Session } from "./session";
 
 /**
  * Why the server would not start with what its configuration files say now; undefined when nothing speaks
@@ -25,17 +25,18 @@ export async function refusedStart(container: Docker.Container): Promise<string 
  */
 export async function restart(
   container: Docker.Container,
+  session: Session,
   former: Record<string, string>,
 ): Promise<string | undefined> {
-  const folder = (await psql(container, "SHOW data_directory")).trim();
+  const folder = await session.read("SHOW data_directory");
   const since = Math.floor(Date.now() / 1000);
   await container.restart({ t: stopSeconds });
-  if (await comesUp(container)) return undefined;
+  if (await comesUp(container, session)) return undefined;
   const reason = await lastFatal(container, since);
   await container.stop().catch(() => {});
   await putFile(container, folder, "postgresql.auto.conf", configurationFile(former), postgresUser);
   await container.start();
-  await psql(container, "");
+  await session.ready();
   return reason;
 }
 
@@ -44,10 +45,10 @@ export async function restart(
  * may be told before the engine has seen the end.
  * @throws the last failure of a server that runs and still has another trouble
  */
-async function comesUp(container: Docker.Container): Promise<boolean> {
+async function comesUp(container: Docker.Container, session: Session): Promise<boolean> {
   for (let tries = 20; ; tries--) {
     try {
-      await psql(container, "");
+      await session.ready();
       return true;
     } catch (error) {
       const { State, RestartCount } = await container.inspect();
