@@ -113,6 +113,7 @@ conninfo = host=/nonexistent user=postgres
 streaming_conninfo = host=/nonexistent user=postgres
 backup_method = postgres
 streaming_archiver = on
+slot_name = pgs_backup
 CONF
 report laying_out
 target_options=(--target-tli "$timeline")

@@ -1,11 +1,15 @@
-import type Docker from "dockerode";
-import { outputOf } from "./engine";
-import type { TenantSummaries } from "./stack";
+import type { BackupStatus as AskedStatus } from "../../backups/client";
+import { type OffsiteCopies, offsiteCopies } from "../../backups/offsite";
+import { readTrials, type TriedRestore } from "../../backups/trials";
+import { forEach } from "../../docker/client";
+import { printable } from "../../docker/exec";
+import type { StackConfig, TenantSummaries } from "./stack";
+import type { TenantBackups } from "./tenant-backups";
 
-/** How a tenant's backups stand, as Barman's container says it. Times are seconds since 1970. */
+/** The state of a tenant's backups: what its own container says, and what is known of them elsewhere. Times are seconds since 1970. */
 export interface BackupStatus {
   tenant: string;
-  /** Only of a running tenant there are new backups; those of a removed one are deleted after its retention. */
+  /** Only a running tenant gets new backups; those of a removed one stay until somebody deletes them. */
   state: "running" | "stopped" | "removed";
   /** When its first backup was begun; 0 before. */
   since: number;
@@ -19,21 +23,14 @@ export interface BackupStatus {
   behind: number | null;
   /** Bytes of base backups and WAL. */
   size: number;
-  /** Minutes until the backups of a removed tenant are deleted; null of the others. */
+  /** Minutes until the retention of a removed tenant ends; null of the others. */
   left: number | null;
   /** The last restore that was tried. */
   tried: TriedRestore | null;
   /** The copy off the host: its newest base backup, and as of when all WAL is there; null without a destination. */
   s3: { base: number; wal: number; waiting: number } | null;
-}
-
-interface TriedRestore {
-  at: number;
-  /** How long it took until the server was ready. */
-  seconds: number;
-  ok: boolean;
-  /** Why it failed. */
-  reason: string;
+  /** Why the last base backup failed, WAL is not received, or the state is not known. */
+  failure: string | null;
 }
 
 /** A tenant's backups and what is wrong with them; null when nothing is. */
@@ -55,25 +52,66 @@ const oldestCopiedWal = 15 * 60;
 /** Restores are tried once a week, and have a day for it. */
 const oldestTrial = 8 * day;
 
-/** Those of all tenants, and of those that were removed. @param barman its running container */
+/** How many tenants are asked at once. */
+const atOnce = 8;
+
+/** Those of all tenants that have backups or should have, and of those that were removed. */
 export async function judgedBackups(
-  barman: Docker.Container,
+  backups: TenantBackups,
   tenants: TenantSummaries,
+  config: StackConfig,
 ): Promise<JudgedBackups[]> {
-  const answer = await outputOf(barman, ["pgs-backups", "status"], [], 300);
-  const found: BackupStatus[] = (answer ?? "")
-    .split("\n")
-    .filter(Boolean)
-    .map((line) => JSON.parse(line));
+  const [volumes, trials, copies] = await Promise.all([
+    backups.all(),
+    readTrials(backups.docker, backups.trials),
+    config.offsite ? copiesOf(backups) : undefined,
+  ]);
+  const wanted = Object.entries(tenants).filter(([, { backup }]) => backup?.schedule !== "off");
+  const ids = [...new Set([...wanted.map(([id]) => id), ...volumes.keys()])].sort();
   const now = Date.now() / 1000;
-  const unknown = Object.entries(tenants)
-    .filter(([id, { backup }]) => backup?.schedule !== "off" && !found.some(({ tenant }) => tenant === id))
-    .map(([id]) => ({ ...nothing, tenant: id }));
-  return [...unknown, ...found].map((status) => ({
-    ...status,
-    exposed: exposedOf(status, now),
-    problem: problemOf(status, now) ?? null,
-  }));
+  return forEach(ids, atOnce, async (id) => {
+    const known = { tenant: id, tried: trials.get(id) ?? null, s3: copies && (copies.get(id) ?? notCopied) };
+    const asked = await askedStatus(backups, id, volumes.has(id));
+    const status: BackupStatus = {
+      ...nothing,
+      ...known,
+      s3: known.s3 ?? null,
+      ...asked,
+      state: stateOf(tenants[id]),
+    };
+    if (status.state !== "removed") status.left = null;
+    return { ...status, exposed: exposedOf(status, now), problem: problemOf(status, now) ?? null };
+  });
+}
+
+function stateOf(tenant: TenantSummaries[string] | undefined): BackupStatus["state"] {
+  if (tenant === undefined || tenant.backup?.schedule === "off") return "removed";
+  return tenant.state === "stopped" ? "stopped" : "running";
+}
+
+/** A tenant that gives no answer, or an odd one, has a problem of its own. */
+async function askedStatus(
+  backups: TenantBackups,
+  id: string,
+  hasVolume: boolean,
+): Promise<Partial<BackupStatus>> {
+  if (!hasVolume) return {};
+  try {
+    const { problem, retired, ...status } = await backups.ask(id, (client) => client.status());
+    return { ...status, left: retired && minutesLeft(retired), failure: problem && printable(problem, 300) };
+  } catch (error) {
+    return { failure: printable((error as Error).message, 300) };
+  }
+}
+
+function minutesLeft({ at, retention }: NonNullable<AskedStatus["retired"]>): number {
+  return Math.max(0, Math.floor((at + retention * day - Date.now() / 1000) / 60));
+}
+
+const notCopied = { base: 0, wal: 0, waiting: 0 };
+
+async function copiesOf({ docker, names }: TenantBackups): Promise<Map<string, OffsiteCopies>> {
+  return offsiteCopies(docker.getContainer(names.offsite)).catch(() => new Map());
 }
 
 const nothing: Omit<BackupStatus, "tenant"> = {
@@ -87,6 +125,7 @@ const nothing: Omit<BackupStatus, "tenant"> = {
   left: null,
   tried: null,
   s3: null,
+  failure: null,
 };
 
 /** What is wrong with a tenant's backups; undefined when nothing is. */
@@ -107,6 +146,7 @@ export function problemOf(status: BackupStatus, now: number): string | undefined
       if (now - s3.wal > oldestCopiedWal) problems.push("WAL does not get to the destination");
     }
   }
+  if (status.failure && state === "running") problems.push(status.failure);
   if (tried && !tried.ok) problems.push(`a restore was tried and failed: ${tried.reason}`);
   // A stopped tenant's backups do not change.
   else if (state === "running" && now - (tried?.at ?? (since || now)) > oldestTrial) {

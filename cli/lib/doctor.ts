@@ -1,5 +1,6 @@
 import { checkServerIdentity, type PeerCertificate } from "node:tls";
 import type Docker from "dockerode";
+import { resourceNames } from "../../docker/names";
 import { dockerHostAddress, resolve } from "./address";
 import { judgedBackups } from "./backup-status";
 import { containersOf, engine, engineName, forEach } from "./engine";
@@ -7,6 +8,7 @@ import { CommandError, quietly } from "./pulumi";
 import { caOf, requiredOutputs, type StackConfig, type StackOutputs, stackConfig } from "./stack";
 import { type Knock, knock, login, type Target } from "./tenant-probe";
 import { stateOf } from "./tenant-status";
+import { TenantBackups } from "./tenant-backups";
 import { coloured } from "./terminal";
 
 /** What was looked at, and what came of it. */
@@ -135,7 +137,7 @@ async function lookAround(
     forEach(Object.keys(outputs.tenants), atOnce, (id) =>
       look(id, config, outputs, containers.get(`${config.prefix}-${id}`), address),
     ),
-    backupFindings(docker, containers, config, outputs),
+    backupFindings(config, outputs),
     options.quick ? [] : drift(),
   ]);
   return [
@@ -154,23 +156,13 @@ async function lookAround(
   ];
 }
 
-async function backupFindings(
-  docker: Docker,
-  containers: Map<string, Docker.ContainerInfo>,
-  config: StackConfig,
-  { tenants }: StackOutputs,
-): Promise<Finding[]> {
+async function backupFindings(config: StackConfig, { stack, tenants }: StackOutputs): Promise<Finding[]> {
   const check = "backup";
   if (config.backups.schedule === "off") {
     const advice = "pulumi config set --path pgs:backups.schedule 02:30, then ./pgs up (docs/backups.md)";
     return [{ check, level: "note", message: "backups are off", advice }];
   }
-  const info = containers.get(`${config.prefix}--backups`);
-  if (info?.State !== "running") {
-    const message = `${config.prefix}--backups does not run: no tenant is backed up`;
-    return [{ check, level: "problem", message, advice: "./pgs up starts it or makes it anew" }];
-  }
-  const judged = await judgedBackups(docker.getContainer(info.Id), tenants);
+  const judged = await judgedBackups(new TenantBackups(config, stack), tenants, config);
   const bad = judged.filter(({ problem }) => problem !== null);
   const good = judged.filter(({ state, problem }) => state === "running" && problem === null);
   const findings: Finding[] = bad.map(({ tenant, problem }) => ({
@@ -178,7 +170,7 @@ async function backupFindings(
     level: "problem",
     tenant,
     message: String(problem),
-    advice: `docker logs --tail 20 ${config.prefix}--backups says why (docs/backups.md)`,
+    advice: `docker logs --tail 20 ${resourceNames(config.prefix).backup(tenant)} says why (docs/backups.md)`,
   }));
   if (good.length > 0) {
     const named = good.slice(0, 8).map(({ tenant }) => tenant);

@@ -26,6 +26,8 @@ export type TenantSummaries = Record<string, TenantSummary>;
 
 /** What the last `up` left as the stack's outputs. */
 export interface StackOutputs {
+  /** The stack's id: what it has on the Docker host is labelled with it. */
+  stack: string;
   tenants: TenantSummaries;
   /** PEM of the stack's own CA; null when clients meet no certificate that it signed. */
   caCertificate: string | null;
@@ -47,6 +49,8 @@ export interface StackConfig {
   tenantsFile: string;
   /** PostgreSQL's images by major version. */
   images: Record<number, string>;
+  /** Image of the backup containers. */
+  backupImage: string;
   /** How tenants are backed up that say nothing else. */
   backups: BackupPlan;
   /** Whether backups are copied off the host. */
@@ -66,6 +70,7 @@ export async function stackConfig(): Promise<StackConfig> {
     operatorsCertificate: (settings.certificate ?? settings.acme) !== undefined,
     tenantsFile: resolve(projectFolder, settings.tenantsFile),
     images: Object.fromEntries(settings.postgresImages),
+    backupImage: settings.barmanImage,
     backups: settings.backups,
     offsite: settings.backupDestination !== undefined,
     // As the Docker provider has it: its own key comes before the environment.

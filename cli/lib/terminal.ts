@@ -3,8 +3,8 @@ const colours = process.stdout.isTTY === true && process.stdout.hasColors();
 
 const style = (code: number) => (text: string) => (colours && text ? `\x1b[${code}m${text}\x1b[0m` : text);
 
-/** Tells somebody at a terminal how far long work is, and nobody else. */
-export function teller(subject: string): ((progress: string) => void) | undefined {
+/** Prints the progress of long work at a terminal, and nothing elsewhere. */
+export function progressPrinter(subject: string): ((progress: string) => void) | undefined {
   if (process.stderr.isTTY !== true) return undefined;
   return (progress) => console.error(`  ${subject}: ${progress}`);
 }
