@@ -28,6 +28,8 @@ export interface ContainerSpec {
   stopSeconds: number;
   /** Everything else that only a new container can change. */
   options: Docker.ContainerCreateOptions;
+  /** `NAME=VALUE`, beside those of `options`, that count for new data alone: a change of them replaces nothing. */
+  initialEnv?: string[];
 }
 
 export interface Mount {
@@ -120,9 +122,10 @@ export async function isAttached(
 
 /** All that the engine is told but the name. */
 export function createOptions(spec: ContainerSpec, image: string): Docker.ContainerCreateOptions {
-  const { options, mounts, network, limits } = spec;
+  const { options, initialEnv = [], mounts, network, limits } = spec;
   return {
     ...options,
+    Env: options.Env || initialEnv.length > 0 ? [...(options.Env ?? []), ...initialEnv] : undefined,
     Image: image,
     Labels: {
       [stackLabel]: spec.stack,

@@ -46,12 +46,9 @@ export function serverContainer(inputs: PostgresServerInputs): ContainerSpec {
     Cmd: [...(adopted ? ["--adopted"] : []), "postgres"],
     User: `${postgresUser}:${postgresUser}`,
     StopSignal: "SIGINT",
-    // Both count only when the data directory is first made. The image insists on a password: one that is known to no
-    // person or program. The real one is set on the running server, so that no secret is part of a container.
-    Env: [
-      "POSTGRES_PASSWORD_FILE=/proc/sys/kernel/random/uuid",
-      `POSTGRES_INITDB_ARGS=${initdbArguments(inputs.settings.initial)}`,
-    ],
+    // The image insists on a password for new data: one that is known to no person or program. The real one is set on
+    // the running server, so that no secret is part of a container.
+    Env: ["POSTGRES_PASSWORD_FILE=/proc/sys/kernel/random/uuid"],
     HostConfig: {
       ...hardened,
       ...withoutNames,
@@ -75,6 +72,7 @@ export function serverContainer(inputs: PostgresServerInputs): ContainerSpec {
     limits: limitsFor(inputs),
     stopSeconds,
     options,
+    initialEnv: [`POSTGRES_INITDB_ARGS=${initdbArguments(inputs.settings.initial)}`],
   };
 }
 

@@ -62,6 +62,8 @@ export class FakeEngine {
   refusing: ((change: string) => boolean) | undefined;
   /** What commands answer. */
   answer: (exec: FakeExec) => Answer = () => ({});
+  /** What a container does when it is started. */
+  onStart: (container: FakeContainer) => void = () => {};
 
   private made = 0;
 
@@ -245,6 +247,7 @@ export class FakeEngine {
         find();
         this.change(`start ${label()}`);
         state(running);
+        this.onStart(find());
       },
       stop: async ({ t }: { t?: number } = {}) => {
         if (!find().State.Running) throw failure(304, "not modified");
@@ -256,6 +259,7 @@ export class FakeEngine {
         find();
         this.change(`restart ${label()}`);
         state(running);
+        this.onStart(find());
       },
       unpause: async () => {
         this.change(`unpause ${label()}`);
