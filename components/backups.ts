@@ -4,7 +4,7 @@ import type { ResourceNames } from "../docker/names";
 import { BackupDestination, Container } from "../provider/resources";
 import type { Tenant } from "../tenants";
 import { type BackupPlan, backupPlan, retentionDays } from "../tenants/backup";
-import type { DestinationSettings } from "./backup-destination";
+import type { StackSettings } from "./stack-settings";
 
 export interface BackupsArgs {
   /** The stack's id, which its containers are labelled with. */
@@ -16,7 +16,7 @@ export interface BackupsArgs {
   tenants: Tenant[];
   backups: BackupPlan;
   /** Where backups are copied to, off the host; undefined when they are not. */
-  backupDestination?: DestinationSettings;
+  backupDestination?: StackSettings["backupDestination"];
   /** IPv4 range from which the network that leads there is taken. */
   tenantSubnets: string;
   /** The Docker host, when it is not the default one. */

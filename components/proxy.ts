@@ -2,11 +2,11 @@ import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
 import * as random from "@pulumi/random";
 import { stringify } from "yaml";
+import type { AcmeSettings } from "../config";
 import type { ResourceNames } from "../docker/names";
 import { AcmeCertificate, Container, TraefikFile } from "../provider/resources";
 import {
   type AcmeFiles,
-  type AcmeSettings,
   acmeArguments,
   acmeContents,
   acmeEnvironment,
