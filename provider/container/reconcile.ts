@@ -28,6 +28,8 @@ export interface ContainerSpec {
   stopSeconds: number;
   /** Everything else that only a new container can change. */
   options: Docker.ContainerCreateOptions;
+  /** `NAME=VALUE`: variables that count at its first start alone, so that a change of them is none of the container. */
+  firstEnv?: string[];
 }
 
 export interface Mount {
@@ -117,9 +119,10 @@ export async function isAttached(
 
 /** All that the engine is told but the name. */
 export function createOptions(spec: ContainerSpec, image: string): Docker.ContainerCreateOptions {
-  const { options, mounts, network, limits } = spec;
+  const { options, mounts, network, limits, firstEnv = [] } = spec;
   return {
     ...options,
+    Env: [...(options.Env ?? []), ...firstEnv],
     Image: image,
     Labels: {
       [stackLabel]: spec.stack,

@@ -15,7 +15,7 @@ import { database } from "./parts/database";
 import { limits, restartReason } from "./parts/limits";
 import { network } from "./parts/network";
 import { route } from "./parts/route";
-import { settings } from "./parts/settings";
+import { restartingSettings, settings } from "./parts/settings";
 import { tls } from "./parts/tls";
 import { reconcile } from "./reconcile";
 import { see } from "./sight";
@@ -68,6 +68,8 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
     if (digestOf(serverContainer(state)) !== digestOf(serverContainer(inputs))) {
       return `${name} is restarted once: its container is replaced`;
     }
+    const names = restartingSettings(state, inputs);
+    if (names.length > 0) return `${name} is restarted once: ${names.join(", ")}`;
     if (inputs.limits.memory >= state.limits.memory) return undefined;
     const seen = await see(state).catch(() => undefined);
     const reason = restartReason(state.limits.memory, inputs.limits.memory, seen?.inside?.sharedBuffers);

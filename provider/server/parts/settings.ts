@@ -58,6 +58,14 @@ export function wantedSettings({
   return { ...initial, ...live, ...restart };
 }
 
+/** Names of the settings whose change restarts the server. */
+export function restartingSettings(
+  { settings: { restart: before } }: Pick<PostgresServerInputs, "settings">,
+  { settings: { restart: after } }: Pick<PostgresServerInputs, "settings">,
+): string[] {
+  return Object.keys({ ...before, ...after }).filter((name) => before[name] !== after[name]);
+}
+
 /** A setting's name and its new value; undefined takes it out of the file. */
 type Change = [name: string, value: string | undefined];
 
