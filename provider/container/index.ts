@@ -171,7 +171,7 @@ async function isInAll(
   return inThem.every(Boolean);
 }
 
-function specOf(inputs: ContainerInputs): ContainerSpec {
+export function specOf(inputs: ContainerInputs): ContainerSpec {
   const { host, name, stack, image, imageId, mounts, networks, memory, pids, stopSeconds } = inputs;
   const network = networks[0]?.name;
   const { tmpfs = [], ports = [], resolvesNames, cpuShares } = inputs;
