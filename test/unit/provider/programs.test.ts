@@ -1,3 +1,4 @@
+import * as pulumi from "@pulumi/pulumi";
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import { Programs } from "../../../provider/programs";
 import { engine } from "../support/engine";
@@ -15,6 +16,7 @@ const programs = {
   files: { "start-server": "#!/bin/sh\n" },
 };
 let stack: StackOfOne;
+vi.spyOn(pulumi.log, "info").mockResolvedValue();
 
 /** What is in the volume. */
 function files(): Record<string, string> {

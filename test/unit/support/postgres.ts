@@ -1,7 +1,10 @@
 import { createHash } from "node:crypto";
-import type { PostgresServerInputs } from "../../../provider/server/inputs";
+import type Docker from "dockerode";
+import type { PostgresServerInputs, PostgresServerState } from "../../../provider/server/inputs";
 import type { Inside } from "../../../provider/server/inside";
+import type { RunningServer, Sight } from "../../../provider/server/part";
 import { scramVerifier } from "../../../provider/server/scram";
+import { Session } from "../../../provider/server/session";
 import { changeFiles, engine, type FakeContainer, type FakeExec } from "./engine";
 
 /** Settings whose change waits for a restart. */
@@ -331,4 +334,28 @@ export async function asWanted(postgres: FakePostgres, inputs = acme()): Promise
     managed: Object.keys(postgres.settings).toSorted(),
     verifier: await scramVerifier(inputs.password),
   });
+}
+
+/** Acme's server as its parts get it: it runs, and answers as `postgres` does. */
+export function running(
+  postgres: FakePostgres,
+  inputs = acme(),
+  before: Partial<PostgresServerState> = {},
+): RunningServer {
+  data.set("pgs-acme", postgres);
+  if (!engine.names.includes("pgs-acme")) {
+    const Mounts = [{ Type: "volume" as const, Source: "pgs-acme", Target: "/var/lib/postgresql" }];
+    engine.addContainer("pgs-acme", {
+      Labels: { "pgs.stack": "ours", "pgs.tenant": "acme" },
+      Cmd: ["postgres"],
+      HostConfig: { Mounts },
+    });
+  }
+  const container = engine.docker.getContainer("pgs-acme") as unknown as Docker.Container;
+  return { inputs, before, container, session: new Session(container, 18), inside: postgres.describe() };
+}
+
+/** What a plan sees of it. */
+export function sightOf(postgres: FakePostgres): Sight {
+  return { info: undefined, inside: postgres.describe() };
 }
