@@ -1,4 +1,5 @@
 import { resolve } from "node:path";
+import { ConfigurationError, checkedSettings, type Settings, secretKeys } from "../../config";
 import type { BackupPlan } from "../../tenants/backup";
 import { askPulumi, CommandError, projectFolder } from "./pulumi";
 
@@ -54,25 +55,54 @@ export interface StackConfig {
   dockerHost: string | undefined;
 }
 
+/** @throws CommandError that lists what is wrong in the configuration */
 export async function stackConfig(): Promise<StackConfig> {
-  type Config = Record<string, { value: string; objectValue?: Record<string, string> }>;
-  const config = await askPulumi<Config>(["config", "--json"]);
-  const value = (key: string, otherwise: string) => config[`pgs:${key}`]?.value ?? otherwise;
+  const settings = await stackSettings({ withoutSecrets: true });
   return {
-    domain: value("domain", "pgs.localhost"),
-    port: Number(value("port", "5432")),
-    hostnameSuffix: value("hostnameSuffix", "none"),
-    prefix: value("prefix", "pgs"),
-    operatorsCertificate: (config["pgs:certificate"] ?? config["pgs:acme"]) !== undefined,
-    tenantsFile: resolve(projectFolder, value("tenantsFile", "tenants.yaml")),
-    images: Object.fromEntries(
-      Object.entries(config["pgs:images"]?.objectValue ?? {}).filter(([key]) => /^\d+$/.test(key)),
-    ),
-    backups: { schedule: "02:30", retention: "7d", ...config["pgs:backups"]?.objectValue },
-    offsite: config["pgs:backups"]?.objectValue?.destination !== undefined,
-    // As components/stack-settings.ts has it: the Docker provider's own key comes before the environment.
-    dockerHost: config["docker:host"]?.value ?? process.env.DOCKER_HOST,
+    domain: settings.domain,
+    port: settings.port,
+    hostnameSuffix: settings.hostnameSuffix,
+    prefix: settings.prefix,
+    operatorsCertificate: (settings.certificate ?? settings.acme) !== undefined,
+    tenantsFile: resolve(projectFolder, settings.tenantsFile),
+    images: Object.fromEntries(settings.postgresImages),
+    backups: settings.backups,
+    offsite: settings.backupDestination !== undefined,
+    // As the Docker provider has it: its own key comes before the environment.
+    dockerHost: settings.dockerHost ?? process.env.DOCKER_HOST,
   };
+}
+
+/**
+ * The configuration as the program reads it; the defaults where no stack is selected.
+ * @throws CommandError that lists what is wrong in it
+ */
+export async function stackSettings({ withoutSecrets }: { withoutSecrets: boolean }): Promise<Settings> {
+  let config = await pulumiConfig(withoutSecrets ? [] : ["--show-secrets"]);
+  // Somebody may keep any key as a secret, and its value is then left out.
+  const hidden = Object.entries(config).some(
+    ([key, { secret }]) => secret && !secretKeys.some((known) => key === `pgs:${known}`),
+  );
+  if (withoutSecrets && hidden) config = await pulumiConfig(["--show-secrets"]);
+  const values = Object.entries(config).map(([key, { value, objectValue }]) => [key, objectValue ?? value]);
+  const secrets = Object.keys(config).filter((key) => config[key]?.secret);
+  try {
+    return checkedSettings(Object.fromEntries(values), { withoutSecrets, secrets });
+  } catch (error) {
+    if (error instanceof ConfigurationError) throw new CommandError(error.message, 2);
+    throw error;
+  }
+}
+
+type PulumiConfig = Record<string, { value?: string; objectValue?: unknown; secret: boolean }>;
+
+async function pulumiConfig(options: string[]): Promise<PulumiConfig> {
+  try {
+    return await askPulumi(["config", "--json", ...options]);
+  } catch (error) {
+    if (error instanceof CommandError && /\bno stack selected\b/.test(error.message)) return {};
+    throw error;
+  }
 }
 
 /** The outputs; undefined before the first `up`, and after a destroy. */
