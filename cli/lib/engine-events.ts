@@ -12,14 +12,12 @@ interface Step {
 interface StepState {
   parent: string;
   retainOnDelete?: boolean;
-  inputs?: { name?: unknown };
+  inputs?: { state?: unknown };
   outputs?: { tenants?: TenantSummaries };
 }
 
 /** The engine events that matter here, one JSON text a line of `pulumi up --json`. */
 export interface EngineEvent {
-  /** Seconds since 1970. */
-  timestamp: number;
   resourcePreEvent?: { metadata: Step };
   resOutputsEvent?: { metadata: Step };
   resOpFailedEvent?: { metadata: Step };
@@ -36,7 +34,7 @@ export interface TenantChange {
   effect: Effect;
   /** Why it restarts, where its data stays, why it failed. */
   details: string[];
-  /** From its first step to its last; 0 in a preview. */
+  /** From its first step to its last. */
   seconds: number;
 }
 
@@ -60,13 +58,14 @@ export class RunReport {
   readonly notes: string[] = [];
   readonly errors: string[] = [];
 
-  add(event: EngineEvent): void {
+  /** @param at milliseconds */
+  add(event: EngineEvent, at = Date.now()): void {
     const begun = event.resourcePreEvent?.metadata;
     const ended = event.resOutputsEvent?.metadata;
     const failed = event.resOpFailedEvent?.metadata;
-    if (begun) this.addStep(begun, event.timestamp);
-    if (ended) this.addStep(ended, event.timestamp);
-    if (failed) this.addStep(failed, event.timestamp, true);
+    if (begun) this.addStep(begun, at);
+    if (ended) this.addStep(ended, at);
+    if (failed) this.addStep(failed, at, true);
     if (event.diagnosticEvent) this.addDiagnostic(event.diagnosticEvent);
   }
 
@@ -75,11 +74,29 @@ export class RunReport {
     return [...this.seen]
       .map(([id, seen]) => ({
         id,
-        effect: this.effectOf(id, seen),
+        effect: this.effectOf(seen),
         details: seen.details,
-        seconds: seen.last - seen.first,
+        seconds: (seen.last - seen.first) / 1000,
       }))
       .sort((one, other) => (one.id < other.id ? -1 : 1));
+  }
+
+  /** The tenant whose last step this event ends, if it is one. */
+  endedBy({ resOutputsEvent, resOpFailedEvent }: EngineEvent): TenantChange | undefined {
+    const step = resOutputsEvent?.metadata ?? resOpFailedEvent?.metadata;
+    if (!step || step.op === "same") return undefined;
+    const isLast =
+      step.type === tenantType
+        ? step.op === "delete"
+        : /:PostgresServer$/.test(step.type) && step.op !== "delete";
+    if (!isLast) return undefined;
+    const id = tenantOf(step);
+    return this.changes().find((change) => change.id === id);
+  }
+
+  /** How wide a column of tenants' ids is. */
+  idWidth(): number {
+    return Math.max(0, ...[...Object.keys(this.before), ...this.seen.keys()].map((id) => id.length));
   }
 
   /** How many tenants there are that do not change. */
@@ -131,7 +148,7 @@ export class RunReport {
       if (!this.errors.includes(message)) this.errors.push(message);
       return;
     }
-    const restart = /^\S+ is restarted once: ([^]*)$/.exec(message);
+    const restart = /^\S+ is restarted once: (.*)$/s.exec(message);
     if (seen && restart) seen.restarts = true;
     const list = seen?.details ?? this.notes;
     const text = restart?.[1] ?? message;
@@ -157,7 +174,7 @@ export class RunReport {
       .sort((one, other) => other.length - one.length)[0];
   }
 
-  private effectOf(id: string, { steps, restarts, failed }: Seen): Effect {
+  private effectOf({ steps, restarts, failed }: Seen): Effect {
     if (failed) return "failed";
     const component = steps.find(({ type }) => type === tenantType)?.op;
     const losesData = steps.some(
@@ -166,7 +183,8 @@ export class RunReport {
     if (losesData) return "data";
     if (component === "delete") return "remove";
     if (component === "create") return "new";
-    const [before, after] = [this.before[id]?.state, this.after?.[id]?.state];
+    const server = steps.find(({ type, op }) => /:PostgresServer$/.test(type) && op === "update");
+    const [before, after] = [server?.old?.inputs?.state, server?.new?.inputs?.state];
     if (before === "running" && after === "stopped") return "stop";
     if (before === "stopped" && after === "running") return "start";
     const replaced = steps.some(({ op, type }) => /replace/.test(op) && /:PostgresServer$/.test(type));

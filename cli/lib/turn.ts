@@ -10,26 +10,27 @@ type Holder = z.infer<typeof holderSchema>;
 
 /**
  * Commands that change one tenants.yaml, or apply it, take turns: from reading the file to the end of the `up`.
- * Waits for the others, with a line that says for whom. A holder that is gone holds nothing.
+ * Waits for the others, with a line that says for whom. A lock whose process is gone is taken over.
  */
 export async function inTurn<T>(
   tenantsFile: string,
-  work: () => Promise<T>,
+  work: (turn: { waited: boolean }) => Promise<T>,
   say: (line: string) => void = (line) => console.error(line),
 ): Promise<T> {
   const path = join(dirname(tenantsFile), `.${basename(tenantsFile)}.lock`);
-  await acquire(path, say);
+  const waited = await acquire(path, say);
   const release = () => rmSync(path, { force: true });
   process.on("exit", release);
   try {
-    return await work();
+    return await work({ waited });
   } finally {
     process.off("exit", release);
     release();
   }
 }
 
-async function acquire(path: string, say: (line: string) => void): Promise<void> {
+/** @returns whether another command had the turn */
+async function acquire(path: string, say: (line: string) => void): Promise<boolean> {
   const own: Holder = {
     pid: process.pid,
     host: hostname(),
@@ -48,6 +49,7 @@ async function acquire(path: string, say: (line: string) => void): Promise<void>
     told = who;
     await delay(100);
   }
+  return told !== "";
 }
 
 /** In one step with its content: whoever reads it finds all of it. */
