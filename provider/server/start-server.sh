@@ -43,6 +43,15 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
   sync "$(dirname "$unfinished")"
 fi
 
+# Which data this is, for its backups: a volume that is made again has another id, what is restored into it has not. It is
+# beside the data directory, so that no backup has it.
+id=$data/.volume-id
+if [ ! -s "$id" ]; then
+  cat /proc/sys/kernel/random/uuid >"$id.new"
+  sync "$id.new"
+  mv "$id.new" "$id"
+fi
+
 # The tenant's backup container has this volume too, and reaches the server by the socket in it. On the command line, no
 # setting of the tenant's overrides it. /tmp is where programs of some builds look.
 mkdir -p -m 0700 "$sockets"
