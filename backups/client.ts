@@ -108,7 +108,7 @@ const baseBackupSchema = z.object({
 });
 
 /** A base backup that a restore can begin with. */
-export type BaseBackup = z.infer<typeof baseBackupSchema>;
+type BaseBackup = z.infer<typeof baseBackupSchema>;
 
 const backupSetSchema = z.object({
   /** The tenant's id; for data that the tenant had before, with the system's identifier behind it. */

@@ -2,6 +2,7 @@ import { buffer } from "node:stream/consumers";
 import * as tar from "tar-stream";
 import { dockerClient, ifPresent } from "../docker/client";
 import { stackLabel } from "../docker/labels";
+import { takenName } from "./container/ownership";
 import type { ResourceType } from "./resource-type";
 
 /** The volume with the programs that containers of the stack start with. They mount it read-only. */
@@ -20,6 +21,12 @@ export interface ProgramsInputs {
 export const Programs: ResourceType<ProgramsInputs> = {
   updatable: ["files"],
   replacing: ["host"],
+
+  async check({ host, stack, volume }, before) {
+    const name = before.volume ?? volume;
+    const reason = name === undefined ? undefined : await volumeProblem(host, name, stack);
+    return reason ? [{ property: "volume", reason }] : [];
+  },
 
   async create(inputs) {
     await write(inputs);
@@ -48,11 +55,10 @@ export const Programs: ResourceType<ProgramsInputs> = {
 async function write({ host, stack, volume, image, files }: ProgramsInputs): Promise<void> {
   const docker = dockerClient(host);
   const labels = { [stackLabel]: stack };
-  const present = await docker.createVolume({ Name: volume, Labels: labels });
-  const owner = (present as unknown as { Labels?: Record<string, string> }).Labels?.[stackLabel];
-  if (owner !== undefined && owner !== stack) {
-    throw new Error(`the volume ${volume} belongs to the pgs stack ${owner}: set another pgs:prefix`);
-  }
+  const problem = await volumeProblem(host, volume, stack);
+  if (problem) throw new Error(problem);
+  // Of one that exists, the engine says that it was made, and changes nothing.
+  await docker.createVolume({ Name: volume, Labels: labels });
   const archive = tar.pack();
   for (const [name, content] of Object.entries(files)) archive.entry({ name, mode: 0o555 }, content);
   archive.finalize();
@@ -69,4 +75,16 @@ async function write({ host, stack, volume, image, files }: ProgramsInputs): Pro
   } finally {
     await ifPresent(container.remove({ force: true, v: true }));
   }
+}
+
+/** Why a volume of this name cannot be this stack's; undefined where nothing is in the way. */
+async function volumeProblem(
+  host: string | undefined,
+  name: string,
+  stack: string | undefined,
+): Promise<string | undefined> {
+  const present = await ifPresent(dockerClient(host).getVolume(name).inspect());
+  const owner = present?.Labels?.[stackLabel];
+  if (!present || (owner !== undefined && owner === stack)) return undefined;
+  return takenName("volume", name, owner);
 }

@@ -53,7 +53,12 @@ export class Provider implements pulumi.Provider {
         await log.info(`${what} ${how}; \`pulumi up\` restores it`);
       }
     }
-    const warning = await type.planWarning?.(before, known(news));
+    // A part that is not known yet is taken to stay as it is.
+    const expected = Object.entries(after).map(([key, value]) => [
+      key,
+      isUnknown(value) ? before[key] : value,
+    ]);
+    const warning = await type.planWarning?.(before, Object.fromEntries(expected));
     if (warning) await log.warn(warning);
     return { changes, replaces, deleteBeforeReplace: true };
   }

@@ -1,5 +1,6 @@
 import { judgedBackups } from "../lib/backup-status";
 import { command, exitNote } from "../lib/command";
+import { containersOf } from "../lib/containers";
 import { CommandError } from "../lib/pulumi";
 import { requiredOutputs, type StackConfig, stackConfig, type TenantSummaries } from "../lib/stack";
 import { TenantBackups } from "../lib/tenant-backups";
@@ -13,7 +14,13 @@ export const backups = exitNote(
       const [config, outputs] = await Promise.all([stackConfig(), requiredOutputs()]);
       const tenantBackups = new TenantBackups(config, outputs.stack);
       if (options.deleteExpired) return deleteExpired(tenantBackups, outputs.tenants, config);
-      const judged = await judgedBackups(tenantBackups, outputs.tenants, config);
+      const containers = await containersOf(config, outputs);
+      const judged = await judgedBackups(
+        tenantBackups,
+        outputs.tenants,
+        config,
+        (id) => containers.get(tenantBackups.names.tenant(id))?.Created,
+      );
       console.log(options.json ? JSON.stringify(judged, undefined, 2) : backupsTable(judged));
       process.exitCode = judged.every(({ problem }) => problem === null) ? 0 : 1;
     }),
@@ -27,7 +34,7 @@ async function deleteExpired(
   config: StackConfig,
 ): Promise<void> {
   const failed: string[] = [];
-  for (const { tenant, state, left } of await judgedBackups(backups, tenants, config)) {
+  for (const { tenant, state, left } of await judgedBackups(backups, tenants, config, () => undefined)) {
     try {
       if (state === "removed" && left === 0) {
         await backups.remove(tenant);

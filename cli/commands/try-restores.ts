@@ -19,7 +19,7 @@ import { command, exitNote } from "../lib/command";
 import { requiredOutputs, stackConfig } from "../lib/stack";
 import { TenantBackups } from "../lib/tenant-backups";
 import { duration } from "../lib/tenants-table";
-import { coloured, progressPrinter } from "../lib/terminal";
+import { coloured, progressReporter } from "../lib/terminal";
 
 /** How a tenant's restore went. */
 interface Trial {
@@ -114,7 +114,7 @@ async function tryOut(tenant: string, backups: TenantBackups): Promise<Trial> {
       version,
       volume,
       limits: { memory, cpuShares },
-      onProgress: progressPrinter(tenant),
+      onProgress: progressReporter(tenant),
     });
     await verifyBackup(docker, restored, newest.id);
     await removeVolume(docker, volume, stack);
@@ -174,14 +174,14 @@ async function compare(
 }
 
 /** In bytes: rows of a larger database are not counted on the live server, which has better things to do. */
-const littleToCount = 256 * 1024 ** 2;
+const countable = 256 * 1024 ** 2;
 
 /** Undefined when the server does not answer, or some table is locked. */
 async function liveContents(docker: Docker, name: string): Promise<Contents | undefined> {
   const settings = ["search_path=pg_catalog", "lock_timeout=5s", "statement_timeout=30s"];
   const env = [`PGOPTIONS=${settings.map((setting) => `-c ${setting}`).join(" ")}`, "PGAPPNAME=pgs"];
   const container = docker.getContainer(name);
-  const answer = await exec(container, countCommand(littleToCount), { env }).catch(() => undefined);
+  const answer = await exec(container, countCommand(countable), { env }).catch(() => undefined);
   const live = contentsOf(answer?.code === 0 ? answer.stdout : "");
   return live.transactions === "" ? undefined : live;
 }

@@ -38,6 +38,8 @@ export interface JudgedBackups extends BackupStatus {
   /** Seconds whose commits would be lost if the server was lost now; null when nobody knows. */
   exposed: number | null;
   problem: string | null;
+  /** What is under way and no problem yet: a new tenant's first base backup. */
+  pending: string | null;
 }
 
 const day = 24 * 3600;
@@ -49,17 +51,23 @@ const oldestWal = 5 * 60;
 const oldestCopy = 8 * day;
 /** For so long the copy off the host may be behind. */
 const oldestCopiedWal = 15 * 60;
+/** For so long a new tenant's first base backup may take until it is a problem, in seconds. */
+const firstBase = 15 * 60;
 /** Restores are tried once a week, and have a day for it. */
 const oldestTrial = 8 * day;
 
 /** How many tenants are asked at once. */
 const atOnce = 8;
 
-/** Those of all tenants that have backups or should have, and of those that were removed. */
+/**
+ * Those of all tenants that have backups or should have, and of those that were removed.
+ * @param created when a tenant's server was made, in seconds since 1970
+ */
 export async function judgedBackups(
   backups: TenantBackups,
   tenants: TenantSummaries,
   config: StackConfig,
+  created: (tenant: string) => number | undefined,
 ): Promise<JudgedBackups[]> {
   const [volumes, trials, copies] = await Promise.all([
     backups.all(),
@@ -80,7 +88,10 @@ export async function judgedBackups(
       state: stateOf(tenants[id]),
     };
     if (status.state !== "removed") status.left = null;
-    return { ...status, exposed: exposedOf(status, now), problem: problemOf(status, now) ?? null };
+    const isNew = status.base === 0 && now - (created(id) ?? 0) < firstBase;
+    const pending = isNew && status.state === "running" ? "the first base backup is being made" : null;
+    const problem = (pending === null && problemOf(status, now)) || null;
+    return { ...status, exposed: exposedOf(status, now), problem, pending };
   });
 }
 
@@ -138,7 +149,7 @@ export function problemOf(status: BackupStatus, now: number): string | undefined
     if (behind === null) problems.push("no WAL is received");
     else if (exposed !== null && exposed > oldestWal) problems.push("its WAL is behind");
     if (base === 0) problems.push("no base backup yet");
-    else if (due) problems.push("no base backup yet since its WAL began anew");
+    else if (due) problems.push("no base backup yet since its WAL was interrupted");
     else if (now - base > oldestBase) problems.push("the base backup is old");
     // In the first minutes the first copy is on its way.
     if (s3 && now - since > oldestCopiedWal) {

@@ -6,7 +6,7 @@ import { Stack } from "./edited-stack";
 import { ask, isAttended } from "./prompt";
 import { CommandError } from "./pulumi";
 import type { TenantBackups } from "./tenant-backups";
-import { progressPrinter } from "./terminal";
+import { progressReporter } from "./terminal";
 
 /**
  * Puts a tenant back to a time. Its data stays as it is until the restored is complete; then the two are exchanged, and
@@ -25,7 +25,7 @@ export async function restoreInPlace(
     at: options.at,
     version,
     volume,
-    onProgress: progressPrinter(id),
+    onProgress: progressReporter(id),
   });
   if (!options.yes) await agree(id, options.at);
 

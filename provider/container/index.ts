@@ -157,7 +157,8 @@ async function reconcile(inputs: ContainerInputs, before?: ContainerState): Prom
     const info = await inspectContainer(inputs).catch(() => undefined);
     const containerId = info && isOfStack(info, inputs.stack) ? info.Id : (before?.containerId ?? "");
     const known = [...new Set([...networkIds, ...(before?.networkIds ?? [])])];
-    const incomplete = { ...inputs, containerId, networkIds: known, running: false };
+    // Without an image, it differs from any inputs: the next `up` tries again, also where only a network was left over.
+    const incomplete = { ...inputs, imageId: "", containerId, networkIds: known, running: false };
     throw new IncompleteError(inputs.name, incomplete, error as Error);
   }
 }
@@ -170,7 +171,7 @@ async function isInAll(
   return inThem.every(Boolean);
 }
 
-function specOf(inputs: ContainerInputs): ContainerSpec {
+export function specOf(inputs: ContainerInputs): ContainerSpec {
   const { host, name, stack, image, imageId, mounts, networks, memory, pids, stopSeconds } = inputs;
   const network = networks[0]?.name;
   const { tmpfs = [], ports = [], resolvesNames, cpuShares } = inputs;

@@ -24,7 +24,11 @@ export async function nameProblem(
 }
 
 /** Nothing of another's is adopted or removed. @param owner the other stack; undefined when it is none of pgs */
-export function takenName(kind: "container" | "network", name: string, owner: string | undefined): string {
+export function takenName(
+  kind: "container" | "network" | "volume",
+  name: string,
+  owner: string | undefined,
+): string {
   const whose = owner === undefined ? "was not made by pgs" : `belongs to the pgs stack ${owner}`;
   return (
     `the ${kind} ${name} on the Docker host ${whose}: give this stack names of its own ` +

@@ -28,8 +28,8 @@ export interface ContainerSpec {
   stopSeconds: number;
   /** Everything else that only a new container can change. */
   options: Docker.ContainerCreateOptions;
-  /** `NAME=VALUE`: variables that count at its first start alone, so that a change of them is none of the container. */
-  firstEnv?: string[];
+  /** `NAME=VALUE`, beside those of `options`, that count for new data alone: a change of them replaces nothing. */
+  initialEnv?: string[];
 }
 
 export interface Mount {
@@ -79,6 +79,7 @@ export async function reconcileContainer(
 ): Promise<{ containerId: string; limits: Limits }> {
   const docker = dockerClient(spec.host);
   const present = await findContainer(spec, formerId);
+  await removeLeftover(docker, spec.name, spec.stack);
   if (!present || present.Config.Labels[digestLabel] !== digestOf(spec) || !hasMounts(spec, present)) {
     return { containerId: await replaceContainer(docker, spec, present), limits: spec.limits };
   }
@@ -103,7 +104,9 @@ export async function removeContainer(
   if (!id) return;
   const docker = dockerClient(host);
   const info = await ifPresent(docker.getContainer(id).inspect());
-  if (info && isOfStack(info, stack)) await putAway(docker, info, stopSeconds);
+  if (!info || !isOfStack(info, stack)) return;
+  await putAway(docker, info, stopSeconds);
+  await removeLeftover(docker, info.Name.slice(1), stack);
 }
 
 /** Whether a container is in the network of this name as it is now: one that was made again is another network. */
@@ -119,10 +122,10 @@ export async function isAttached(
 
 /** All that the engine is told but the name. */
 export function createOptions(spec: ContainerSpec, image: string): Docker.ContainerCreateOptions {
-  const { options, mounts, network, limits, firstEnv = [] } = spec;
+  const { options, initialEnv = [], mounts, network, limits } = spec;
   return {
     ...options,
-    Env: [...(options.Env ?? []), ...firstEnv],
+    Env: options.Env || initialEnv.length > 0 ? [...(options.Env ?? []), ...initialEnv] : undefined,
     Image: image,
     Labels: {
       [stackLabel]: spec.stack,
@@ -191,23 +194,30 @@ async function replaceContainer(
   await Promise.all(spec.mounts.map(({ volume }) => requireVolume(docker, volume, spec.name)));
   const image = await imageToUse(docker, spec);
   const name = former ? replacementName(spec.name) : spec.name;
-  if (former) await removeOwn(docker, name, spec);
   const made = await docker.createContainer({ name, ...createOptions(spec, image) });
   if (former) {
-    await putAway(docker, former, spec.stopSeconds);
-    await made.rename({ name: spec.name });
+    try {
+      await putAway(docker, former, spec.stopSeconds);
+      await made.rename({ name: spec.name });
+    } catch (error) {
+      // The next `up` may want another name, and would not find it.
+      await made.remove({ force: true, v: false }).catch(() => {});
+      throw error;
+    }
   }
   await made.start();
   return made.id;
 }
 
-/** What a run that was cut off left beside a container that it was to replace: it was never started. */
-async function removeOwn(docker: Docker, name: string, { stack }: ContainerSpec): Promise<void> {
-  const info = await ifPresent(docker.getContainer(name).inspect());
-  if (!info) return;
-  if (!isOfStack(info, stack))
-    throw new Error(takenName("container", name, info.Config.Labels?.[stackLabel]));
-  await ifPresent(docker.getContainer(info.Id).remove({ force: true, v: false }));
+/**
+ * What a run that was killed left beside a container that it was to replace. It was never started, but the engine would
+ * not remove its volumes.
+ */
+async function removeLeftover(docker: Docker, name: string, stack: string): Promise<void> {
+  const info = await ifPresent(docker.getContainer(replacementName(name)).inspect());
+  if (info && isOfStack(info, stack)) {
+    await ifPresent(docker.getContainer(info.Id).remove({ force: true, v: false }));
+  }
 }
 
 async function requireVolume(docker: Docker, volume: string, container: string): Promise<void> {

@@ -104,7 +104,7 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
     await route.remove(state);
     await container.remove(state, state.containerId);
     await backup.remove(state, state.backupId);
-    await network.remove(state, state.networkId, state.network.proxy);
+    for (const id of state.networkIds ?? []) await network.remove(state, id, state.network.proxy);
   },
 };
 

@@ -93,8 +93,9 @@ export interface PostgresServerInputs {
 }
 
 export interface PostgresServerState extends PostgresServerInputs {
-  /** Engine's ids of what the last `up` left; a stopped tenant has neither. */
+  /** Engine's ids of what the last `up` left; a stopped tenant has no container. */
   containerId?: string;
-  networkId?: string;
+  /** More than one only after an `up` that failed while the server was to get another network. */
+  networkIds?: string[];
   backupId?: string;
 }

@@ -26,54 +26,70 @@ type Before = Partial<PostgresServerState>;
  * @throws IncompleteError with the state that the server is in
  */
 export async function reconcile(inputs: PostgresServerInputs, before: Before): Promise<PostgresServerState> {
-  const reached: Pick<PostgresServerState, "containerId" | "networkId" | "backupId"> = {
-    containerId: before.containerId,
-    networkId: before.networkId,
-    backupId: before.backupId,
-  };
+  const { containerId, networkIds = [], backupId } = before;
+  const reached: Reached = { containerId, networkIds, backupId };
   try {
-    reached.networkId = await network.apply(inputs);
-    if (inputs.state === "stopped") return await stop(inputs, before, reached);
-    const opened = inputs.access.open && !inputs.tls ? await route.apply(inputs) : undefined;
-    const server = await start(inputs, before, reached);
-    const closed = inputs.access.open ? undefined : await close(inputs, server);
-    await applyInside(server);
-    const openedLast = inputs.access.open && inputs.tls ? await route.apply(inputs) : undefined;
-    reached.backupId = await changeBackup(inputs, before);
-    for (const applied of [opened, closed, openedLast]) await applied?.();
+    const networkId = await network.apply(inputs);
+    reached.networkIds = [...new Set([...networkIds, networkId])];
+    if (inputs.state === "stopped") {
+      await stop(inputs, before, reached, networkId);
+    } else {
+      const opened = inputs.access.open && !inputs.tls ? await route.apply(inputs) : undefined;
+      const server = await start(inputs, before, reached, networkId);
+      if (!inputs.access.open) await close(inputs, server);
+      await applyInside(server);
+      const openedLast = inputs.access.open && inputs.tls ? await route.apply(inputs) : undefined;
+      reached.backupId = await changeBackup(inputs, before);
+      for (const applied of [opened, openedLast]) await applied?.();
+    }
     return { ...inputs, ...reached };
   } catch (error) {
-    const info = await inspectContainer({ host: inputs.host, name: inputs.container.name }).catch(
-      () => undefined,
-    );
-    if (info && isOfStack(info, inputs.stack)) reached.containerId = info.Id;
-    const incomplete = { ...inputs, ...reached, state: "incomplete" };
+    // Whatever fails: a route that is to be closed is.
+    if (inputs.state === "stopped" || !inputs.access.open) await route.apply(inputs).catch(() => {});
+    const incomplete = { ...inputs, ...(await present(inputs, before, reached)), state: "incomplete" };
     throw new IncompleteError(inputs.container.name, incomplete, await explained(error, inputs));
   }
+}
+
+/** Engine's ids of what there is, as far as it is known. */
+type Reached = Pick<PostgresServerState, "containerId" | "networkIds" | "backupId">;
+
+/** Of an `up` that failed: all that this stack has under the wanted names, whether the `up` got to know it or not. */
+async function present(inputs: PostgresServerInputs, before: Before, reached: Reached): Promise<Before> {
+  const { host, stack } = inputs;
+  const containerOf = async (name: string | undefined) => {
+    const info = name && (await inspectContainer({ host, name }).catch(() => undefined));
+    return info && isOfStack(info, stack) ? info.Id : undefined;
+  };
+  const networkId = await network.find(inputs).catch(() => undefined);
+  const backupId = await containerOf(inputs.backup?.name);
+  return {
+    containerId: (await containerOf(inputs.container.name)) ?? reached.containerId,
+    networkIds: [...new Set([...(reached.networkIds ?? []), ...(networkId ? [networkId] : [])])],
+    ...(backupId ? { backupId } : { backupId: reached.backupId, backup: before.backup }),
+  };
 }
 
 /** Network and container, and the server in it until it answers. */
 async function start(
   inputs: PostgresServerInputs,
   before: Before,
-  reached: Pick<PostgresServerState, "containerId" | "networkId">,
+  reached: Reached,
+  networkId: string,
 ): Promise<RunningServer & { present: Awaited<ReturnType<typeof container.apply>>["limits"] }> {
   const { containerId, limits: present } = await container.apply(inputs, before);
   reached.containerId = containerId;
-  if (reached.networkId) await network.leave(inputs, reached.networkId, before);
+  reached.networkIds = await network.leave(inputs, networkId, before);
   const running = dockerClient(inputs.host).getContainer(containerId);
   const session = new Session(running, inputs.version);
-  // Whatever else fails: a route that is to be closed is.
-  const inside = await lookInside(session, inputs.tenant, readySeconds).catch(async (error) => {
-    if (!inputs.access.open) await route.apply(inputs);
-    throw error;
-  });
+  const inside = await lookInside(session, inputs.tenant, readySeconds);
   refuseOtherVersion(inputs, inside);
   return { inputs, before, container: running, session, inside, present };
 }
 
 async function applyInside(server: Awaited<ReturnType<typeof start>>): Promise<void> {
   const { inputs, inside, present } = server;
+  await database.startOver(server);
   const shrinks = restartReason(present.memory, inputs.limits.memory, inside.sharedBuffers);
   await settings.apply(server, { restart: shrinks !== undefined });
   await limits.apply(server, present);
@@ -83,27 +99,24 @@ async function applyInside(server: Awaited<ReturnType<typeof start>>): Promise<v
 }
 
 /** The server refuses clients before its route closes: one that is at the door already does not get in. */
-async function close(inputs: PostgresServerInputs, server: RunningServer) {
-  try {
-    if (await access.differs(inputs, { info: undefined, inside: server.inside })) {
-      await access.close(server.container);
-    }
-  } finally {
-    // A server that cannot be changed is at least out of reach.
-    await route.apply(inputs);
+async function close(inputs: PostgresServerInputs, server: RunningServer): Promise<void> {
+  if (await access.differs(inputs, { info: undefined, inside: server.inside })) {
+    await access.close(server.container);
   }
-  return undefined;
+  await route.apply(inputs);
 }
 
 async function stop(
   inputs: PostgresServerInputs,
   before: Before,
-  { containerId, networkId }: Pick<PostgresServerState, "containerId" | "networkId">,
-): Promise<PostgresServerState> {
+  reached: Reached,
+  networkId: string,
+): Promise<void> {
   await route.apply(inputs);
-  await container.remove(inputs, containerId);
-  if (networkId) await network.leave(inputs, networkId, before);
-  return { ...inputs, networkId, backupId: await changeBackup(inputs, before) };
+  await container.remove(inputs, reached.containerId);
+  reached.containerId = undefined;
+  reached.networkIds = await network.leave(inputs, networkId, before);
+  reached.backupId = await changeBackup(inputs, before);
 }
 
 async function changeBackup(inputs: PostgresServerInputs, before: Before): Promise<string | undefined> {

@@ -33,13 +33,23 @@ fi
 
 # The image keeps a data directory for good as soon as initdb has begun to fill it. Here one counts when the tenant's
 # database in it is complete, which is when the provider removes this note (parts/database.ts): until then nobody knows a
-# password, and each start begins from nothing.
+# password, and each start begins from nothing. A restart that the provider needs for settings is none of these: the note
+# then has a text.
 unfinished=$PGDATA.unfinished
-if [ -e "$unfinished" ]; then rm -rf "$PGDATA"; fi
+if [ -e "$unfinished" ] && [ ! -s "$unfinished" ]; then rm -rf "$PGDATA"; fi
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
   mkdir -p "$(dirname "$unfinished")"
   : >"$unfinished"
   sync "$(dirname "$unfinished")"
+fi
+
+# Which data this is, for its backups: a volume that is made again has another id, what is restored into it has not. It is
+# beside the data directory, so that no backup has it.
+id=$data/.volume-id
+if [ ! -s "$id" ]; then
+  cat /proc/sys/kernel/random/uuid >"$id.new"
+  sync "$id.new"
+  mv "$id.new" "$id"
 fi
 
 # The tenant's backup container has this volume too, and reaches the server by the socket in it. On the command line, no

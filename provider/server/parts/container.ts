@@ -46,6 +46,9 @@ export function serverContainer(inputs: PostgresServerInputs): ContainerSpec {
     Cmd: [...(adopted ? ["--adopted"] : []), "postgres"],
     User: `${postgresUser}:${postgresUser}`,
     StopSignal: "SIGINT",
+    // The image insists on a password for new data: one that is known to no person or program. The real one is set on
+    // the running server, so that no secret is part of a container.
+    Env: ["POSTGRES_PASSWORD_FILE=/proc/sys/kernel/random/uuid"],
     HostConfig: {
       ...hardened,
       ...withoutNames,
@@ -69,12 +72,7 @@ export function serverContainer(inputs: PostgresServerInputs): ContainerSpec {
     limits: limitsFor(inputs),
     stopSeconds,
     options,
-    // Both count when the data directory is made. The image insists on a password: one that is known to no person or
-    // program. The real one is set on the running server, so that no secret is part of a container.
-    firstEnv: [
-      "POSTGRES_PASSWORD_FILE=/proc/sys/kernel/random/uuid",
-      `POSTGRES_INITDB_ARGS=${initdbArguments(inputs.settings.initial)}`,
-    ],
+    initialEnv: [`POSTGRES_INITDB_ARGS=${initdbArguments(inputs.settings.initial)}`],
   };
 }
 

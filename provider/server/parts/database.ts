@@ -11,7 +11,11 @@ import { identifier, literal } from "../session";
  * directory. A database that is there without `pgs.creating` is complete, or came with an adopted volume, and stays as
  * it is.
  */
-export const database: Part & { apply(server: RunningServer): Promise<void> } = {
+export const database: Part & {
+  /** Undoes what a run that was cut off has made. It comes before the settings, which it may take away too. */
+  startOver(server: RunningServer): Promise<void>;
+  apply(server: RunningServer): Promise<void>;
+} = {
   name: "database",
 
   differs(_inputs, { inside }) {
@@ -19,16 +23,29 @@ export const database: Part & { apply(server: RunningServer): Promise<void> } = 
     return !inside.database || inside.creating || inside.unfinished || !inside.takesConnections;
   },
 
+  async startOver({ inputs, session, container, inside }) {
+    if (!inside.creating) return;
+    if (inside.unfinished) {
+      // Its scripts may have made roles and more that is no database's own.
+      await session.run('\\! : >"$PGDATA.unfinished"');
+      await container.restart({ t: stopSeconds });
+    } else {
+      await session.run(
+        `DROP DATABASE IF EXISTS ${identifier(inputs.tenant)} WITH (FORCE);
+        ALTER DATABASE postgres RESET ${creatingSetting};`,
+      );
+    }
+    Object.assign(inside, await lookInside(session, inputs.tenant));
+  },
+
   async apply(server) {
-    const { inputs, session } = server;
-    const { inside } = server;
+    const { inputs, session, inside } = server;
     const name = identifier(inputs.tenant);
-    if (inside.database && !inside.creating) {
+    if (inside.database) {
       const open = inside.takesConnections ? "" : `ALTER DATABASE ${name} ALLOW_CONNECTIONS true;\n`;
       if (open || inside.unfinished) await session.run(open + (inside.unfinished ? finished : ""));
       return;
     }
-    if (inside.creating) await startOver(server);
     const scripts = inputs.database.init;
     const begin = `ALTER DATABASE postgres SET ${creatingSetting} = ${literal(inputs.tenant)};
       CREATE DATABASE ${name};\n`;
@@ -49,15 +66,8 @@ export const database: Part & { apply(server: RunningServer): Promise<void> } = 
  */
 const finished = `\\! rm -f "$PGDATA.unfinished" && sync "$(dirname "$PGDATA")"\n`;
 
-async function startOver({ inputs, session, container, inside }: RunningServer): Promise<void> {
-  if (!inside.unfinished) {
-    await session.run(`DROP DATABASE IF EXISTS ${identifier(inputs.tenant)} WITH (FORCE);`);
-    return;
-  }
-  // Its scripts may have made roles and more that is no database's own.
-  await container.restart({ t: stopSeconds });
-  Object.assign(inside, await lookInside(session, inputs.tenant));
-}
+/** The next starts leave it as it is, complete or not: a restart for the settings that it got. */
+export const keptUnfinished = '\\! echo keep >"$PGDATA.unfinished" && sync "$PGDATA.unfinished"';
 
 /** Paths are from the project's folder, where the provider runs. */
 async function runScript({ inputs, session }: RunningServer, path: string): Promise<void> {

@@ -1,4 +1,6 @@
 import { networksByName, sharedContainer } from "../../../docker/cache";
+import { dockerClient, ifPresent } from "../../../docker/client";
+import { stackLabel } from "../../../docker/labels";
 import { isAttached } from "../../container/reconcile";
 import { attachProxy, ensureNetwork, type NetworkOwner, releaseNetwork } from "../../networks";
 import type { PostgresServerInputs, PostgresServerState } from "../inputs";
@@ -8,8 +10,10 @@ import type { Part } from "../part";
 export const network: Part & {
   /** @returns the engine's id of the network */
   apply(inputs: PostgresServerInputs): Promise<string>;
+  /** The engine's id of the stack's own network of that name. */
+  find(inputs: PostgresServerInputs): Promise<string | undefined>;
   remove(owner: NetworkOwner, id: string | undefined, proxy: string | undefined): Promise<void>;
-  leave(inputs: PostgresServerInputs, id: string, before: Partial<PostgresServerState>): Promise<void>;
+  leave(inputs: PostgresServerInputs, id: string, before: Partial<PostgresServerState>): Promise<string[]>;
 } = {
   name: "network",
 
@@ -26,11 +30,17 @@ export const network: Part & {
     return id;
   },
 
+  async find({ host, stack, network: { name } }) {
+    const info = await ifPresent(dockerClient(host).getNetwork(name).inspect());
+    return info?.Labels?.[stackLabel] === stack ? info.Id : undefined;
+  },
+
   /** When its last server has left. */
   remove: releaseNetwork,
 
-  /** After the server is in another network. */
-  async leave(inputs, id, { networkId, network: former }) {
-    if (networkId && networkId !== id) await releaseNetwork(inputs, networkId, former?.proxy);
+  /** After the server is in another network. @returns ids of those that it has now */
+  async leave(inputs, id, { networkIds = [], network: former }) {
+    for (const one of networkIds) if (one !== id) await releaseNetwork(inputs, one, former?.proxy);
+    return [id];
   },
 };

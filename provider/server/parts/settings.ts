@@ -4,6 +4,7 @@ import { managedSetting } from "../inside";
 import type { Part, RunningServer } from "../part";
 import { refusedStart, restart } from "../restart";
 import { literal, type Session } from "../session";
+import { keptUnfinished } from "./database";
 
 /** Server settings by name, in lower case, kept in postgresql.auto.conf by ALTER SYSTEM. */
 export type Settings = Record<string, string>;
@@ -38,12 +39,12 @@ export const settings: Part & {
   },
 
   async apply(server, { restart: restartAnyway }) {
-    const { inputs, before, inside } = server;
+    const { inputs, before } = server;
     try {
       const pending = await write(server);
       const causes = { ...before.settings?.restart, ...inputs.settings.restart };
       if (!restartAnyway && !pending.some((name) => name in causes)) return false;
-      await restartWithSettings(server, inside.settings);
+      await restartWithSettings(server);
       return true;
     } catch (error) {
       throw positioned(error, inputs);
@@ -143,10 +144,9 @@ function noted(names: string[]): string {
 }
 
 /** With settings that the server does not come up with, it goes on with those that it had. */
-async function restartWithSettings(
-  { container, session, inputs }: RunningServer,
-  former: Settings,
-): Promise<void> {
+async function restartWithSettings({ container, session, inputs, inside }: RunningServer): Promise<void> {
+  const former = inside.settings;
+  if (inside.unfinished) await session.run(keptUnfinished);
   const refused = await restart(container, session, former);
   if (refused === undefined) return;
   const names = Object.entries(inputs.settings.restart)
