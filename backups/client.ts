@@ -107,9 +107,6 @@ const baseBackupSchema = z.object({
   parent: backupId.nullable(),
 });
 
-/** A base backup that a restore can begin with. */
-type BaseBackup = z.infer<typeof baseBackupSchema>;
-
 const backupSetSchema = z.object({
   /** The tenant's id; for data that the tenant had before, with the system's identifier behind it. */
   name: z.string().regex(/^[a-z][a-z0-9-]{0,79}$/),
