@@ -102,13 +102,14 @@ const reservedIds: Readonly<Record<string, string>> = {
   proxy: "the proxy's own container has this name",
 };
 
-const tenantIdPattern = /^[a-z]([a-z0-9-]{0,46}[a-z0-9])?$/;
+/** No two hyphens in a row: with them, PREFIX-ID--backup and the like could be some tenant's container. */
+const tenantIdPattern = /^(?!.*--)[a-z]([a-z0-9-]{0,46}[a-z0-9])?$/;
 
 const tenantId = z
   .string()
   .regex(tenantIdPattern, {
     error: ({ input }) =>
-      `a tenant id has lower-case letters, digits and hyphens, at most 48, starts with a letter and does not end with a hyphen${asLabel(input, tenantIdPattern)}`,
+      `a tenant id has lower-case letters, digits and hyphens, at most 48, starts with a letter, does not end with a hyphen and has no two in a row${asLabel(input, tenantIdPattern)}`,
   })
   .refine((id) => !Object.hasOwn(reservedIds, id), {
     error: ({ input }) => `${input} cannot be a tenant id: ${reservedIds[String(input)]}; choose another`,

@@ -1,9 +1,19 @@
+import { type Digests, digestsOf } from "../../config/digest";
 import type { Tenant } from "../../tenants";
 import type { Edit } from "./edit-tenants";
 import { limitedUp } from "./limited-up";
 import { confirm, isAttended } from "./prompt";
-import { ensureStack, runPulumi } from "./pulumi";
-import { type StackConfig, stackConfig, stackOutputs, type TenantSummaries } from "./stack";
+import { ensureStack, projectFolder, runPulumi } from "./pulumi";
+import {
+  commandsConfig,
+  lastUpSucceeded,
+  readConfiguration,
+  type StackConfig,
+  type StackConfiguration,
+  type StackOutputs,
+  stackOutputs,
+  type TenantSummaries,
+} from "./stack";
 import { TenantsFile } from "./tenants-file";
 import { coloured } from "./terminal";
 
@@ -14,20 +24,36 @@ export interface EditOptions {
 
 /** tenants.yaml, and what the last `up` made of it. */
 export class Stack {
+  readonly config: StackConfig;
+  readonly file: TenantsFile;
+  readonly applied: TenantSummaries | undefined;
+  /** Undefined also when the last `up` failed. */
+  private readonly digest: Digests | undefined;
+
   private constructor(
-    readonly file: TenantsFile,
-    readonly config: StackConfig,
-    readonly applied: TenantSummaries | undefined,
-  ) {}
+    private readonly configuration: StackConfiguration,
+    outputs: StackOutputs | undefined,
+    upSucceeded: boolean,
+  ) {
+    this.config = commandsConfig(configuration.settings);
+    this.file = new TenantsFile(this.config);
+    this.applied = outputs?.tenants;
+    this.digest = upSucceeded ? outputs?.digest : undefined;
+  }
 
   static async read(): Promise<Stack> {
-    const ask = () => Promise.all([stackConfig(), stackOutputs()]);
+    const ask = () =>
+      Promise.all([
+        readConfiguration({ withoutSecrets: false }),
+        stackOutputs({ secrets: true }),
+        lastUpSucceeded(),
+      ]);
     // There mostly is one selected: to ask for that first would take a quarter of a second.
-    const [config, outputs] = await ask().catch(() => {
+    const [configuration, outputs, upSucceeded] = await ask().catch(() => {
       ensureStack();
       return ask();
     });
-    return new Stack(new TenantsFile(config), config, outputs?.tenants);
+    return new Stack(configuration, outputs, upSucceeded);
   }
 
   /** As tenants.yaml has it; undefined without an entry. */
@@ -53,7 +79,10 @@ export class Stack {
   }
 
   async up(ids: string[], wanted: Tenant[]): Promise<void> {
-    const { args, env } = limitedUp(ids, this.applied, wanted, this.config);
+    const { settings, raw } = this.configuration;
+    const { DOCKER_HOST: dockerHost } = process.env;
+    const digests = digestsOf({ settings, raw, dockerHost, tenants: wanted, folder: projectFolder });
+    const { args, env } = limitedUp(ids, this.digest, digests);
     await runPulumi(["up", "--yes", "--skip-preview", ...args], env);
   }
 }

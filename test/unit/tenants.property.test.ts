@@ -66,7 +66,7 @@ function holds(text: string): boolean {
   return true;
 }
 
-const label = fc.stringMatching(/^[a-z]([a-z0-9-]{0,20}[a-z0-9])?$/);
+const label = fc.stringMatching(/^[a-z]([a-z0-9]|-[a-z0-9]){0,15}$/);
 const id = label.filter((name) => !["postgres", "template0", "template1", "proxy"].includes(name));
 
 const sharedFields = {
