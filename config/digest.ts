@@ -3,6 +3,7 @@ import { closeSync, openSync, readdirSync, readFileSync, readSync } from "node:f
 import { join, resolve } from "node:path";
 import type { Tenant } from "../tenants";
 import { backupPlan } from "../tenants/backup";
+import { readPlainFile } from "../tenants/plain-file";
 import type { Settings } from "./settings";
 
 /** Of what the program read. A secret: passwords are in it, which may be easy to guess. */
@@ -39,7 +40,7 @@ export function digestsOf(read: WhatIsRead): Digests {
     settings: { ...others, acme, certificate, postgresImages: [...settings.postgresImages] },
     otherNamespaces: otherNamespaces(raw),
     dockerHost: settings.dockerHost ?? dockerHost,
-    files: files.map((path) => fileDigest(resolve(folder, path))),
+    files: files.map((path) => contentOf(resolve(folder, path))),
     ofAllTenants: ofAllTenants(settings, tenants),
   });
   return {
@@ -105,6 +106,15 @@ function programDigest(folder: string): string {
 }
 
 /** Of a file that cannot be read: why. The program then says so itself. */
+function contentOf(path: string): string {
+  try {
+    return readPlainFile(path);
+  } catch (error) {
+    return (error as Error).message;
+  }
+}
+
+/** Of an init script. */
 function fileDigest(path: string): string {
   try {
     const file = openSync(path, "r");

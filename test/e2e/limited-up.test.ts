@@ -21,7 +21,7 @@ afterAll(() => checkout?.remove());
 
 test("an edit's up is of its tenant alone, and leaves the outputs as a whole one would", async () => {
   const before = await outputs();
-  const { code, output } = await pgs("set", "acme", "cpus", "0.5");
+  const { code, output } = await pgs("set", "acme", "cpus", "0.5", "--verbose");
   expect(code, output).toBe(0);
   expect(new Set(summaries(output))).toEqual(new Set(["acme"]));
   const after = await outputs();
@@ -37,7 +37,7 @@ test("an edit's up is of its tenant alone, and leaves the outputs as a whole one
 });
 
 test("a password of one's own for a new tenant leaves the up limited to it", async () => {
-  const made = await run("./pgs", ["create", "hooli", "--yes", "--password", "-"], {
+  const made = await run("./pgs", ["create", "hooli", "--yes", "--verbose", "--password", "-"], {
     ...checkout.options(),
     stdin: "my own\n",
   });
@@ -66,24 +66,24 @@ test("after an up that failed, the edit of another tenant is a whole up", async 
   checkout.write("bad.sql", "SELECT no_such_function();\n");
   const withBad = "tenants:\n  acme: { cpus: 0.5 }\n  globex: {}\n  bad: { init: [bad.sql] }\n";
   expect((await checkout.tryApply(withBad)).code).not.toBe(0);
-  const failed = await pgs("set", "acme", "cpus", "0.6");
+  const failed = await pgs("set", "acme", "cpus", "0.6", "--verbose");
   expect(failed.code).not.toBe(0);
   expect(summaries(failed.output)).toContain("bad");
 
   expect((await checkout.tryApply(withBad, "--continue-on-error")).code).not.toBe(0);
-  const again = await pgs("set", "acme", "cpus", "0.7");
+  const again = await pgs("set", "acme", "cpus", "0.7", "--verbose");
   expect(again.code).not.toBe(0);
   expect(summaries(again.output)).toContain("bad");
 
   await checkout.apply("tenants:\n  acme: { cpus: 0.7 }\n  globex: {}\n");
-  const { code, output } = await pgs("set", "acme", "cpus", "0.8");
+  const { code, output } = await pgs("set", "acme", "cpus", "0.8", "--verbose");
   expect(code, output).toBe(0);
   expect(new Set(summaries(output))).toEqual(new Set(["acme"]));
 });
 
 test("with another prefix pending, the edit of one tenant is a whole up, and every tenant is there after it", async () => {
   await checkout.pulumi("config", "set", "pgs:prefix", `${checkout.prefix}-b`);
-  const { code, output } = await pgs("set", "acme", "memory", "300Mi");
+  const { code, output } = await pgs("set", "acme", "memory", "300Mi", "--verbose");
   expect(code, output).toBe(0);
   expect(await checkout.query("acme", "SELECT * FROM kept")).toEqual([]);
   await checkout.query("globex", "SELECT 1");

@@ -118,6 +118,12 @@ describe("the digests", () => {
     expectAnother();
   });
 
+  it("end for a certificate that never does", () => {
+    expect(digests(two, { "pgs:certificate": { chain: "/dev/zero", key: "key.pem" } }).stack).toMatch(
+      /^[0-9a-f]{64}$/,
+    );
+  });
+
   it.each([
     ["the first server of a version", "{ acme: {}, globex: { version: 17 } }", "{ acme: {}, globex: {} }"],
     ["the last server of a version", "{ acme: { state: stopped } }", "{ acme: {} }"],
