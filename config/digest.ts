@@ -66,8 +66,10 @@ function ofAllTenants({ backups, backupDestination }: Settings, tenants: readonl
   return {
     versions: [...new Set(running.map(({ version }) => version))].sort(),
     hasBackups: backedUp.length > 0,
-    // What copies backups off the host mounts the volume of each.
-    copied: backupDestination ? backedUp.map(({ id }) => id).sort() : [],
+    // What copies backups off the host mounts the volume of each, and knows for how long it keeps them.
+    copied: backupDestination
+      ? backedUp.map((tenant) => `${tenant.id}=${backupPlan(tenant, backups).retention}`).sort()
+      : [],
   };
 }
 

@@ -11,7 +11,7 @@ import {
 } from "../../backups/client";
 import { dockerClient } from "../../docker/client";
 import { hardened } from "../../docker/hardening";
-import { stackLabel, tenantLabel } from "../../docker/labels";
+import { createOptions } from "../../provider/container/reconcile";
 import { eventually, run, succeed } from "./support/command";
 
 const prefix = process.env.PGS_TEST_PREFIX ?? "pgst0000";
@@ -44,18 +44,18 @@ class Tenant {
   }
 
   async startBackup(schedule = "02:30"): Promise<void> {
-    const container = await docker.createContainer({
-      ...backupContainer({
-        tenant: this.id,
-        image: images.barman,
-        serverVolume: this.name,
-        backupVolume: `${this.name}--backup`,
-        schedule,
-        retention: 7,
-      }),
-      name: `${this.name}--backup`,
-      Labels: { [stackLabel]: prefix, [tenantLabel]: this.id },
+    const { options, mounts, limits } = backupContainer({
+      tenant: this.id,
+      serverVolume: this.name,
+      backupVolume: `${this.name}--backup`,
+      schedule,
+      retention: 7,
     });
+    const name = `${this.name}--backup`;
+    const labels = { stack: prefix, tenant: this.id };
+    const image = { image: images.barman, imageId: images.barman };
+    const spec = { name, ...labels, ...image, mounts, limits, stopSeconds: 30, options };
+    const container = await docker.createContainer({ name, ...createOptions(spec, images.barman) });
     await container.start();
   }
 

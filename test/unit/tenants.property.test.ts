@@ -66,8 +66,10 @@ function holds(text: string): boolean {
   return true;
 }
 
-const label = fc.stringMatching(/^[a-z]([a-z0-9]|-[a-z0-9]){0,15}$/);
-const id = label.filter((name) => !["postgres", "template0", "template1", "proxy"].includes(name));
+const label = fc.stringMatching(/^[a-z]([a-z0-9-]{0,20}[a-z0-9])?$/);
+const id = label.filter(
+  (name) => !name.includes("--") && !["postgres", "template0", "template1", "proxy"].includes(name),
+);
 
 const sharedFields = {
   version: fc.constantFrom(...versions),

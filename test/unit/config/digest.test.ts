@@ -132,10 +132,13 @@ describe("the digests", () => {
     expect(digests(one).stack).not.toBe(digests(other).stack);
   });
 
-  it("of the stack differ by who is backed up, where backups are copied off the host", () => {
-    const [all, less] = ["{ acme: {}, globex: {} }", "{ acme: {}, globex: { backup: { schedule: off } } }"];
-    expect(digests(all).stack).toBe(digests(less).stack);
-    expect(digests(all, destination).stack).not.toBe(digests(less, destination).stack);
+  it.each([
+    ["who is backed up", "{ acme: {}, globex: { backup: { schedule: off } } }"],
+    ["for how long", "{ acme: {}, globex: { backup: { retention: 9d } } }"],
+  ])("of the stack differ by %s, where backups are copied off the host", (_, other) => {
+    const all = "{ acme: {}, globex: {} }";
+    expect(digests(all).stack).toBe(digests(other).stack);
+    expect(digests(all, destination).stack).not.toBe(digests(other, destination).stack);
   });
 
   it.each([
