@@ -5,7 +5,7 @@ import type { Restored } from "../../restore";
 import { barmanName } from "../../restore/names";
 import { containersOf } from "./containers";
 import { CommandError } from "./pulumi";
-import { type StackConfig, stackOutputs } from "./stack";
+import { requiredOutputs, type StackConfig } from "./stack";
 
 /** A base backup that a restore can begin with. */
 export interface BaseBackup {
@@ -31,7 +31,7 @@ export class Barman {
   static async find(config: StackConfig): Promise<Barman> {
     const docker = dockerClient(config.dockerHost);
     const name = `${config.prefix}--backups`;
-    const info = (await containersOf(config, (await stackOutputs()) ?? {})).get(name);
+    const info = (await containersOf(config, await requiredOutputs())).get(name);
     if (info?.State === "running") return new Barman(docker, name, info.ImageID);
     throw new CommandError(
       config.backups.schedule === "off"

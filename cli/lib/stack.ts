@@ -29,8 +29,8 @@ export type TenantSummaries = Record<string, TenantSummary>;
 /** What the last `up` left as the stack's outputs. */
 export interface StackOutputs {
   tenants: TenantSummaries;
-  /** Value of the label that everything of the stack has on the Docker host; missing before the next `up`. */
-  stack?: string;
+  /** Value of the label that everything of the stack has on the Docker host. */
+  stack: string;
   /** PEM of the stack's own CA; null when clients meet no certificate that it signed. */
   caCertificate: string | null;
   /** By tenant id, with the password: only when secrets were asked for. */
