@@ -109,6 +109,11 @@ export class Checkout {
     return this.up(...options);
   }
 
+  async tryApply(tenants: string, ...options: string[]): Promise<Result> {
+    this.write("tenants.yaml", tenants);
+    return this.tryUp(...options);
+  }
+
   async tenants(): Promise<TenantSummaries> {
     return (await this.outputs()).tenants;
   }
