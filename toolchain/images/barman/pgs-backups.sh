@@ -261,7 +261,7 @@ offsite_status() {
   id=$(cat "$state/base" 2>/dev/null)
   if [ -n "$id" ]; then base=$(date -u -d "${id:0:8} ${id:9:2}:${id:11:2}:${id:13:2}" +%s); fi
   wal=$(stat -c %Y "$state/arrived" 2>/dev/null)
-  printf '{"base":%s,"wal":%s,"waiting":%s}' "$base" "${wal:-0}" "$(ls "$state/wals" 2>/dev/null | wc -l)"
+  printf '{"base":%s,"wal":%s,"waiting":%s}' "$base" "${wal:-0}" "$(find "$state/wals" -mindepth 1 2>/dev/null | wc -l)"
 }
 
 # --- tenants that were removed ---

@@ -12,6 +12,7 @@ What is on its way for a tenant is in the folder `offsite` of its backups:
   base     id of the newest base backup that is there
   arrived  of its time, all that was received is there
 """
+
 import io
 import json
 import os
@@ -23,7 +24,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
@@ -73,7 +74,7 @@ class Destination:
 
 
 def log(text):
-    print(f"{datetime.now(timezone.utc):%F %T} off-site copy: {text}", file=sys.stderr, flush=True)
+    print(f"{datetime.now(UTC):%F %T} off-site copy: {text}", file=sys.stderr, flush=True)
 
 
 # --- copying ---
@@ -105,7 +106,7 @@ class Tenant:
             if file.is_file() and is_wal(file.name) and (file.name >= first or file.suffix == ".history"):
                 link(file, self.waiting / file.name)
         # Another Barman may have written there, of the same tenant on another host: it is never written over.
-        name = f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+        name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
         replace(archive, parent + name)
         return True
 
@@ -122,7 +123,9 @@ class Tenant:
         return None
 
     def retention(self):
-        found = re.search(r"^retention_policy = (.+)$", (HOME / f"servers.d/{self.name}.conf").read_text(), re.M)
+        found = re.search(
+            r"^retention_policy = (.+)$", (HOME / f"servers.d/{self.name}.conf").read_text(), re.M
+        )
         return found and found[1]
 
 
@@ -146,7 +149,9 @@ class WalCopy:
             if file.suffix == ".history":
                 # A restore has to know from when on the timeline was the tenant's.
                 begun = io.BytesIO(str(file.stat().st_mtime).encode())
-                self.interface.upload_fileobj(begun, os.path.join(self.interface.path, self.name, "timelines", file.stem))
+                self.interface.upload_fileobj(
+                    begun, os.path.join(self.interface.path, self.name, "timelines", file.stem)
+                )
             self.uploader.upload_wal(str(file))
             if self.partial and self.partial[0] == f"{file.name}.partial":
                 self.interface.delete_objects([self.key(f"{file.name}.partial.lz4")])
@@ -191,12 +196,16 @@ def run():
             continue
         if found != destination:
             destination, interface, copies = found, found.interface(), {}
-        tenants = [tenant for tenant in all_tenants() if attempt(told, tenant, lambda t=tenant: t.prepare(destination))]
+        tenants = [
+            tenant
+            for tenant in all_tenants()
+            if attempt(told, tenant, lambda t=tenant, to=destination: t.prepare(to))
+        ]
         if base_copier is None or not base_copier.is_alive():
             base_copier = Thread(target=copy_bases, args=(tenants, destination), daemon=True)
             base_copier.start()
 
-        def copy(tenant):
+        def copy(tenant, copies=copies, interface=interface):
             def one_round():
                 # One that was set aside, or made anew, has another archive.
                 archive = tenant.archive()
@@ -229,7 +238,7 @@ def attempt(told, tenant, action):
             log(f"{tenant.name}: it goes on")
         return result
     except Exception as error:
-        if told.get(tenant.name) != type(error):
+        if told.get(tenant.name) is not type(error):
             log(f"{tenant.name}: {reason(error)}; tried again until it succeeds")
         told[tenant.name] = type(error)
         return None
@@ -282,9 +291,11 @@ def delete_old(tenant, destination):
 def barman(command, options, tenant, environment):
     url, name = tenant.archive().rsplit("/", 1)
     arguments = [sys.executable, "-m", f"barman.clients.{command}", *options, url, name]
-    result = subprocess.run(arguments, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    result = subprocess.run(arguments, env=environment, capture_output=True, text=True)
     if result.returncode != 0:
-        raise RuntimeError((result.stderr.strip() or f"{command} ended with {result.returncode}").splitlines()[-1])
+        raise RuntimeError(
+            (result.stderr.strip() or f"{command} ended with {result.returncode}").splitlines()[-1]
+        )
 
 
 # --- trying a destination ---
@@ -345,14 +356,18 @@ def choose(interface, server, at, destination):
 
     time_of_target = load_datetime_tz(at) if at else None
     folders = interface.list_bucket(os.path.join(interface.path, server, ""))
-    archives = sorted((folder.rstrip("/").rsplit("/", 1)[-1] for folder in folders if folder.endswith("/")), reverse=True)
+    archives = sorted(
+        (folder.rstrip("/").rsplit("/", 1)[-1] for folder in folders if folder.endswith("/")), reverse=True
+    )
     for archive in archives:
         catalog = CloudBackupCatalog(interface, f"{server}/{archive}")
         all_backups = catalog.get_backup_list().values()
         # Barman passes over what it cannot read: an older archive would be taken for the end of what there is.
         if catalog.unreadable_backups:
             unreadable = f"{server}/{archive}/base/{catalog.unreadable_backups[0]}/backup.info"
-            raise RuntimeError(f"{unreadable} at {destination.url} cannot be read: try again, or take that base backup away")
+            raise RuntimeError(
+                f"{unreadable} at {destination.url} cannot be read: try again, or take that base backup away"
+            )
         found = [
             backup
             for backup in all_backups
@@ -371,7 +386,9 @@ def choose(interface, server, at, destination):
         if backups:
             return catalog, max(backups, key=lambda backup: backup.backup_id), [*left, timeline]
     before = f" from before {at}" if at else ""
-    raise RuntimeError(f"there is no base backup of {server.removeprefix('tenant-')}{before} at {destination.url} either")
+    raise RuntimeError(
+        f"there is no base backup of {server.removeprefix('tenant-')}{before} at {destination.url} either"
+    )
 
 
 def timeline_of(interface, catalog, time_of_target, first):
