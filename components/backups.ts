@@ -4,8 +4,8 @@ import * as pulumi from "@pulumi/pulumi";
 import * as random from "@pulumi/random";
 import { BackupDestination, Network } from "../provider/resources";
 import type { Tenant } from "../tenants";
-import type { DestinationSettings } from "./backup-destination";
 import type { StackMark } from "./stack-mark";
+import type { StackSettings } from "./stack-settings";
 
 export interface BackupsArgs {
   /** Names of the container, volume and network start with it. */
@@ -13,7 +13,7 @@ export interface BackupsArgs {
   /** Barman, with the programs of the newest PostgreSQL that a tenant runs. */
   barmanImage: string;
   /** Where backups are copied to, off the host; undefined when they are not. */
-  backupDestination?: DestinationSettings;
+  backupDestination?: StackSettings["backupDestination"];
   mark: StackMark;
   /** IPv4 range from which Barman's own network is taken. */
   tenantSubnets: string;

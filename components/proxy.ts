@@ -2,10 +2,10 @@ import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
 import * as random from "@pulumi/random";
 import { stringify } from "yaml";
+import type { AcmeSettings } from "../config";
 import { AcmeCertificate, Attachment, Network, TraefikFile } from "../provider/resources";
 import {
   type AcmeFiles,
-  type AcmeSettings,
   acmeArguments,
   acmeContents,
   acmeEnvironment,

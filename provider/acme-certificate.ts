@@ -1,7 +1,9 @@
 import { posix } from "node:path";
 import { stripVTControlCharacters } from "node:util";
 import type Docker from "dockerode";
-import { engine, exec, getFile, ifPresent, putFile } from "./engine";
+import { dockerClient, ifPresent } from "../docker/client";
+import { exec } from "../docker/exec";
+import { getFile, putFile } from "../docker/files";
 import { IncompleteError, type ResourceType } from "./resource-type";
 import { writeFile } from "./traefik-file";
 
@@ -120,7 +122,7 @@ async function isIssued({
   resolver,
   domain,
 }: AcmeCertificateInputs): Promise<boolean> {
-  const text = await getFile(engine(host).getContainer(container), posix.join(folder, storage));
+  const text = await getFile(dockerClient(host).getContainer(container), posix.join(folder, storage));
   type Storage = Record<string, { Certificates?: { domain: { main: string } }[] | null } | undefined>;
   try {
     const stored = (JSON.parse(text ?? "{}") as Storage)[resolver]?.Certificates ?? [];
@@ -169,7 +171,7 @@ async function shell(inputs: AcmeCertificateInputs, command: string): Promise<vo
 }
 
 function containerOf(inputs: AcmeCertificateInputs): Docker.Container {
-  return engine(inputs.host).getContainer(inputs.container);
+  return dockerClient(inputs.host).getContainer(inputs.container);
 }
 
 function sleep(milliseconds: number): Promise<void> {

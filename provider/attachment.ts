@@ -1,5 +1,6 @@
 import type Docker from "dockerode";
-import { engine, ensureRunning, ifPresent, networksOf } from "./engine";
+import { networksByName } from "../docker/cache";
+import { dockerClient, ensureRunning, ifPresent } from "../docker/client";
 import type { ResourceType } from "./resource-type";
 
 /** A container that runs in a network: started again, and put there again, when somebody changed that. */
@@ -22,7 +23,7 @@ export const Attachment: ResourceType<AttachmentInputs> = {
   },
 
   async read(_id, state) {
-    const info = await ifPresent(engine(state.host).getContainer(state.container).inspect());
+    const info = await ifPresent(dockerClient(state.host).getContainer(state.container).inspect());
     const holds = info?.State.Running && (await isAttached(state.host, info, state.network));
     return holds ? state : undefined;
   },
@@ -38,7 +39,7 @@ export const Attachment: ResourceType<AttachmentInputs> = {
 };
 
 async function bringAbout({ host, container, network }: AttachmentInputs): Promise<void> {
-  const found = engine(host).getContainer(container);
+  const found = dockerClient(host).getContainer(container);
   const info = await found.inspect();
   await attach(host, info, network);
   await ensureRunning(found, info);
@@ -50,7 +51,7 @@ export async function isAttached(
   container: Docker.ContainerInspectInfo,
   network: string,
 ): Promise<boolean> {
-  const id = (await networksOf(host)).get(network)?.Id;
+  const id = (await networksByName(host)).get(network)?.Id;
   return id !== undefined && container.NetworkSettings.Networks[network]?.NetworkID === id;
 }
 
@@ -60,5 +61,5 @@ export async function attach(
   network: string,
 ): Promise<void> {
   if (await isAttached(host, container, network)) return;
-  await engine(host).getNetwork(network).connect({ Container: container.Id });
+  await dockerClient(host).getNetwork(network).connect({ Container: container.Id });
 }

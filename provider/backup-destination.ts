@@ -1,6 +1,9 @@
 import { posix } from "node:path";
 import type Docker from "dockerode";
-import { engine, ensureRunning, exec, getFile, ifPresent, postgresUser, putFile } from "./engine";
+import { dockerClient, ensureRunning, ifPresent } from "../docker/client";
+import { exec } from "../docker/exec";
+import { getFile, putFile } from "../docker/files";
+import { postgresUser } from "../docker/hardening";
 import type { ResourceType } from "./resource-type";
 
 /** The bucket that Barman's container copies WAL and base backups to. */
@@ -36,7 +39,7 @@ export const BackupDestination: ResourceType<BackupDestinationInputs> = {
   },
 
   async read(_id, state) {
-    const container = engine(state.host).getContainer(state.barman);
+    const container = dockerClient(state.host).getContainer(state.barman);
     const settings = await getFile(container, posix.join(folder, settingsFile));
     const credentials = await getFile(container, posix.join(folder, credentialsFile));
     return {
@@ -53,7 +56,7 @@ export const BackupDestination: ResourceType<BackupDestinationInputs> = {
 
   /** What is in the bucket stays. */
   async delete(_id, state) {
-    const container = engine(state.host).getContainer(state.barman);
+    const container = dockerClient(state.host).getContainer(state.barman);
     const info = await ifPresent(container.inspect());
     if (info?.State.Running) await exec(container, ["rm", "-rf", folder]);
   },
@@ -61,7 +64,7 @@ export const BackupDestination: ResourceType<BackupDestinationInputs> = {
 
 /** Tried before it counts: what is wrong is told at once, and the destination that worked stays. */
 async function bringAbout(inputs: BackupDestinationInputs): Promise<void> {
-  const container = engine(inputs.host).getContainer(inputs.barman);
+  const container = dockerClient(inputs.host).getContainer(inputs.barman);
   await ensureRunning(container, await container.inspect());
   const tried = `${folder}.new`;
   await run(container, ["sh", "-c", 'rm -rf "$1" && mkdir -m 700 "$1"', "sh", tried]);

@@ -1,7 +1,8 @@
 import { createHash } from "node:crypto";
 import type Docker from "dockerode";
+import { networksByName, sharedContainer } from "../docker/cache";
+import { dockerClient, ifPresent } from "../docker/client";
 import { isAttached } from "./attachment";
-import { engine, ifPresent, networksOf, sharedContainer } from "./engine";
 import type { ResourceType } from "./resource-type";
 
 /** A bridge network, with the running proxy attached to it where that is asked for. */
@@ -52,7 +53,7 @@ export const Network: ResourceType<NetworkInputs, NetworkState> = {
 
   /** As the engine's list and the proxy tell of it: one question for all of the stack. */
   async look(_id, state) {
-    if (!(await networksOf(state.host)).has(state.name)) return undefined;
+    if (!(await networksByName(state.host)).has(state.name)) return undefined;
     if (!state.proxy) return state;
     const proxy = await sharedContainer(state.host, state.proxy);
     return { ...state, proxy: proxy && (await isAttached(state.host, proxy, state.name)) ? state.proxy : "" };
@@ -66,7 +67,7 @@ export const Network: ResourceType<NetworkInputs, NetworkState> = {
     const network = networkOf(state);
     const info = await ifPresent(network.inspect());
     if (!info) return;
-    if (state.proxy) await detach(engine(state.host), state.name, state.proxy);
+    if (state.proxy) await detach(dockerClient(state.host), state.name, state.proxy);
     await ifPresent(network.remove());
   },
 };
@@ -80,12 +81,12 @@ async function bringAbout(inputs: NetworkInputs): Promise<NetworkState> {
   }
   if (!existing) await createNetwork(inputs);
   if (!inputs.proxy) return inputs;
-  const proxyAddress = await attachAt(engine(inputs.host), inputs.name, inputs.proxy, "proxy");
+  const proxyAddress = await attachAt(dockerClient(inputs.host), inputs.name, inputs.proxy, "proxy");
   return { ...inputs, proxyAddress };
 }
 
 function networkOf(inputs: NetworkInputs): Docker.Network {
-  return engine(inputs.host).getNetwork(inputs.name);
+  return dockerClient(inputs.host).getNetwork(inputs.name);
 }
 
 /** One that is stopped is attached, but not listed. */
@@ -132,7 +133,7 @@ async function createNetwork(inputs: NetworkInputs): Promise<void> {
   const { name, internal } = inputs;
   const pool = inputs.pool ? parsePool(inputs.pool) : undefined;
   const create = (subnet?: Subnet) =>
-    engine(inputs.host).createNetwork({
+    dockerClient(inputs.host).createNetwork({
       Name: name,
       Driver: "bridge",
       Internal: internal,

@@ -1,10 +1,10 @@
 import { isDeepStrictEqual } from "node:util";
 import { log } from "@pulumi/pulumi";
 import type * as pulumi from "@pulumi/pulumi/provider";
+import { clearCache } from "../docker/cache";
 import { AcmeCertificate } from "./acme-certificate";
 import { Attachment } from "./attachment";
 import { BackupDestination } from "./backup-destination";
-import { forgetAnswers } from "./engine";
 import { FormerBackup } from "./former-backup";
 import { Network } from "./network";
 import { PostgresServer } from "./postgres-server";
@@ -103,11 +103,11 @@ export class Provider implements pulumi.Provider {
 
 /** What was learnt of the engine before it or during it says nothing of the time after it. */
 async function changing<T>(change: () => Promise<T>): Promise<T> {
-  forgetAnswers();
+  clearCache();
   try {
     return await change();
   } finally {
-    forgetAnswers();
+    clearCache();
   }
 }
 

@@ -1,6 +1,6 @@
 import * as pulumi from "@pulumi/pulumi";
+import { dockerClient, ifPresent } from "../docker/client";
 import { archiveWal, layOut, recover, takeUpTimeline } from "../restore";
-import { engine, ifPresent } from "./engine";
 import { literal } from "./postgres-server/psql";
 import type { ResourceType } from "./resource-type";
 
@@ -48,7 +48,7 @@ export const Restore: ResourceType<RestoreInputs> = {
   },
 
   async create(inputs) {
-    const docker = engine(inputs.host);
+    const docker = dockerClient(inputs.host);
     // Not kept: of hundreds of them, the end of an up would list each again.
     const tell = (progress: string) =>
       void pulumi.log.info(`${inputs.volume}: ${progress}`, undefined, undefined, true);
@@ -70,7 +70,7 @@ export const Restore: ResourceType<RestoreInputs> = {
 
   async read(_id, state) {
     // A volume that was removed by hand is made anew, and its data with it.
-    return (await ifPresent(engine(state.host).getVolume(state.volume).inspect())) ? state : undefined;
+    return (await ifPresent(dockerClient(state.host).getVolume(state.volume).inspect())) ? state : undefined;
   },
 
   async update(_id, _state, inputs) {

@@ -1,4 +1,4 @@
-import { engine, ifPresent } from "./engine";
+import { dockerClient, ifPresent } from "../docker/client";
 
 /** On every container of a stack: the stack's own random id. */
 export const stackLabel = "pgs.stack";
@@ -14,7 +14,7 @@ export interface PartsInputs {
 
 /** The engine would make an empty volume in the place of one that is gone, and PostgreSQL a new database in it. */
 export async function demandParts({ host, container, volume, image }: PartsInputs): Promise<object> {
-  const docker = engine(host);
+  const docker = dockerClient(host);
   if (!(await ifPresent(docker.getVolume(volume).inspect()))) {
     throw new Error(
       `No such volume: ${volume}. An up makes nothing in the place of one that is gone: bring it back (docs/disaster.md), or say that ${container} may begin without its data: docker volume create ${volume}`,

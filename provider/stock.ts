@@ -1,5 +1,5 @@
 import type Docker from "dockerode";
-import { engine, ifPresent, stopCleanly } from "./engine";
+import { dockerClient, ifPresent, stopCleanly } from "../docker/client";
 import { lookInside } from "./postgres-server";
 import { stackLabel } from "./stack-container";
 
@@ -34,7 +34,7 @@ export interface Stock {
  * a third of a second for each tenant.
  */
 export async function takeStock(inputs: StockInputs): Promise<Stock> {
-  const docker = engine(inputs.host);
+  const docker = dockerClient(inputs.host);
   const found = await containersOf(docker, inputs.stack);
   if (!inputs.inState) return { generations: generationsOf(found), removed: [], gone: [] };
   const servers = new Set(inputs.inState.servers);

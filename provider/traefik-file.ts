@@ -1,6 +1,8 @@
 import { posix } from "node:path";
-import { askedOnce, engine, getFolder, ifPresent } from "./engine";
-import * as changes from "./file-changes";
+import { askedOnce } from "../docker/cache";
+import { dockerClient, ifPresent } from "../docker/client";
+import * as changes from "../docker/file-changes";
+import { getFolder } from "../docker/files";
 import type { ResourceType } from "./resource-type";
 
 /** One file of Traefik's dynamic configuration, in the folder that the proxy watches. */
@@ -66,7 +68,7 @@ export async function removeFile(file: TraefikFileInputs): Promise<void> {
 }
 
 function containerOf({ host, container }: TraefikFileInputs) {
-  return engine(host).getContainer(container);
+  return dockerClient(host).getContainer(container);
 }
 
 function notRunning({ container }: TraefikFileInputs): Error {

@@ -1,20 +1,13 @@
 import { posix } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import type Docker from "dockerode";
+import { askedOnce, networksByName, sharedContainer } from "../../docker/cache";
+import { dockerClient, ensureRunning, ifPresent } from "../../docker/client";
+import { exec } from "../../docker/exec";
+import { removeFile, replaceFile } from "../../docker/file-changes";
+import { getFile, getFolder } from "../../docker/files";
+import { postgresUser } from "../../docker/hardening";
 import { barmanName } from "../../restore/names";
-import {
-  askedOnce,
-  engine,
-  ensureRunning,
-  exec,
-  getFile,
-  getFolder,
-  ifPresent,
-  networksOf,
-  postgresUser,
-  sharedContainer,
-} from "../engine";
-import { removeFile, replaceFile } from "../file-changes";
 import { attachAt, detach, reservedAddress } from "../network";
 
 /** Barman's care for one tenant: it is attached to the tenant's network and has a file that says what to do. */
@@ -56,11 +49,11 @@ const ownership = "; part of PostgresServer";
 /** Whether Barman does so now. */
 export async function isBackedUp(backup: Backup): Promise<boolean> {
   const info = await sharedContainer(backup.host, backup.barman);
-  const network = (await networksOf(backup.host)).get(backup.network);
+  const network = (await networksByName(backup.host)).get(backup.network);
   if (!info?.State.Running || !network) return false;
   const attached = info.NetworkSettings.Networks[backup.network]?.IPAddress;
   const files = await askedOnce(`${backup.host} ${backup.barman} ${folder}`, () =>
-    getFolder(engine(backup.host).getContainer(backup.barman), folder),
+    getFolder(dockerClient(backup.host).getContainer(backup.barman), folder),
   );
   const written = (extension: string) => files?.get(posix.basename(pathOf(backup, extension)));
   const configuration = written("conf");
@@ -74,7 +67,7 @@ export async function isBackedUp(backup: Backup): Promise<boolean> {
 
 /** Whether the tenant's file is a PostgresServer's, see provider/former-backup.ts. */
 export async function isHeldByServer(backup: Backup): Promise<boolean> {
-  const container = engine(backup.host).getContainer(backup.barman);
+  const container = dockerClient(backup.host).getContainer(backup.barman);
   return (await getFile(container, pathOf(backup, "conf")))?.includes(ownership) === true;
 }
 
@@ -83,7 +76,7 @@ export async function isHeldByServer(backup: Backup): Promise<boolean> {
  * @param former how it did so before
  */
 export async function backUp(backup: Backup, former: Backup | undefined): Promise<void> {
-  const docker = engine(backup.host);
+  const docker = dockerClient(backup.host);
   await attachAt(docker, backup.network, backup.barman, "barman");
   const container = docker.getContainer(backup.barman);
   await ensureRunning(container, await container.inspect());
@@ -100,10 +93,10 @@ export async function backUp(backup: Backup, former: Backup | undefined): Promis
 
 /** Has Barman receive nothing more of a tenant. What was backed up stays, and can be restored. */
 export async function endBackup(backup: Backup): Promise<void> {
-  const container = engine(backup.host).getContainer(backup.barman);
+  const container = dockerClient(backup.host).getContainer(backup.barman);
   const info = await ifPresent(container.inspect());
   if (info?.State.Running) await retire(container, backup);
-  await detach(engine(backup.host), backup.network, backup.barman);
+  await detach(dockerClient(backup.host), backup.network, backup.barman);
 }
 
 /** Prints what names a tenant's volume; beside the data, so that it is in no backup. */
@@ -140,7 +133,7 @@ const setAside = `
 
 /** @returns whether there were any */
 async function setAsideOthers(container: Docker.Container, backup: Backup): Promise<boolean> {
-  const server = engine(backup.host).getContainer(backup.server);
+  const server = dockerClient(backup.host).getContainer(backup.server);
   const volume = (await exec(server, ["sh", "-c", volumeId], { seconds: 60 })).stdout.trim();
   // Code of the tenant may have written it.
   if (!/^[0-9a-f-]{36}$/.test(volume)) throw new Error(`backup of ${backup.tenant}: its volume has no name`);

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import type Docker from "dockerode";
-import { exec } from "../engine";
+import { exec } from "../../docker/exec";
 import { psql } from "./psql";
 import type { Settings } from "./settings";
 

@@ -1,5 +1,5 @@
 import type Docker from "dockerode";
-import { exec } from "../engine";
+import { exec } from "../../docker/exec";
 import { psql } from "./psql";
 
 /** From where a server takes connections, as written in its pg_hba.conf. */

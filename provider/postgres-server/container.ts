@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import type Docker from "dockerode";
+import { dockerClient, ensureRunning, ifPresent, stopCleanly } from "../../docker/client";
 import { attach } from "../attachment";
-import { engine, ensureRunning, ifPresent, stopCleanly } from "../engine";
 import { demandParts, stackLabel } from "../stack-container";
 import { type Limits, limitsOf, setLimits, updateFor } from "./limits";
 import type { Settings } from "./settings";
@@ -142,7 +142,7 @@ function digest(value: unknown): string {
 
 /** What there is under its name. */
 export function inspectServer(inputs: ServerContainer): Promise<Docker.ContainerInspectInfo | undefined> {
-  return ifPresent(engine(inputs.host).getContainer(inputs.container).inspect());
+  return ifPresent(dockerClient(inputs.host).getContainer(inputs.container).inspect());
 }
 
 /**
@@ -155,7 +155,7 @@ export async function runContainer(
   inputs: ServerContainer,
   formerId: string | undefined,
 ): Promise<{ containerId: string; limits: Limits }> {
-  const docker = engine(inputs.host);
+  const docker = dockerClient(inputs.host);
   const present = await findServer(inputs, formerId);
   if (!present || !isMadeOf(inputs, present)) {
     const containerId = await makeContainer(docker, inputs, present);
@@ -172,7 +172,7 @@ export async function runContainer(
 /** Stops the server cleanly and takes its container away; the volume stays. One that is gone is no error. */
 export async function removeServer(inputs: ServerContainer, formerId: string | undefined): Promise<void> {
   const info = await findServer(inputs, formerId);
-  if (info && isOfStack(inputs, info)) await putAway(engine(inputs.host), inputs, info);
+  if (info && isOfStack(inputs, info)) await putAway(dockerClient(inputs.host), inputs, info);
 }
 
 /** Whether this stack made it. */
@@ -196,7 +196,7 @@ async function findServer(
 ): Promise<Docker.ContainerInspectInfo | undefined> {
   const present = await inspectServer(inputs);
   if (present || !formerId) return present;
-  const container = engine(inputs.host).getContainer(formerId);
+  const container = dockerClient(inputs.host).getContainer(formerId);
   const info = await ifPresent(container.inspect());
   if (!info || isDockerProviders(info)) return undefined;
   await container.rename({ name: inputs.container });

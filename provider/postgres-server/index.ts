@@ -3,8 +3,9 @@ import { setTimeout as delay } from "node:timers/promises";
 import { isDeepStrictEqual } from "node:util";
 import * as pulumi from "@pulumi/pulumi";
 import type Docker from "dockerode";
+import { networksByName } from "../../docker/cache";
+import { dockerClient, ifPresent } from "../../docker/client";
 import { isAttached } from "../attachment";
-import { engine, ifPresent, networksOf } from "../engine";
 import { reservedAddress } from "../network";
 import { IncompleteError, type ResourceType } from "../resource-type";
 import { readFile, removeFile, type TraefikFileInputs, writeFile } from "../traefik-file";
@@ -207,7 +208,7 @@ async function compared(
     backup: backup && { ...backup, schedule: (await keepsBackup(state)) ? backup.schedule : "" },
   };
   if (state.containerId === undefined) return around;
-  const container = engine(state.host).getContainer(state.container);
+  const container = dockerClient(state.host).getContainer(state.container);
   const info = await inspectServer(state);
   if (!info) return undefined;
   // Whatever cannot be seen now is brought about again by the next `up`.
@@ -278,7 +279,7 @@ async function bringUp(
   before: Partial<PostgresServerState>,
 ): Promise<{ containerId: string; sharedBuffers: number }> {
   const { containerId, limits } = await runContainer(inputs, before.containerId);
-  const container = engine(inputs.host).getContainer(inputs.container);
+  const container = dockerClient(inputs.host).getContainer(inputs.container);
   let present = await observe(container, readyTimeout);
   if (present.creating) {
     await endCutOffRun(container);
@@ -426,7 +427,7 @@ function refuseOtherVersion({ database, version }: PostgresServerInputs, present
 
 /** Of a volume that exists and was made by this program: the data's version, also while no server runs. */
 async function versionOf(host: string | undefined, volume: string): Promise<number | undefined> {
-  const info = await ifPresent(engine(host).getVolume(volume).inspect());
+  const info = await ifPresent(dockerClient(host).getVolume(volume).inspect());
   return Number(info?.Labels?.["pgs.version"]) || undefined;
 }
 
@@ -506,7 +507,7 @@ async function barmanPasswordOf(
 }
 
 async function barmanAddress({ host, network }: PostgresServerInputs): Promise<string> {
-  const info = (await networksOf(host)).get(network);
+  const info = (await networksByName(host)).get(network);
   const address = info && reservedAddress(info, "barman");
   if (!address) throw new Error(`the network ${network} has no subnet of pgs:tenantSubnets`);
   return address;

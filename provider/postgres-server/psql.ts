@@ -1,5 +1,5 @@
 import type Docker from "dockerode";
-import { exec } from "../engine";
+import { exec } from "../../docker/exec";
 
 /** How long a server may take until it accepts connections, in seconds; recovery after a crash counts too. */
 export const readyTimeout = 600;
@@ -116,7 +116,7 @@ async function ask(
       stdin,
       env: [`PGOPTIONS=${quietSession}`, `PGAPPNAME=${sessionName}`, ...env],
       // In the container the tenant could stop what keeps the time.
-      seconds: limit && timeout + limit + 10,
+      seconds: timeout + (limit ?? 86_400) + 10,
     },
   );
   if (result.code === 124) {

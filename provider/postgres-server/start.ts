@@ -1,5 +1,8 @@
 import type Docker from "dockerode";
-import { exec, postgresUser, putFile, stopSeconds } from "../engine";
+import { stopSeconds } from "../../docker/client";
+import { exec } from "../../docker/exec";
+import { putFile } from "../../docker/files";
+import { postgresUser } from "../../docker/hardening";
 import { psql } from "./psql";
 
 /**

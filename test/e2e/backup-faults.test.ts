@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { parse, stringify } from "yaml";
-import type { JudgedBackups } from "../../cli/backups";
+import type { JudgedBackups } from "../../cli/lib/backup-status";
 import { Checkout, withBackups } from "./support/checkout";
 import { eventually, run, succeed } from "./support/command";
 

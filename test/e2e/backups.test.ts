@@ -1,7 +1,7 @@
 import type { Client } from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { stringify } from "yaml";
-import type { JudgedBackups } from "../../cli/backups";
+import type { JudgedBackups } from "../../cli/lib/backup-status";
 import { Checkout } from "./support/checkout";
 import { eventually, run, succeed } from "./support/command";
 import { addressOf, connectTo, inContainer, inspect, keepAsking } from "./support/inside";

@@ -3,8 +3,8 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync } from "n
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import type { Finding } from "../../cli/doctor";
-import type { TenantStatus } from "../../cli/tenant-status";
+import type { Finding } from "../../cli/lib/doctor";
+import type { TenantStatus } from "../../cli/lib/tenant-status";
 import { certificateFiles } from "../unit/support/certificates";
 import { Checkout } from "./support/checkout";
 import { eventually, run, succeed } from "./support/command";

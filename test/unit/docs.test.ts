@@ -21,7 +21,7 @@ describe.each(pages)("%s", (page) => {
   });
 
   it("names commands of pgs and keys of the configuration that are there", () => {
-    const commands = [...readFileSync(join(root, "pgs"), "utf8").matchAll(/^ {2}([a-z-]+)(?: |$)/gm)].map(
+    const commands = [...textOf("cli/help.txt").matchAll(/^ {2}([a-z-]+)(?: |$)/gm)].map(
       ([, name = ""]) => name,
     );
     const named = [...text.matchAll(/\.\/pgs ([a-z][a-z-]*)/g)].map(([, name = ""]) => name);

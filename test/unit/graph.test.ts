@@ -4,12 +4,10 @@ import { isDeepStrictEqual } from "node:util";
 import * as pulumi from "@pulumi/pulumi";
 import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
-import { readSettings } from "../../components/stack-settings";
 import { containerOptions, type ServerContainer } from "../../provider/postgres-server/container";
 import { unwrap } from "../../provider/wire";
 import { certificateFiles } from "./support/certificates";
 import {
-  configure,
   type Graph,
   generatedPassword,
   imageId,
@@ -929,16 +927,6 @@ describe("a copy of the backups at S3", () => {
     expect(destination(without)).toBeUndefined();
     expect(find(without, "network", "backups").inputs.internal).toBe(true);
   });
-
-  it.each([
-    [{ destination: "https://s3.example.com/off-site" }, "destination"],
-    [{ destination: "s3://off-site", encryption: "yes" }, "encryption"],
-    [{ destination: "s3://off-site", endpoint: "s3.example.com" }, "endpoint"],
-    [{ region: "eu-central-1" }, "region"],
-  ])("that is %o is refused", (wrong, key) => {
-    configure({ "pgs:backups": JSON.stringify({ schedule: "02:30", ...wrong }) });
-    expect(() => readSettings()).toThrow(new RegExp(`^pgs:backups\\.${key}: expected `));
-  });
 });
 
 describe("a certificate by ACME", () => {
@@ -1070,110 +1058,6 @@ describe("the CA", () => {
 });
 
 describe("a wrong configuration", () => {
-  /** The message that the settings are refused with. */
-  function refusal(config: Record<string, string>): string {
-    configure(config);
-    try {
-      readSettings();
-    } catch (error) {
-      expect(pulumi.RunError.isInstance(error)).toBe(true);
-      return (error as Error).message;
-    }
-    throw new Error("accepted");
-  }
-
-  it("is one error with every problem, each with its key", async () => {
-    const message = refusal({
-      "pgs:domain": "Not a domain",
-      "pgs:port": "0",
-      "pgs:prefix": "Dev_1",
-      "pgs:isolation": "none",
-      "pgs:hostnameSuffix": "some",
-      "pgs:images": '{"proxy":"traefik:v3.7.15","18":"postgres:18","new":"postgres:19.1-bookworm"}',
-      "pgs:certificate": '{"chain":"chain.pem"}',
-    });
-    expect(message.split("\n").map((line) => line.slice(0, line.indexOf(": ")))).toEqual([
-      "pgs:domain",
-      "pgs:port",
-      "pgs:prefix",
-      "pgs:isolation",
-      "pgs:hostnameSuffix",
-      "pgs:images.18",
-      "pgs:images.new",
-      "pgs:certificate",
-    ]);
-    for (const got of ["Not a domain", "got 0", "Dev_1", "got postgres:18"]) expect(message).toContain(got);
-  });
-
-  it.each([
-    ["domain", ["", "-a.com", "a..com", "a.com.", "*.a.com", "A.com", `${"a".repeat(64)}.com`]],
-    ["port", ["0", "-1", "65536", "1.5"]],
-    ["prefix", ["", "1a", "-a", "A", "a_b", "a".repeat(17)]],
-    ["isolation", ["", "none", "Network"]],
-    ["certificateDays", ["0", "1.5", "3651", "-1"]],
-    ["hostnameSuffix", ["", "some", "Random", "true"]],
-    ["certificate", ["{}", '{"chain":"a"}', '{"key":"a"}', '{"chain":1,"key":2}']],
-  ])("of pgs:%s is refused", async (key, values) => {
-    for (const value of values) {
-      expect(refusal({ [`pgs:${key}`]: value }), value).toMatch(new RegExp(`^pgs:${key}: expected .*$`));
-    }
-  });
-
-  it.each([
-    ["schedule", ["", "daily", "24:00", "2:30"]],
-    ["retention", ["", "7", "0d", "a week"]],
-    ["destination", ["s3"]],
-  ])("of pgs:backups.%s is refused", (key, values) => {
-    for (const value of values) {
-      const backups = JSON.stringify({ [key]: value });
-      expect(refusal({ "pgs:backups": backups }), value).toMatch(
-        new RegExp(`^pgs:backups\\.${key}: expected .*$`),
-      );
-    }
-  });
-
-  it.each([
-    "postgres",
-    "postgres:18",
-    "postgres:18.6",
-    "postgres:latest",
-    "postgres:bookworm",
-    "example.com:5000.1/postgres:18",
-    "postgres@sha256:12",
-  ])("has the image %s, which moves", async (image) => {
-    const images = JSON.stringify({ proxy: "traefik:v3.7.15", 18: image });
-    expect(refusal({ "pgs:images": images })).toMatch(/^pgs:images\.18: expected a tag .*$/);
-  });
-
-  it.each([
-    [{ dnsProvider: "cloudflare" }, ["acme.email"]],
-    [{ email: "operator", dnsProvider: "Cloud Flare" }, ["acme.email", "acme.dnsProvider"]],
-    [{ email: "a@b.c", dnsProvider: "exec" }, ["acme.dnsProvider"]],
-    [{ email: "a@b.c", dnsProvider: "cloudflare", token: "x" }, ["acme.token"]],
-    [
-      {
-        email: "a@b.c",
-        dnsProvider: "cloudflare",
-        caServer: "http://x",
-        caCertificate: 1,
-        resolvers: ["dns.example.com:53"],
-        propagationSeconds: 0,
-      },
-      ["acme.caServer", "acme.caCertificate", "acme.resolvers", "acme.propagationSeconds"],
-    ],
-  ])("of pgs:acme is refused, key by key: %j", (acme, keys) => {
-    const message = refusal({ "pgs:acme": JSON.stringify(acme) });
-    expect(message.split("\n").map((line) => line.slice(0, line.indexOf(": ")))).toEqual(
-      keys.map((key) => `pgs:${key}`),
-    );
-  });
-
-  it("of two ways to one certificate is refused", () => {
-    const acme = '{"email":"a@b.c","dnsProvider":"cloudflare"}';
-    const message = refusal({ "pgs:acme": acme, "pgs:certificate": '{"chain":"a","key":"b"}' });
-    expect(message).toContain("only one of pgs:acme and pgs:certificate");
-  });
-
   it("stops the program before any resource is planned, and so does a wrong tenants.yaml", async () => {
     await expect(runTenant("", { "pgs:port": "0" })).rejects.toThrow("pgs:port: expected a port");
     await expect(runTenant("", { "pgs:port": "abc" })).rejects.toThrow(
@@ -1192,17 +1076,6 @@ describe("a wrong configuration", () => {
 });
 
 describe("a right configuration", () => {
-  it.each([
-    "postgres:18.6-bookworm",
-    "example.com:5000/postgres:18.6-trixie",
-    `postgres@sha256:${"0".repeat(64)}`,
-  ])("may have the image %s", async (image) => {
-    const graph = await runTenant("", {
-      "pgs:images": JSON.stringify({ proxy: "traefik:v3.7.15", 18: image }),
-    });
-    expect(find(graph, "image", "postgres-18").inputs.name).toBe(image);
-  });
-
   it("may have an image more, beside those of Pulumi.yaml", async () => {
     const graph = await runProgram("tenants: { acme: {}, globex: { version: 17 } }", {
       "pgs:images": '{"17":"postgres:17.5-bookworm"}',
@@ -1210,14 +1083,5 @@ describe("a right configuration", () => {
     expect(find(graph, "image", "postgres-17").inputs.name).toBe("postgres:17.5-bookworm");
     expect(find(graph, "image", "postgres-18").inputs.name).toMatch(/^postgres:18\./);
     expect(find(graph, "image", "proxy").inputs.name).toMatch(/^traefik:/);
-  });
-
-  it("may have the longest names and the last port", async () => {
-    const graph = await runTenant("", {
-      "pgs:prefix": "a23456789-1234",
-      "pgs:port": "65535",
-      "pgs:domain": `${"a".repeat(63)}.x1.example.com`,
-    });
-    expect(find(graph, "volume").inputs.name).toBe("a23456789-1234-acme");
   });
 });

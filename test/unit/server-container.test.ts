@@ -72,10 +72,14 @@ const docker = {
     return containerAt("made");
   },
 };
-vi.mock("../../provider/engine", async (original) => ({
+vi.mock("../../docker/client", async (original) => ({
   ...(await original<object>()),
-  engine: () => docker,
-  networksOf: async () => new Map((await docker.listNetworks()).map((network) => [network.Name, network])),
+  dockerClient: () => docker,
+}));
+vi.mock("../../docker/cache", async (original) => ({
+  ...(await original<object>()),
+  networksByName: async () =>
+    new Map((await docker.listNetworks()).map((network) => [network.Name, network])),
 }));
 
 const inputs: ServerContainer = {

@@ -17,9 +17,9 @@ const docker = {
   createContainer: async ({ name, Image }: { name: string; Image: string }) =>
     void done.push(`create ${name} of ${Image}`),
 };
-vi.mock("../../provider/engine", async (original) => ({
+vi.mock("../../docker/client", async (original) => ({
   ...(await original<object>()),
-  engine: () => docker,
+  dockerClient: () => docker,
 }));
 
 const container = (

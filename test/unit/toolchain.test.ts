@@ -42,7 +42,14 @@ function sandbox() {
   const home = join(room, "home");
   const bin = join(room, "bin");
   for (const dir of [checkout, home, bin]) mkdirSync(dir);
-  for (const path of ["pgs", "toolchain", "package.json", "package-lock.json", "Pulumi.yaml"]) {
+  for (const path of [
+    "pgs",
+    "cli/help.txt",
+    "toolchain",
+    "package.json",
+    "package-lock.json",
+    "Pulumi.yaml",
+  ]) {
     cpSync(join(project, path), join(checkout, path), { recursive: true });
   }
   for (const tool of systemTools) {
@@ -235,18 +242,29 @@ describe("pgs", () => {
     }
   });
 
-  it.each([["--frobnicate"], ["frobnicate"], ["up preview"], ["env", "more"], [""]])(
-    "ends with 2 on wrong usage, before anything is set up: %j",
-    (...args) => {
-      const box = sandbox();
-      const before = listing(dirname(box.checkout));
-      const { status, stdout, stderr } = box.run("./pgs", args);
-      expect(status).toBe(2);
-      expect(stdout).toBe("");
-      expect(stderr).toContain("./pgs");
-      expect(listing(dirname(box.checkout))).toEqual(before);
-    },
-  );
+  it.each([
+    ["--frobnicate"],
+    ["frobnicate"],
+    ["up preview"],
+    ["env", "more"],
+    ["env", "--help", "more"],
+    [""],
+  ])("ends with 2 on wrong usage, before anything is set up: %j", (...args) => {
+    const box = sandbox();
+    const before = listing(dirname(box.checkout));
+    const { status, stdout, stderr } = box.run("./pgs", args);
+    expect(status).toBe(2);
+    expect(stdout).toBe("");
+    expect(stderr).toContain("./pgs");
+    expect(listing(dirname(box.checkout))).toEqual(before);
+  });
+
+  it.each(["setup", "env"])("%s has its own help, before anything is set up", (command) => {
+    const box = sandbox();
+    const { status, stdout, stderr } = box.run("./pgs", [command, "--help"]);
+    expect(status, stderr).toBe(0);
+    expect(stdout).toContain(`Usage: ./pgs ${command}`);
+  });
 
   it("hands a command over to cli/main.ts in the checkout, with its arguments and exit code", () => {
     const box = readyMachine();

@@ -3,7 +3,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Client, type ClientConfig } from "pg";
-import type { TenantSummaries } from "../../../cli/stack";
+import type { TenantSummaries } from "../../../cli/lib/stack";
 import { type Options, type Result, run, succeed } from "./command";
 
 const root = join(__dirname, "..", "..", "..");

@@ -94,7 +94,7 @@ async function runIndex(): Promise<void> {
 }
 
 /** Sets the stack's configuration, with Pulumi.yaml's defaults, which otherwise come from the engine. */
-export function configure(config: Record<string, string>): void {
+function configure(config: Record<string, string>): void {
   const declared: Record<string, { default: unknown }> = parse(
     readFileSync(join(project, "Pulumi.yaml"), "utf8"),
   ).config;

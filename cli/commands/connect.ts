@@ -1,0 +1,189 @@
+import { randomBytes } from "node:crypto";
+import { accessSync, constants, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { delimiter, join } from "node:path";
+import { buffer } from "node:stream/consumers";
+import * as tar from "tar-stream";
+import { connectionParameters, conninfo } from "../lib/address";
+import { command } from "../lib/command";
+import { engine } from "../lib/engine";
+import { CommandError, runOnTerminal } from "../lib/pulumi";
+import {
+  caOf,
+  requiredOutputs,
+  type StackConfig,
+  stackConfig,
+  type TenantSummary,
+  tenantOf,
+} from "../lib/stack";
+
+export const connect = command(
+  "connect",
+  "psql session of a tenant, with TLS; what follows -- goes to psql",
+  "./pgs connect acme",
+  "./pgs connect acme -- -Atc 'SELECT version()'",
+)
+  .argument("<tenant>")
+  .argument("[psql-options...]", "as for psql")
+  .passThroughOptions()
+  .action(async (id: string, args: string[]) => {
+    process.exitCode = await openSession(id, args[0] === "--" ? args.slice(1) : args);
+  });
+
+/**
+ * psql with the tenant's settings, on this terminal: through the proxy, as the tenant's own clients come. With the
+ * stack's own CA it verifies the server. The password goes to it in a file that only this user can read, and
+ * that is gone with psql.
+ * @returns psql's exit code
+ */
+async function openSession(id: string, psqlArgs: string[]): Promise<number> {
+  const [config, outputs] = await Promise.all([stackConfig(), requiredOutputs({ secrets: true })]);
+  const tenant = tenantOf(outputs.tenants, id);
+  if (tenant.state !== "running") throw new CommandError(`${id} is stopped: ./pgs start ${id}`);
+  if (!tenant.access) {
+    throw new CommandError(
+      `${id} has no route: ./pgs enable-access ${id}, or without one docker exec -it ${config.prefix}-${id} psql -U postgres ${tenant.database}`,
+    );
+  }
+  const secrets = {
+    pgpass: passwordFile(new URL(tenantOf(outputs.connectionStrings, id)).password),
+    ca: caOf(tenant, outputs, config),
+  };
+  const psql = findProgram("psql");
+  return psql
+    ? runHere(psql, await connectionParameters(tenant, config.dockerHost), secrets, psqlArgs)
+    : runInContainer(id, tenant, config, secrets, psqlArgs);
+}
+
+interface Secrets {
+  /** A password file for libpq. */
+  pgpass: string;
+  /** PEM of the stack's own CA; null without one. */
+  ca: string | null;
+}
+
+/** https://www.postgresql.org/docs/18/libpq-pgpass.html */
+function passwordFile(encoded: string): string {
+  return `*:*:*:*:${decodeURIComponent(encoded).replace(/[\\:]/g, "\\$&")}\n`;
+}
+
+/** Of a certificate of the operator's own only the operator knows who vouches for it: libpq's variables say so. */
+function tlsParameters(ca: string | null, caFile: string): Record<string, string> {
+  if (ca) return { sslmode: "verify-full", sslrootcert: caFile };
+  const { PGSSLMODE: sslmode = "require", PGSSLROOTCERT: sslrootcert } = process.env;
+  return { sslmode, ...(sslrootcert && { sslrootcert }) };
+}
+
+async function runHere(
+  psql: string,
+  parameters: Record<string, string>,
+  { pgpass, ca }: Secrets,
+  psqlArgs: string[],
+): Promise<number> {
+  // Of mode 0700.
+  const folder = mkdtempSync(join(tmpdir(), "pgs-connect-"));
+  const remove = () => rmSync(folder, { recursive: true, force: true });
+  process.on("exit", remove);
+  try {
+    const [passfile, caFile] = [join(folder, "pgpass"), join(folder, "ca.pem")];
+    writeFileSync(passfile, pgpass, { mode: 0o600 });
+    if (ca) writeFileSync(caFile, ca, { mode: 0o600 });
+    const target = conninfo({ ...parameters, ...tlsParameters(ca, caFile), passfile });
+    return await runOnTerminal(psql, [target, ...psqlArgs], withoutConnectionSettings(process.env));
+  } finally {
+    remove();
+    process.off("exit", remove);
+  }
+}
+
+/** What libpq would otherwise add of its own: another password, service, address or TLS setting. */
+function withoutConnectionSettings(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  const own =
+    /^PG(PASSWORD|PASSFILE|SERVICE|SERVICEFILE|HOST|HOSTADDR|SSL\w*|REQUIRESSL|REQUIREAUTH|CHANNELBINDING|GSS\w*|TARGETSESSIONATTRS|LOADBALANCEHOSTS)$/;
+  return Object.fromEntries(Object.entries(env).filter(([name]) => !own.test(name)));
+}
+
+/** Where the files lie in the container. */
+const inside = { pgpass: "/tmp/pgpass", ca: "/tmp/ca.pem" };
+
+/**
+ * psql of the tenant's image, in a container of its own beside the proxy: so it takes the same way through the
+ * proxy's TLS, and needs no name that resolves. The files are put into the container before it starts; it is
+ * removed with them when psql ends.
+ */
+async function runInContainer(
+  id: string,
+  tenant: TenantSummary,
+  config: StackConfig,
+  { pgpass, ca }: Secrets,
+  psqlArgs: string[],
+): Promise<number> {
+  const dockerCommand = findProgram("docker");
+  if (!dockerCommand)
+    throw new CommandError("neither psql nor docker is on the PATH: install PostgreSQL's client");
+  const docker = engine(config.dockerHost);
+  const network = `${config.prefix}-proxy`;
+  const proxy = await docker.getContainer(`${config.prefix}-proxy`).inspect();
+  const server = await docker.getContainer(`${config.prefix}-${id}`).inspect();
+  const target = conninfo({
+    host: tenant.host,
+    hostaddr: proxy.NetworkSettings.Networks[network]?.IPAddress ?? "",
+    port: "5432",
+    dbname: tenant.database,
+    user: tenant.user,
+    // A file that a variable names would not be in the container.
+    ...(ca ? tlsParameters(ca, inside.ca) : { sslmode: "require" }),
+    passfile: inside.pgpass,
+  });
+  const terminal = process.stdin.isTTY === true && process.stdout.isTTY === true;
+  const container = await docker.createContainer({
+    name: `${config.prefix}-connect-${randomBytes(4).toString("hex")}`,
+    Image: server.Image,
+    User: "999:999",
+    Entrypoint: ["psql"],
+    Cmd: [target, ...psqlArgs],
+    Env: ["HOME=/tmp", "LANG=C.UTF-8", "PSQL_HISTORY=/dev/null"],
+    Tty: terminal,
+    OpenStdin: true,
+    StdinOnce: true,
+    AttachStdin: true,
+    AttachStdout: true,
+    AttachStderr: true,
+    HostConfig: {
+      NetworkMode: network,
+      AutoRemove: true,
+      CapDrop: ["ALL"],
+      SecurityOpt: ["no-new-privileges:true"],
+      // The image declares a volume; a temporary file system spares the anonymous one.
+      Tmpfs: { "/var/lib/postgresql": "" },
+    },
+  });
+  const remove = () => container.remove({ force: true, v: true }).catch(() => {});
+  try {
+    const files = tar.pack();
+    const add = (path: string, content: string) =>
+      files.entry({ name: path.slice("/tmp/".length), mode: 0o600, uid: 999, gid: 999 }, content);
+    add(inside.pgpass, pgpass);
+    if (ca) add(inside.ca, ca);
+    files.finalize();
+    await container.putArchive(await buffer(files), { path: "/tmp" });
+    return await runOnTerminal(dockerCommand, ["start", "--attach", "--interactive", container.id]);
+  } finally {
+    await remove();
+  }
+}
+
+/** Path of a program on the PATH. */
+function findProgram(name: string): string | undefined {
+  return (process.env.PATH ?? "")
+    .split(delimiter)
+    .map((folder) => join(folder, name))
+    .find((path) => {
+      try {
+        accessSync(path, constants.X_OK);
+        return true;
+      } catch {
+        return false;
+      }
+    });
+}

@@ -1,0 +1,44 @@
+import type { Command } from "commander";
+import { backups } from "./backups";
+import { completion } from "./completion";
+import { connect } from "./connect";
+import { create } from "./create";
+import { destroy } from "./destroy";
+import { disableAccess } from "./disable-access";
+import { doctor } from "./doctor";
+import { enableAccess } from "./enable-access";
+import { importFile } from "./import";
+import { list } from "./list";
+import { logs } from "./logs";
+import { password } from "./password";
+import { preview } from "./preview";
+import { refresh } from "./refresh";
+import { remove } from "./remove";
+import { restore } from "./restore";
+import { rotatePassword } from "./rotate-password";
+import { set } from "./set";
+import { env, setup } from "./shell";
+import { start } from "./start";
+import { stop } from "./stop";
+import { tryRestores } from "./try-restores";
+import { up } from "./up";
+import { url } from "./url";
+
+/** The commands as the help groups them. Everything that lists commands reads this. */
+export const groups: Record<string, Command[]> = {
+  "The whole stack": [up, preview, refresh, destroy],
+  "Look at tenants": [list, connect, logs, url, password, backups, tryRestores, doctor],
+  "Edit tenants.yaml and apply the edit": [
+    create,
+    remove,
+    set,
+    start,
+    stop,
+    enableAccess,
+    disableAccess,
+    rotatePassword,
+    restore,
+    importFile,
+  ],
+  "This machine": [setup, env, completion],
+};

@@ -1,0 +1,136 @@
+import { resolve } from "node:path";
+import { ConfigurationError, checkedSettings, type Settings, secretKeys } from "../../config";
+import type { BackupPlan } from "../../tenants/backup";
+import { askPulumi, CommandError, projectFolder } from "./pulumi";
+
+/** One entry of the stack's output `tenants`. */
+export interface TenantSummary {
+  host: string;
+  port: number;
+  database: string;
+  user: string;
+  access: boolean;
+  state: string;
+  /** Whether TLS ends at the proxy (`terminate`) or at the server (`passthrough`). */
+  tls: string;
+  version: number;
+  /** Hard limit in bytes. */
+  memory: number;
+  /** Hard limit in CPUs. */
+  cpus: number;
+  /** Missing in the outputs of an `up` before there were any. */
+  backup?: BackupPlan;
+}
+
+export type TenantSummaries = Record<string, TenantSummary>;
+
+/** What the last `up` left as the stack's outputs. */
+export interface StackOutputs {
+  tenants: TenantSummaries;
+  /** PEM of the stack's own CA; null when clients meet no certificate that it signed. */
+  caCertificate: string | null;
+  /** By tenant id, with the password: only when secrets were asked for. */
+  connectionStrings: Record<string, string>;
+}
+
+/** What the commands need of the stack's configuration. */
+export interface StackConfig {
+  domain: string;
+  port: number;
+  /** `none`, or `random` characters behind the hostnames that follow from the ids. */
+  hostnameSuffix: string;
+  /** Names of containers, volumes and networks start with it. */
+  prefix: string;
+  /** Whether the proxy shows a certificate of the operator's own, or one by ACME. */
+  operatorsCertificate: boolean;
+  /** Absolute. */
+  tenantsFile: string;
+  /** PostgreSQL's images by major version. */
+  images: Record<number, string>;
+  /** How tenants are backed up that say nothing else. */
+  backups: BackupPlan;
+  /** Whether backups are copied off the host. */
+  offsite: boolean;
+  /** As in DOCKER_HOST; undefined means the default engine. */
+  dockerHost: string | undefined;
+}
+
+/** @throws CommandError that lists what is wrong in the configuration */
+export async function stackConfig(): Promise<StackConfig> {
+  const settings = await stackSettings({ withoutSecrets: true });
+  return {
+    domain: settings.domain,
+    port: settings.port,
+    hostnameSuffix: settings.hostnameSuffix,
+    prefix: settings.prefix,
+    operatorsCertificate: (settings.certificate ?? settings.acme) !== undefined,
+    tenantsFile: resolve(projectFolder, settings.tenantsFile),
+    images: Object.fromEntries(settings.postgresImages),
+    backups: settings.backups,
+    offsite: settings.backupDestination !== undefined,
+    // As the Docker provider has it: its own key comes before the environment.
+    dockerHost: settings.dockerHost ?? process.env.DOCKER_HOST,
+  };
+}
+
+/**
+ * The configuration as the program reads it; the defaults where no stack is selected.
+ * @throws CommandError that lists what is wrong in it
+ */
+export async function stackSettings({ withoutSecrets }: { withoutSecrets: boolean }): Promise<Settings> {
+  let config = await pulumiConfig(withoutSecrets ? [] : ["--show-secrets"]);
+  // Somebody may keep any key as a secret, and its value is then left out.
+  const hidden = Object.entries(config).some(
+    ([key, { secret }]) => secret && !secretKeys.some((known) => key === `pgs:${known}`),
+  );
+  if (withoutSecrets && hidden) config = await pulumiConfig(["--show-secrets"]);
+  const values = Object.entries(config).map(([key, { value, objectValue }]) => [key, objectValue ?? value]);
+  const secrets = Object.keys(config).filter((key) => config[key]?.secret);
+  try {
+    return checkedSettings(Object.fromEntries(values), { withoutSecrets, secrets });
+  } catch (error) {
+    if (error instanceof ConfigurationError) throw new CommandError(error.message, 2);
+    throw error;
+  }
+}
+
+type PulumiConfig = Record<string, { value?: string; objectValue?: unknown; secret: boolean }>;
+
+async function pulumiConfig(options: string[]): Promise<PulumiConfig> {
+  try {
+    return await askPulumi(["config", "--json", ...options]);
+  } catch (error) {
+    if (error instanceof CommandError && /\bno stack selected\b/.test(error.message)) return {};
+    throw error;
+  }
+}
+
+/** The outputs; undefined before the first `up`, and after a destroy. */
+export async function stackOutputs(options: { secrets?: boolean } = {}): Promise<StackOutputs | undefined> {
+  const args = ["stack", "output", "--json", ...(options.secrets ? ["--show-secrets"] : [])];
+  const outputs = await askPulumi<Partial<StackOutputs>>(args);
+  return outputs.tenants ? (outputs as StackOutputs) : undefined;
+}
+
+/** @throws CommandError when there is nothing yet */
+export async function requiredOutputs(options: { secrets?: boolean } = {}): Promise<StackOutputs> {
+  const outputs = await stackOutputs(options);
+  if (outputs) return outputs;
+  throw new CommandError("the stack has no tenants yet: ./pgs up makes them");
+}
+
+/** PEM of the CA that clients of a tenant verify with; null when it is not the stack's own. */
+export function caOf(
+  tenant: TenantSummary,
+  { caCertificate }: StackOutputs,
+  { operatorsCertificate }: StackConfig,
+): string | null {
+  return operatorsCertificate && tenant.tls !== "passthrough" ? null : caCertificate;
+}
+
+/** One tenant of the stack. @throws CommandError that lists those that there are */
+export function tenantOf<T>(all: Record<string, T>, id: string): T {
+  const found = Object.hasOwn(all, id) ? all[id] : undefined;
+  if (found !== undefined) return found;
+  throw new CommandError(`no tenant ${id}: there are ${Object.keys(all).join(", ") || "none"}`, 2);
+}

@@ -1,0 +1,109 @@
+import { randomBytes } from "node:crypto";
+import {
+  closeSync,
+  fsyncSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from "node:fs";
+import { dirname, join, relative } from "node:path";
+import { createTwoFilesPatch } from "diff";
+import { parseTenants, readTenants, type Tenant, TenantsFileError } from "../../tenants";
+import { type Edit, EditError, edited } from "./edit-tenants";
+import { CommandError } from "./pulumi";
+import type { StackConfig } from "./stack";
+
+/** A checked change of tenants.yaml that is not written yet. */
+export interface Change {
+  /** Empty when the file says so already. */
+  diff: string;
+  /** What the file then says. */
+  tenants: Tenant[];
+  /** Replaces the file. @throws CommandError when somebody changed it meanwhile */
+  write(): void;
+}
+
+/** The stack's tenants.yaml. */
+export class TenantsFile {
+  readonly path: string;
+  private readonly versions: number[];
+
+  constructor(config: Pick<StackConfig, "tenantsFile" | "images">) {
+    this.path = config.tenantsFile;
+    this.versions = Object.keys(config.images).map(Number);
+  }
+
+  /** @throws CommandError that lists what is wrong in the file */
+  tenants(): Tenant[] {
+    return explained(() => readTenants(this.path, { versions: this.versions }));
+  }
+
+  tenant(id: string): Tenant {
+    const all = this.tenants();
+    const found = all.find((tenant) => tenant.id === id);
+    if (found) return found;
+    throw new CommandError(
+      `there is no tenant ${id}; there are ${all.map((one) => one.id).join(", ") || "none"}`,
+      2,
+    );
+  }
+
+  /** All of the edits or none. @throws CommandError when the file is wrong, or would be afterwards */
+  plan(edits: Edit[]): Change {
+    const fromHere = relative("", this.path);
+    const name = fromHere.startsWith("..") ? this.path : fromHere;
+    const before = this.read();
+    return explained(() => {
+      const options = { file: name, folder: dirname(this.path), versions: this.versions };
+      parseTenants(before, options);
+      const after = edits.reduce(edited, before);
+      const tenants = parseTenants(after, options);
+      const diff = createTwoFilesPatch(name, name, before, after, "", "", { context: 2 });
+      return {
+        diff: after === before ? "" : diff.slice(diff.indexOf("--- ")).trimEnd(),
+        tenants,
+        write: () => {
+          if (after === before) return;
+          if (this.read() !== before) throw new CommandError(`${name} was changed meanwhile: run this again`);
+          replaceFile(this.path, after);
+        },
+      };
+    });
+  }
+
+  private read(): string {
+    this.tenants();
+    return readFileSync(this.path, "utf8");
+  }
+}
+
+function explained<T>(work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    if (error instanceof TenantsFileError || error instanceof EditError)
+      throw new CommandError(error.message, 2);
+    throw error;
+  }
+}
+
+/**
+ * In one step, so that whoever reads the file, or is killed here, finds the old text or the new. What a killed
+ * run leaves, git ignores (.gitignore).
+ */
+function replaceFile(path: string, text: string): void {
+  const temporary = join(dirname(path), `.${randomBytes(4).toString("hex")}.tenants.yaml`);
+  const file = openSync(temporary, "wx", statSync(path).mode);
+  try {
+    writeSync(file, text);
+    fsyncSync(file);
+    closeSync(file);
+    renameSync(temporary, path);
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw error;
+  }
+}

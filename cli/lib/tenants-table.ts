@@ -1,0 +1,172 @@
+import type { JudgedBackups } from "./backup-status";
+import type { TenantSummaries, TenantSummary } from "./stack";
+import type { TenantStatus } from "./tenant-status";
+import { coloured } from "./terminal";
+
+interface Column<Tenant> {
+  title: string;
+  cell: (tenant: Tenant) => string;
+  /** By what is in the cell. */
+  colour?: (text: string) => string;
+  /** Numbers stand to the right. */
+  right?: boolean;
+}
+
+const id: Column<{ id: string }> = { title: "TENANT", cell: ({ id }) => id };
+const host: Column<{ host: string }> = { title: "HOST", cell: ({ host }) => host };
+const access: Column<{ access: boolean }> = {
+  title: "ACCESS",
+  cell: ({ access }) => (access ? "on" : "off"),
+  colour: (text) => (text.startsWith("off") ? coloured.faint(text) : text),
+};
+const state: Column<{ state: string }> = {
+  title: "STATE",
+  cell: ({ state }) => state,
+  colour: stateColour,
+};
+
+const outcome: Column<TenantSummary & { id: string }>[] = [
+  id,
+  host,
+  { title: "PORT", cell: ({ port }) => String(port) },
+  { title: "DATABASE", cell: ({ database }) => database },
+  access,
+  state,
+];
+
+const live: Column<TenantStatus>[] = [
+  id,
+  host,
+  access,
+  state,
+  {
+    title: "MEMORY",
+    cell: ({ memory }) => `${bytes(memory.used)}/${bytes(memory.limit)}`,
+    right: true,
+  },
+  { title: "CPU", cell: ({ cpu }) => `${cpu.used?.toFixed(2) ?? "-"}/${cpu.limit}`, right: true },
+  { title: "SIZE", cell: ({ size }) => bytes(size), right: true },
+  {
+    title: "CONNECTIONS",
+    cell: ({ connections, maxConnections }) => `${connections ?? "-"}/${maxConnections ?? "-"}`,
+    right: true,
+  },
+  { title: "UPTIME", cell: ({ uptime }) => duration(uptime), right: true },
+];
+
+const atS3 = "AT S3";
+
+const backups: Column<JudgedBackups>[] = [
+  { title: "TENANT", cell: ({ tenant }) => tenant },
+  { title: "BASE BACKUP", cell: ({ base }) => age(base) },
+  { title: "WAL", cell: walCell },
+  { title: atS3, cell: copyCell },
+  { title: "SIZE", cell: ({ size }) => bytes(size), right: true },
+  {
+    title: "TRIED RESTORE",
+    cell: ({ tried }) => (tried?.ok ? `${age(tried.at)}, in ${duration(Math.ceil(tried.seconds))}` : "-"),
+  },
+  { title: "PROBLEM", cell: ({ problem }) => problem ?? "", colour: coloured.bad },
+];
+
+function walCell({ state, exposed, behind, left }: JudgedBackups): string {
+  if (state === "removed") return left === null ? "removed" : `removed, kept for ${duration(left * 60)}`;
+  if (state === "stopped") return "stopped";
+  if (behind === null) return "-";
+  return exposed === 0 ? "all there" : `${duration(exposed)}, ${bytes(behind)} behind`;
+}
+
+function copyCell({ wal, s3 }: JudgedBackups): string {
+  if (!s3) return "-";
+  if (s3.base === 0) return "no base backup";
+  // What came within the same second may not be there yet.
+  return s3.waiting === 0 && s3.wal > wal ? "all there" : `until ${age(s3.wal)}`;
+}
+
+function age(at: number): string {
+  return at === 0 ? "-" : `${duration(Math.max(0, Math.round(Date.now() / 1000 - at)))} ago`;
+}
+
+/** Which columns a narrow terminal does without, the first one first. */
+const dispensable = ["CPU", "UPTIME", "CONNECTIONS", "SIZE", "MEMORY", "DATABASE", "PORT", "HOST", "ACCESS"];
+
+/** The tenants as they are at this moment. @param width of the terminal, in characters; without one, all columns are there */
+export function tenantsTable(tenants: TenantStatus[], width?: number): string {
+  return table(live, tenants, width);
+}
+
+/** How the tenants' backups stand. */
+export function backupsTable(tenants: JudgedBackups[], width?: number): string {
+  const shown = backups.filter(({ title }) => title !== atS3 || tenants.some(({ s3 }) => s3));
+  return table(shown, tenants, width);
+}
+
+/** The tenants as an `up` has made them. */
+export function outcomeTable(tenants: TenantSummaries, width?: number): string {
+  const rows = Object.entries(tenants).map(([id, tenant]) => ({ id, ...tenant }));
+  return table(outcome, rows, width);
+}
+
+function table<Tenant>(
+  columns: Column<Tenant>[],
+  tenants: Tenant[],
+  width = Number.POSITIVE_INFINITY,
+): string {
+  const sized = columns.map((column) => ({
+    ...column,
+    width: Math.max(column.title.length, ...tenants.map((tenant) => column.cell(tenant).length)),
+  }));
+  const needed = (shown: typeof sized) => shown.reduce((sum, column) => sum + column.width + 2, -2);
+  let shown = sized;
+  for (const title of dispensable) {
+    if (needed(shown) <= width) break;
+    shown = shown.filter((column) => column.title !== title);
+  }
+  const pad = (text: string, column: (typeof sized)[number], last: boolean) =>
+    column.right ? text.padStart(column.width) : last ? text : text.padEnd(column.width);
+  const line = (cell: (column: (typeof sized)[number], last: boolean) => string) =>
+    shown.map((column, index) => cell(column, index === shown.length - 1)).join("  ");
+  return [
+    line((column, last) => coloured.heading(pad(column.title, column, last))),
+    ...tenants.map((tenant) =>
+      line((column, last) => (column.colour ?? String)(pad(column.cell(tenant), column, last))).trimEnd(),
+    ),
+  ].join("\n");
+}
+
+function stateColour(text: string): string {
+  if (text.startsWith("running")) return coloured.good(text);
+  if (text.startsWith("stopped")) return coloured.faint(text);
+  return text.startsWith("starting") ? coloured.warning(text) : coloured.bad(text);
+}
+
+/** 134217728 -> 128Mi, as tenants.yaml writes it. */
+export function bytes(count: number | null): string {
+  if (count === null) return "-";
+  let value = count;
+  let unit = 0;
+  const units = ["B", "Ki", "Mi", "Gi", "Ti"];
+  while (value >= 1024 && unit < units.length - 1) {
+    value /= 1024;
+    unit++;
+  }
+  return `${value < 10 && !Number.isInteger(value) ? value.toFixed(1) : Math.round(value)}${units[unit]}`;
+}
+
+/** The two largest units: 3d4h, 5h12m, 3m20s. */
+export function duration(seconds: number | null): string {
+  if (seconds === null) return "-";
+  const parts: [number, string][] = [
+    [Math.floor(seconds / 86400), "d"],
+    [Math.floor(seconds / 3600) % 24, "h"],
+    [Math.floor(seconds / 60) % 60, "m"],
+    [Math.floor(seconds) % 60, "s"],
+  ];
+  const first = parts.findIndex(([count]) => count > 0);
+  if (first < 0) return "0s";
+  return parts
+    .slice(first, first + 2)
+    .filter(([count]) => count > 0)
+    .map(([count, unit]) => `${count}${unit}`)
+    .join("");
+}

@@ -1,0 +1,28 @@
+/** Colours, where standard output is a terminal that has them: NO_COLOR and FORCE_COLOR are honoured. */
+const colours = process.stdout.isTTY === true && process.stdout.hasColors();
+
+const style = (code: number) => (text: string) => (colours && text ? `\x1b[${code}m${text}\x1b[0m` : text);
+
+/** Tells somebody at a terminal how far long work is, and nobody else. */
+export function teller(subject: string): ((progress: string) => void) | undefined {
+  if (process.stderr.isTTY !== true) return undefined;
+  return (progress) => console.error(`  ${subject}: ${progress}`);
+}
+
+export const coloured = {
+  good: style(32),
+  warning: style(33),
+  bad: style(31),
+  faint: style(2),
+  heading: style(1),
+
+  diff: (text: string) =>
+    text.replace(/^([-+@]).*$/gm, (line, sign) =>
+      sign === "+" ? coloured.good(line) : sign === "-" ? coloured.bad(line) : coloured.faint(line),
+    ),
+};
+
+/** Characters in a line of the terminal; undefined where standard output is none. */
+export function terminalWidth(): number | undefined {
+  return process.stdout.isTTY ? process.stdout.columns : undefined;
+}

@@ -1,0 +1,285 @@
+import { isIP, isIPv4 } from "node:net";
+import { z } from "zod";
+import { retentionPattern, schedulePattern } from "../tenants/backup";
+
+/** `pulumi config set --path` makes a number or a boolean of text that looks like one. */
+function asText(value: unknown): unknown {
+  return typeof value === "number" || typeof value === "boolean" ? String(value) : value;
+}
+
+/** The program receives an object as JSON text. */
+function fromJson(value: unknown): unknown {
+  if (typeof value !== "string") return value;
+  try {
+    return JSON.parse(value);
+  } catch {
+    return value;
+  }
+}
+
+const controlCharacters = /[\p{Cc}\u2028\u2029]/u;
+
+function text(allowed: string, fits: (value: string) => boolean = (value) => value !== "") {
+  const error = `expected ${allowed}`;
+  return z.preprocess(
+    asText,
+    z.string(error).refine((value) => fits(value) && !controlCharacters.test(value), error),
+  );
+}
+
+function wholeNumber(what: string, min: number, max: number) {
+  const error = `expected ${what} from ${min} to ${max}`;
+  return z.preprocess(
+    (value) => (typeof value === "string" && /^\d{1,9}$/.test(value) ? Number(value) : value),
+    z.int(error).min(min, error).max(max, error),
+  );
+}
+
+function oneOf<const Values extends readonly [string, string, ...string[]]>(values: Values) {
+  const last = values[values.length - 1];
+  return z.enum(values, `expected ${values.slice(0, -1).join(", ")} or ${last}`);
+}
+
+function object<Shape extends z.ZodRawShape>(shape: Shape, what: string) {
+  return z.preprocess(fromJson, z.strictObject(shape, `expected ${what}`));
+}
+
+const defaultImages: Readonly<Record<string, string>> = {
+  proxy: "traefik:v3.7.15",
+  18: "postgres:18.6-bookworm",
+  barman: "pgs-barman:3.19.1-18.6-bookworm-12",
+};
+
+/** An image that no registry moves: by digest, or by a tag with a minor version. */
+const pinnedImage = z.string().regex(/^[a-z0-9][\w.:/-]*(:v?\d+\.\d+[\w.-]*|@sha256:[0-9a-f]{64})$/i);
+/** Another operating system has other collations, so a server's tag names it. */
+const pinnedServerImage = z
+  .string()
+  .regex(/^[a-z0-9][\w.:/-]*(:\d+\.\d+-[a-z][\w.-]*|@sha256:[0-9a-f]{64})$/i);
+
+/** One image alone, as `pulumi config set --path` sets it, leaves the others at their defaults. */
+const images = z.preprocess(
+  (given) => {
+    const value = fromJson(given);
+    return typeof value === "object" && value !== null && !Array.isArray(value)
+      ? { ...defaultImages, ...value }
+      : value;
+  },
+  z
+    .record(
+      z.string(),
+      z.custom<string>(() => true),
+      "expected a map with the keys proxy, barman and PostgreSQL's major versions",
+    )
+    .superRefine((all, context) => {
+      const problem = (key: string, message: string) =>
+        context.addIssue({ code: "custom", path: [key], message, input: all[key] });
+      for (const [key, image] of Object.entries(all)) {
+        const isServer = /^[1-9]\d$/.test(key);
+        if (!isServer && key !== "proxy" && key !== "barman") {
+          problem(key, "expected the key `proxy`, `barman` or a PostgreSQL major version");
+        } else if (!(isServer ? pinnedServerImage : pinnedImage).safeParse(image).success) {
+          const example = isServer ? `${key}.6-bookworm` : "v3.7.15";
+          problem(
+            key,
+            `expected a tag with a minor version${isServer ? " and an OS" : ""}, such as ${example}, or a digest`,
+          );
+        }
+      }
+    }),
+);
+
+const bucketPattern = /^s3:\/\/[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](\/[A-Za-z0-9._-]+)*$/;
+
+const backups = object(
+  {
+    schedule: text("off, or a time of day (UTC) such as 02:30", (value) => schedulePattern.test(value))
+      .default("02:30")
+      .describe("time of day (UTC) of each tenant's daily base backup, or off"),
+    retention: text("a number of days such as 7d", (value) => retentionPattern.test(value))
+      .default("7d")
+      .describe("for how many days back a tenant can be restored to any second"),
+    destination: text("a bucket and a path such as s3://acme-backups/pgs", (value) =>
+      bucketPattern.test(value),
+    )
+      .optional()
+      .describe("bucket and path that backups are copied to; without it they stay on the host"),
+    endpoint: text("the URL of an S3 server", (value) => /^https?:\/\/[^\s/]+(\/\S*)?$/.test(value))
+      .optional()
+      .describe("URL of the S3 server; without it, that of AWS"),
+    region: text("a region such as eu-central-1", (value) => /^[a-z0-9-]+$/.test(value))
+      .optional()
+      .describe("region of the bucket; without it, us-east-1"),
+    encryption: oneOf(["AES256", "aws:kms", "off"])
+      .default("AES256")
+      .describe("how the S3 server encrypts: AES256, aws:kms, or off"),
+  },
+  "a map with the keys schedule, retention, destination, endpoint, region and encryption",
+).prefault({});
+
+const certificate = object(
+  {
+    chain: text("the path of a PEM file").describe("path of the full chain, PEM, leaf first"),
+    key: text("the path of a PEM file").describe("path of its private key, PEM"),
+  },
+  "a map with the keys chain and key, the paths of a full chain and its private key",
+);
+
+function isNameServer(value: string): boolean {
+  const [, address = "", port = ""] = /^\[?([^\]]+)\]?:(\d{1,5})$/.exec(value) ?? [];
+  return isIP(address) !== 0 && Number(port) >= 1 && Number(port) <= 65_535;
+}
+
+const acme = object(
+  {
+    email: text("an e-mail address", (value) => /^[^@\s]+@[^@\s]+$/.test(value)).describe(
+      "of the account; the CA writes there",
+    ),
+    dnsProvider: text(
+      "Traefik's name for a DNS provider, such as cloudflare",
+      // Those two run a program, and wait for somebody at a terminal.
+      (value) => /^[a-z0-9-]+$/.test(value) && value !== "exec" && value !== "manual",
+    ).describe(
+      "[Traefik's name](https://doc.traefik.io/traefik/reference/install-configuration/tls/certificate-resolvers/acme/#providers) for the DNS provider",
+    ),
+    caServer: text("the https:// URL of an ACME directory", (value) => /^https:\/\/\S+$/.test(value))
+      .optional()
+      .describe("URL of the ACME server's directory; without it, Let's Encrypt"),
+    caCertificate: text("the path of a PEM file")
+      .optional()
+      .describe(
+        "path of the CA that the ACME server's own certificate is verified with; without it, the public ones",
+      ),
+    resolvers: z
+      .array(
+        text("a name server such as 9.9.9.9:53", isNameServer),
+        "expected a list of name servers such as 9.9.9.9:53",
+      )
+      .min(1, "expected a list of name servers such as 9.9.9.9:53")
+      .optional()
+      .describe("name servers to find the zone with, as ADDRESS:PORT; without it, the Docker host's"),
+    propagationSeconds: wholeNumber("a whole number of seconds", 1, 3600)
+      .optional()
+      .describe(
+        "seconds until a DNS record counts everywhere; without it, the zone's name servers are asked",
+      ),
+  },
+  "a map with the keys email and dnsProvider",
+);
+
+const passwords = z.preprocess(
+  fromJson,
+  z.record(
+    z.string(),
+    text("1 to 256 printable ASCII characters", (value) => /^[ -~]{1,256}$/.test(value)),
+    "expected a map from tenant id to password",
+  ),
+);
+
+/** Traefik reads them from files, and some providers' credentials have several lines. */
+const credential = z.preprocess(
+  asText,
+  z
+    .string("expected text")
+    .min(1, "expected text")
+    .refine(
+      (value) => !controlCharacters.test(value.replace(/[\t\r\n]/g, "")),
+      "expected text without control characters",
+    ),
+);
+
+const acmeCredentials = z.preprocess(
+  fromJson,
+  z.record(
+    z
+      .string()
+      .regex(/^[A-Z][A-Z0-9_]*$/, "expected the name of an environment variable such as CF_DNS_API_TOKEN"),
+    credential,
+    "expected a map from the names of environment variables to text",
+  ),
+);
+
+const withoutSpaces = text("text without spaces", (value) => /^\S+$/.test(value));
+
+const backupCredentials = object(
+  { accessKeyId: withoutSpaces, secretAccessKey: withoutSpaces },
+  "a map with the keys accessKeyId and secretAccessKey",
+);
+
+const label = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?";
+const domainPattern = new RegExp(`^${label}(\\.${label})*$`);
+
+/** What the networks need of it is checked by them; the routes are closed to all of it. */
+function isRange(value: string): boolean {
+  const [, address = "", length = ""] = /^([\d.]+)\/(\d{1,2})$/.exec(value) ?? [];
+  return isIPv4(address) && Number(length) <= 29;
+}
+
+/** A stack's configuration: the keys of the namespace `pgs`, with their defaults. */
+export const configurationSchema = z.strictObject({
+  domain: text(
+    "a domain name such as pgs.example.com",
+    (value) => value.length <= 180 && domainPattern.test(value),
+  )
+    .default("pgs.localhost")
+    .describe("Tenants are reached at HOSTNAME.DOMAIN; point *.DOMAIN at the Docker host"),
+  port: wholeNumber("a port", 1, 65_535)
+    .default(5432)
+    .describe("The public port that the proxy publishes on the Docker host"),
+  tenantsFile: text("the path of a file")
+    .default("tenants.yaml")
+    .describe("The file that lists the tenants, relative to this folder"),
+  prefix: text(
+    // With a hyphen and the longest tenant id it is a container's name, which the proxy looks up as a DNS label.
+    "up to 14 lower-case letters, digits and inner hyphens, a letter first",
+    (value) => /^[a-z]([a-z0-9-]{0,12}[a-z0-9])?$/.test(value),
+  )
+    .default("pgs")
+    .describe(
+      "Names of containers, volumes and networks start with it; give each stack on one Docker host its own",
+    ),
+  tenantSubnets: text("an IPv4 range such as 10.213.0.0/16", isRange)
+    .default("10.213.0.0/16")
+    .describe("Private IPv4 range (CIDR) from which the tenants' networks are taken, a /29 each"),
+  isolation: oneOf(["network", "shared"])
+    .default("network")
+    .describe(
+      "network - each tenant has a network of its own; shared - all have one, and each server accepts only the proxy, which then restarts in a second however many tenants there are (docs/security.md)",
+    ),
+  hostnameSuffix: oneOf(["none", "random"])
+    .default("none")
+    .describe(
+      "none - a tenant is reached at ID.DOMAIN; random - at ID-SUFFIX.DOMAIN, six random letters and digits for each tenant; a hostname in the tenants' file is used as it is (docs/tenants.md)",
+    ),
+  certificateDays: wholeNumber("a whole number of days", 1, 3650)
+    .default(365)
+    .describe(
+      "How many days a certificate of the stack's own CA is valid; the first up in the last third of them renews it (docs/certificates.md)",
+    ),
+  images: images
+    .prefault({})
+    .describe(
+      "The images, each pinned: proxy - Traefik; one per PostgreSQL major version, such as 18, its tag with a minor version and an OS; barman - BARMAN-POSTGRES-REVISION, which ./pgs setup builds, POSTGRES being the newest of those. One that is set alone leaves the others at their defaults",
+    ),
+  backups: backups.describe(
+    "schedule - time of day (UTC) of each tenant's daily base backup, or off; retention - for how many days back a tenant can be restored to any second; destination, endpoint, region, encryption - the bucket that backups are copied to (docs/backups.md)",
+  ),
+  certificate: certificate
+    .optional()
+    .describe("The operator's own certificate for *.DOMAIN in place of one of the stack's CA"),
+  acme: acme.optional().describe("How the proxy gets a certificate for *.DOMAIN from an ACME server"),
+  passwords: passwords.prefault({}).describe("The operator's own passwords by tenant id; a secret"),
+  acmeCredentials: acmeCredentials
+    .prefault({})
+    .describe("What the DNS provider of pgs:acme asks for, by the names of environment variables; a secret"),
+  backupCredentials: backupCredentials
+    .optional()
+    .describe(
+      "What the S3 server of pgs:backups.destination accepts: accessKeyId and secretAccessKey; a secret",
+    ),
+});
+
+/** What only its readers may see: never part of a message, and hidden from commands that do without. */
+export const secretKeys = ["passwords", "acmeCredentials", "backupCredentials"] as const;
+
+export type Configuration = z.output<typeof configurationSchema>;

@@ -1,0 +1,204 @@
+import { formatPath } from "../tenants/problems";
+import { nearest } from "../tenants/suggest";
+import { type Configuration, configurationSchema, secretKeys } from "./schema";
+
+/** A stack's configuration, checked, with every default applied. */
+export interface Settings
+  extends Pick<
+    Configuration,
+    | "domain"
+    | "port"
+    | "tenantsFile"
+    | "prefix"
+    | "tenantSubnets"
+    | "isolation"
+    | "hostnameSuffix"
+    | "certificate"
+    | "acme"
+    | "certificateDays"
+  > {
+  proxyImage: string;
+  /** Barman, with the programs of the newest PostgreSQL that a tenant runs. */
+  barmanImage: string;
+  /** By PostgreSQL major version. */
+  postgresImages: Map<number, string>;
+  /** How tenants are backed up that say nothing else. */
+  backups: { schedule: string; retention: string };
+  /** Where backups are copied to, off the host; undefined when they are not. */
+  backupDestination?: BackupDestination;
+  /** Secret: the operator's own passwords by tenant id. */
+  passwords: Record<string, string>;
+  /** Secret: what the DNS provider asks for, by the names of environment variables. */
+  acmeCredentials: Record<string, string>;
+  /** The Docker provider's own key; undefined means its default. */
+  dockerHost?: string;
+}
+
+/** How the proxy gets its certificate from an ACME server by itself. */
+export type AcmeSettings = NonNullable<Configuration["acme"]>;
+
+export interface BackupDestination {
+  /** s3://BUCKET/PATH */
+  destination: string;
+  /** URL of the S3 server. Default: that of AWS. */
+  endpoint?: string;
+  /** Default: us-east-1. */
+  region?: string;
+  /** What the S3 server encrypts with; `off`: it is not asked to. */
+  encryption: string;
+  /** Secret. Empty when secrets are left out. */
+  accessKeyId: string;
+  /** Secret. Empty when secrets are left out. */
+  secretAccessKey: string;
+}
+
+/** A wrong configuration: the message lists every problem, one a line, and no secret. */
+export class ConfigurationError extends Error {
+  override readonly name = "ConfigurationError";
+}
+
+export interface CheckOptions {
+  /** Keys such as `pgs:domain` that are secrets in this stack: messages do not show their values. */
+  secrets?: readonly string[];
+  /** Neither read nor check passwords and credentials. */
+  withoutSecrets?: boolean;
+}
+
+/**
+ * Checks a stack's configuration and applies the defaults.
+ * @param raw values by key (`pgs:port`, `docker:host`), as Pulumi hands them over: text, JSON text or objects
+ * @throws ConfigurationError that lists every problem
+ */
+export function checkedSettings(
+  raw: Readonly<Record<string, unknown>>,
+  options: CheckOptions = {},
+): Settings {
+  const given = new Map<string, unknown>();
+  for (const [name, value] of Object.entries(raw)) {
+    const key = /^pgs:(.+)$/s.exec(name)?.[1];
+    if (key === undefined || value === null || value === undefined) continue;
+    if (options.withoutSecrets && isSecretKey(key)) continue;
+    given.set(key, value);
+  }
+  const result = configurationSchema.safeParse(Object.fromEntries(given), { reportInput: true });
+  const problems = [
+    ...(result.error?.issues ?? []).flatMap((issue) => issueProblems(issue, options)),
+    ...relationProblems(given, options),
+  ];
+  if (!result.success || problems.length > 0) throw new ConfigurationError(problems.join("\n"));
+  return settingsOf(result.data, raw["docker:host"]);
+}
+
+function settingsOf(configuration: Configuration, dockerHost: unknown): Settings {
+  const { images, backups, backupCredentials, ...others } = configuration;
+  const { schedule, retention, destination, ...server } = backups;
+  const { accessKeyId = "", secretAccessKey = "" } = backupCredentials ?? {};
+  return {
+    ...others,
+    proxyImage: images.proxy as string,
+    barmanImage: images.barman as string,
+    postgresImages: new Map(
+      Object.entries(images)
+        .filter(([key]) => /^\d+$/.test(key))
+        .map(([key, image]) => [Number(key), image]),
+    ),
+    backups: { schedule, retention },
+    backupDestination:
+      destination === undefined ? undefined : { destination, ...server, accessKeyId, secretAccessKey },
+    dockerHost: typeof dockerHost === "string" ? dockerHost : undefined,
+  };
+}
+
+type Issue = NonNullable<ReturnType<typeof configurationSchema.safeParse>["error"]>["issues"][number];
+
+function issueProblems(issue: Issue, options: CheckOptions): string[] {
+  if (issue.code === "unrecognized_keys") {
+    return issue.keys.map((key) => unknownKey([...issue.path, key]));
+  }
+  if (issue.code === "invalid_key") {
+    return issue.issues.map(({ message }) => problemAt(issue.path, message));
+  }
+  const top = String(issue.path[0]);
+  const hidden = isSecretKey(top) || options.secrets?.includes(`pgs:${top}`);
+  const got = hidden || issue.input === undefined ? "" : `, got ${shown(issue.input)}`;
+  return [problemAt(issue.path, `${issue.message}${got}`)];
+}
+
+function unknownKey(path: readonly PropertyKey[]): string {
+  const key = String(path.at(-1));
+  const allowed = keysBeside(path);
+  const meant = nearest(key, allowed);
+  const message = `there is no such key${meant ? `; did you mean ${meant}?` : ""}; allowed: ${allowed.join(", ")}`;
+  return `${address(path)}: ${message} (pulumi config rm --path '${address(path)}')`;
+}
+
+function keysBeside(path: readonly PropertyKey[]): string[] {
+  const { shape } = configurationSchema;
+  if (path.length === 1) return Object.keys(shape);
+  const maps: Record<string, object> = {
+    acme: shape.acme.unwrap().out.shape,
+    backups: shape.backups.unwrap().out.shape,
+    certificate: shape.certificate.unwrap().out.shape,
+    backupCredentials: shape.backupCredentials.unwrap().out.shape,
+  };
+  return Object.keys(maps[String(path[0])] ?? {});
+}
+
+/** The rules about more than one key, which also look at a configuration whose keys are wrong. */
+function relationProblems(given: ReadonlyMap<string, unknown>, options: CheckOptions): string[] {
+  const problems: string[] = [];
+  if (given.has("acme") && given.has("certificate")) {
+    problems.push(problemAt(["acme"], "expected only one of pgs:acme and pgs:certificate"));
+  }
+  const backups = given.get("backups");
+  const keys = Object.keys(typeof backups === "string" ? parsed(backups) : (backups ?? {}));
+  const ofServer = ["endpoint", "region", "encryption"].find((key) => keys.includes(key));
+  if (keys.includes("destination")) {
+    if (!options.withoutSecrets && !given.has("backupCredentials")) {
+      problems.push(
+        problemAt(
+          ["backupCredentials", "accessKeyId"],
+          "expected the credentials for pgs:backups.destination",
+        ),
+      );
+    }
+  } else if (ofServer !== undefined) {
+    problems.push(problemAt(["backups", ofServer], "expected backups.destination beside it"));
+  }
+  return problems;
+}
+
+function parsed(json: string): object {
+  try {
+    return Object(JSON.parse(json));
+  } catch {
+    return {};
+  }
+}
+
+function problemAt(path: readonly PropertyKey[], message: string): string {
+  const secret = isSecretKey(String(path[0])) ? "--secret " : "";
+  return `${address(path)}: ${message} (pulumi config set ${secret}--path '${address(path)}' …)`;
+}
+
+function address(path: readonly PropertyKey[]): string {
+  return `pgs:${formatPath(path)}`;
+}
+
+function isSecretKey(key: string): boolean {
+  return (secretKeys as readonly string[]).includes(key);
+}
+
+/** A value as it may appear in a message: on one line, and nothing that commands a terminal. */
+function shown(value: unknown): string {
+  if (value === null) return "nothing";
+  if (Array.isArray(value)) return "a list";
+  if (typeof value === "object") return "a map";
+  const text = String(value);
+  if (/^[\x21-\x7e]{1,200}$/.test(text)) return text;
+  const short = text.length > 60 ? `${text.slice(0, 60)}…` : text;
+  return JSON.stringify(short).replace(
+    /[\p{Cc}\u2028\u2029]/gu,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+}

@@ -1,0 +1,72 @@
+import { posix } from "node:path";
+import { buffer } from "node:stream/consumers";
+import type Docker from "dockerode";
+import * as tar from "tar-stream";
+import { ifPresent } from "./client";
+
+/** One file to be put into a container. */
+export interface FileToPut {
+  name: string;
+  content: string;
+  /** User and group id; alone reads it. */
+  owner: number;
+}
+
+/** Bytes that are read of one answer; what the product keeps in containers is far smaller. */
+const most = 64 << 20;
+
+/** Puts one file into a folder of a container, running or not. Its owner, by default root, alone reads it. */
+export function putFile(
+  container: Docker.Container,
+  folder: string,
+  name: string,
+  content: string,
+  owner = 0,
+): Promise<void> {
+  return putFiles(container, folder, [{ name, content, owner }]);
+}
+
+/** The same of several. */
+export async function putFiles(
+  container: Docker.Container,
+  folder: string,
+  files: FileToPut[],
+): Promise<void> {
+  const archive = tar.pack();
+  for (const { name, content, owner } of files) {
+    archive.entry({ name, mode: 0o600, uid: owner, gid: owner }, content);
+  }
+  archive.finalize();
+  await container.putArchive(await buffer(archive), { path: folder });
+}
+
+/** One file of a container that runs or not; undefined when either is not there. */
+export async function getFile(container: Docker.Container, path: string): Promise<string | undefined> {
+  return (await getFiles(container, path))?.get(posix.basename(path));
+}
+
+/** All files of a folder by name, without those of folders in it; undefined when it is not there. */
+export function getFolder(
+  container: Docker.Container,
+  path: string,
+): Promise<Map<string, string> | undefined> {
+  return getFiles(container, posix.join(path, "/"));
+}
+
+async function getFiles(container: Docker.Container, path: string): Promise<Map<string, string> | undefined> {
+  const archive = await ifPresent(container.getArchive({ path }));
+  if (!archive) return undefined;
+  const files = new Map<string, string>();
+  const extract = tar.extract();
+  archive.pipe(extract);
+  let read = 0;
+  for await (const entry of extract) {
+    read += entry.header.size ?? 0;
+    if (read > most) throw new Error(`${path} in the container has more than ${most} bytes`);
+    const content = (await buffer(entry)).toString("utf8");
+    // FILE, or FOLDER/FILE.
+    const [, name = "", deeper] = /^(?:[^/]*\/)?([^/]+)(\/.*)?$/.exec(entry.header.name) ?? [];
+    if (entry.header.type === "file" && deeper === undefined) files.set(name, content);
+  }
+  return files;
+}

@@ -1,0 +1,46 @@
+/** Names of all that a stack has on its Docker host. */
+export interface ResourceNames {
+  /** Container, volume and network of the proxy. */
+  proxy: string;
+  /** The one network of all tenants, where `pgs:isolation` is `shared`. */
+  sharedNetwork: string;
+  /** Container, volume and network of what copies backups off the host. */
+  offsite: string;
+  /** Volume with the results of restores that were tried. */
+  trials: string;
+  /** Container, volume and network of a tenant's server. */
+  tenant(id: string): string;
+  /** Container and volume of a tenant's backups. */
+  backup(id: string): string;
+  /** Volume that a restore of a tenant is tried in. */
+  trial(id: string): string;
+  /** Volume with the data that a tenant had before a restore in place; `stamp` is YYYYMMDDTHHMMSS. */
+  before(id: string, stamp: string): string;
+}
+
+/**
+ * Every name is made here. Tenant ids have no two hyphens in a row and a prefix does not end in one: what has two is no
+ * tenant's server.
+ */
+export function resourceNames(prefix: string): ResourceNames {
+  return {
+    proxy: `${prefix}-proxy`,
+    sharedNetwork: `${prefix}--tenants`,
+    offsite: `${prefix}--offsite`,
+    trials: `${prefix}--trials`,
+    tenant: (id) => `${prefix}-${id}`,
+    backup: (id) => `${prefix}-${id}--backup`,
+    trial: (id) => `${prefix}-${id}--trial`,
+    before: (id, stamp) => `${prefix}--before-${id}-${stamp}`,
+  };
+}
+
+/** The container of a restore that works in this volume. */
+export function restoreContainer(volume: string): string {
+  return `${volume}--restore`;
+}
+
+/** A container that is made beside the one that it will replace. */
+export function replacementName(container: string): string {
+  return `${container}--new`;
+}

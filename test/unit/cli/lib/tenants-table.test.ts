@@ -1,0 +1,69 @@
+import { describe, expect, it } from "vitest";
+import type { TenantStatus } from "../../../../cli/lib/tenant-status";
+import { outcomeTable, tenantsTable } from "../../../../cli/lib/tenants-table";
+
+function status(fields: Partial<TenantStatus> = {}): TenantStatus {
+  return {
+    id: "acme",
+    host: "acme.pgs.example.com",
+    port: 5432,
+    version: 18,
+    access: true,
+    state: "running",
+    memory: { used: 84.2 * 2 ** 20, limit: 512 * 2 ** 20 },
+    cpu: { used: 0.034, limit: 1 },
+    size: 1.26 * 2 ** 30,
+    connections: 3,
+    maxConnections: 102,
+    uptime: 3 * 86400 + 4 * 3600 + 59,
+    ...fields,
+  };
+}
+
+const stopped = status({
+  id: "a-longer-id",
+  access: false,
+  state: "stopped",
+  memory: { used: null, limit: 2 ** 30 },
+  cpu: { used: null, limit: 0.5 },
+  size: null,
+  connections: null,
+  maxConnections: null,
+  uptime: null,
+});
+
+describe("the tenants' table", () => {
+  it("has a line for each tenant, its columns as wide as what is in them", () => {
+    expect(tenantsTable([status(), stopped]).split("\n")).toEqual([
+      "TENANT       HOST                  ACCESS  STATE        MEMORY     CPU   SIZE  CONNECTIONS  UPTIME",
+      "acme         acme.pgs.example.com  on      running  84Mi/512Mi  0.03/1  1.3Gi        3/102    3d4h",
+      "a-longer-id  acme.pgs.example.com  off     stopped       -/1Gi   -/0.5      -          -/-       -",
+    ]);
+  });
+
+  it("says after an up where each tenant is reached", () => {
+    const { host, access, state } = status();
+    const acme = { host, port: 5432, database: "acme", user: "postgres", access, state };
+    const summary = { ...acme, version: 18, memory: 1, cpus: 1, tls: "terminate" };
+    expect(outcomeTable({ acme: summary }).split("\n")).toEqual([
+      "TENANT  HOST                  PORT  DATABASE  ACCESS  STATE",
+      "acme    acme.pgs.example.com  5432  acme      on      running",
+    ]);
+    expect(outcomeTable({ acme: summary }, 52).split("\n")[0]).toBe(
+      "TENANT  HOST                  PORT  ACCESS  STATE",
+    );
+  });
+
+  it("is its heading when there is no tenant", () => {
+    expect(tenantsTable([])).toBe("TENANT  HOST  ACCESS  STATE  MEMORY  CPU  SIZE  CONNECTIONS  UPTIME");
+  });
+
+  it.each([
+    [90, "TENANT       HOST                  ACCESS  STATE        MEMORY   SIZE  CONNECTIONS  UPTIME"],
+    [70, "TENANT       HOST                  ACCESS  STATE        MEMORY   SIZE"],
+    [30, "TENANT       ACCESS  STATE"],
+    [10, "TENANT       STATE"],
+  ])("leaves out what a terminal of %d columns has no room for", (width, heading) => {
+    expect(tenantsTable([status(), stopped], width).split("\n")[0]).toBe(heading);
+  });
+});
