@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from "node:util";
 import { log } from "@pulumi/pulumi";
 import type * as pulumi from "@pulumi/pulumi/provider";
 import { clearCache } from "../docker/cache";
+import { version } from "../package.json";
 import { AcmeCertificate } from "./acme-certificate";
 import { Attachment } from "./attachment";
 import { BackupDestination } from "./backup-destination";
@@ -37,7 +38,7 @@ const questions: Record<string, (inputs: never) => Promise<object>> = {
 
 /** Translates between Pulumi's protocol and the resource types. */
 export class Provider implements pulumi.Provider {
-  readonly version = "0.1.0";
+  readonly version = version;
 
   async check(urn: string, olds: unknown, news: unknown): Promise<pulumi.CheckResult> {
     const type = typeOf(urn);
