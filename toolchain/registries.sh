@@ -348,7 +348,7 @@ make_barman_image() {
   version=${BASH_REMATCH[1]} base=postgres:${BASH_REMATCH[2]}
   rm -rf "$context"
   mkdir -p "$context"
-  cp "$root"/toolchain/images/barman/* "$context"
+  cp -r "$root"/backups/image/. "$context"
   if [[ $road == registries ]]; then wheel barman "$version" "$context/barman"; fi
   docker_build "$1" "$context" "$base"
 }

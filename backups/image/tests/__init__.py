@@ -1,0 +1,1 @@
+from . import lz4_stand_in  # noqa: F401
