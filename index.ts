@@ -1,38 +1,45 @@
 import * as pulumi from "@pulumi/pulumi";
+import * as random from "@pulumi/random";
 import { Backups } from "./components/backups";
 import { LimitedUp } from "./components/limited-up";
 import { PgTenant } from "./components/pg-tenant";
 import { PostgresImages } from "./components/postgres-images";
 import { PostgresProxy } from "./components/proxy";
-import { StackMark } from "./components/stack-mark";
 import { readSettings, readTenantEntries } from "./components/stack-settings";
-import { TenantNetworks } from "./components/tenant-networks";
 import { WildcardCertificate } from "./components/wildcard-certificate";
-import { PgsProvider } from "./provider/resources";
+import { resourceNames } from "./docker/names";
+import { PgsProvider, Programs } from "./provider/resources";
 
 const settings = readSettings();
 const entries = readTenantEntries(settings);
 const limited = LimitedUp.asked(entries);
 
 const providers = [new PgsProvider("pgs")];
+/** The stack's id: what it has on the Docker host is labelled with it. */
+export const stack = new random.RandomId("stack", { byteLength: 6, prefix: `${pulumi.getStack()}-` }).hex;
+const common = { ...settings, stack, names: resourceNames(settings.prefix) };
 const certificate = new WildcardCertificate("certificate", settings);
-const mark = new StackMark("stack", settings, { providers });
-const proxy = new PostgresProxy("proxy", { ...settings, certificate, mark }, { providers });
-const networks = new TenantNetworks("networks", { ...settings, proxy }, { providers });
+const proxy = new PostgresProxy("proxy", { ...common, certificate }, { providers });
+const programs = new Programs(
+  "programs",
+  { host: settings.dockerHost, stack, volume: common.names.programs, image: proxy.imageId },
+  { provider: providers[0], dependsOn: proxy.ready },
+);
 const images = new PostgresImages("images", settings);
-const barman =
+const backupImage =
   settings.backups.schedule === "off"
     ? undefined
-    : new Backups("backups", { ...settings, mark }, { providers });
+    : new Backups("backups", { ...common, tenants: entries }, { providers });
 
 const servers = (limited?.declared ?? entries).map(
   (tenant) =>
     new PgTenant(
       tenant.id,
-      { ...settings, tenant, certificate, proxy, networks, images, mark, barman },
+      { ...common, tenant, certificate, proxy, programs, images, backupImage },
       { providers },
     ),
 );
+backupImage?.copyOffsite(servers);
 
 function byTenant<Value>(output: string, tell: (server: PgTenant) => pulumi.Input<Value>) {
   const told = Object.fromEntries(servers.map((server) => [server.id, tell(server)]));

@@ -15,7 +15,6 @@ export const slotName = "pgs_backup";
 export interface BackupContainer {
   /** The tenant's id. */
   tenant: string;
-  image: string;
   /** The tenant's data volume: mounted read-only, for the socket in it. */
   serverVolume: string;
   /** The volume of its backups. */
@@ -26,35 +25,37 @@ export interface BackupContainer {
   retention: number;
 }
 
-const mebibyte = 1 << 20;
-
-/** What holds for every container of the image: no network, its own limits, nothing of the host's. */
-const limits: Docker.HostConfig = {
+/** What holds for every container of the image: hardly anything to write to, and the tenants come first. */
+const confined: Docker.HostConfig = {
   ...hardened,
-  NetworkMode: "none",
-  Memory: 512 * mebibyte,
-  MemorySwap: 512 * mebibyte,
-  PidsLimit: 256,
   CpuShares: 64,
   Tmpfs: { "/tmp": "rw,noexec,nosuid,nodev,size=64m,mode=1777" },
 };
 
-/** Options of a tenant's backup container; labels are the caller's. */
-export function backupContainer(backup: BackupContainer): Docker.ContainerCreateOptions {
-  const { tenant, image, serverVolume, backupVolume, schedule, retention } = backup;
-  return {
-    Image: image,
-    User: `${postgresUser}:${postgresUser}`,
+const user = `${postgresUser}:${postgresUser}`;
+const memory = 512 << 20;
+const pids = 256;
+
+/** All of a tenant's backup container but its name, image and labels, which are the caller's. It has no network. */
+export function backupContainer({
+  tenant,
+  serverVolume,
+  backupVolume,
+  schedule,
+  retention,
+}: BackupContainer) {
+  const options: Docker.ContainerCreateOptions = {
+    User: user,
     Entrypoint: ["pgs-backup"],
     Cmd: ["run", "--tenant", tenant, "--schedule", schedule, "--retention", String(retention)],
     StopSignal: "SIGTERM",
-    StopTimeout: 30,
-    HostConfig: {
-      ...limits,
-      RestartPolicy: { Name: "unless-stopped" },
-      Binds: [`${serverVolume}:/var/lib/postgresql:ro`, `${backupVolume}:/var/lib/barman`],
-    },
+    HostConfig: confined,
   };
+  const mounts = [
+    { volume: serverVolume, path: "/var/lib/postgresql", readOnly: true },
+    { volume: backupVolume, path: "/var/lib/barman" },
+  ];
+  return { options, mounts, limits: { memory, cpus: 0, pids } };
 }
 
 const natural = z.int().nonnegative();
@@ -238,12 +239,21 @@ export async function withBackupVolume<T>(
 ): Promise<T> {
   const container = await docker.createContainer({
     Image: image,
-    User: `${postgresUser}:${postgresUser}`,
+    User: user,
     // It ends by itself when whoever started it is gone.
     Entrypoint: ["sleep"],
     Cmd: ["1d"],
     Labels: { [stackLabel]: stack, [tenantLabel]: tenant },
-    HostConfig: { ...limits, Init: true, AutoRemove: true, Binds: [`${volume}:/var/lib/barman`] },
+    HostConfig: {
+      ...confined,
+      NetworkMode: "none",
+      Memory: memory,
+      MemorySwap: memory,
+      PidsLimit: pids,
+      Init: true,
+      AutoRemove: true,
+      Binds: [`${volume}:/var/lib/barman`],
+    },
   });
   try {
     await container.start();

@@ -1,4 +1,4 @@
-import { Network } from "../provider/network";
+import { attachProxy, ensureNetwork, type NetworkOwner, releaseNetwork } from "../provider/networks";
 import { Checkout } from "../test/e2e/support/checkout";
 import { eventually, succeed } from "../test/e2e/support/command";
 import { inspect } from "../test/e2e/support/inside";
@@ -12,12 +12,16 @@ async function main(): Promise<void> {
   const rows: string[][] = [["tenants", "isolation", `restart of the proxy, median of ${tries}`]];
   try {
     await checkout.up();
-    let made = 1;
+    const owner = { stack: (await checkout.pulumi("stack", "output", "stack")).trim() };
+    const networks: string[] = [];
     for (const count of counts) {
-      for (; made < count; made++) await createNetwork(checkout, `t${made}`);
+      while (networks.length < count - 1) {
+        networks.push(await createNetwork(checkout, owner, `t${networks.length + 1}`));
+      }
       rows.push([String(count), "network", `${(await restart(checkout)).toFixed(1)} s`]);
     }
-    for (let index = 1; index < made; index++) await removeNetwork(checkout, `t${index}`);
+    const { Id: proxy } = await inspect(checkout.name("proxy"));
+    for (const network of networks) await releaseNetwork(owner, network, proxy);
     await checkout.pulumi("config", "set", "isolation", "shared");
     await checkout.up();
     rows.push(["any", "shared", `${(await restart(checkout)).toFixed(1)} s`]);
@@ -31,19 +35,11 @@ async function main(): Promise<void> {
 }
 
 /** A tenant's network as the stack makes it, without the tenant: a hundred servers would measure something else. */
-async function createNetwork(checkout: Checkout, id: string): Promise<void> {
-  await Network.create({
-    name: checkout.name(id),
-    internal: true,
-    pool: "10.213.0.0/16",
-    prefixLength: 29,
-    proxy: (await inspect(checkout.name("proxy"))).Id,
-  });
-}
-
-async function removeNetwork(checkout: Checkout, id: string): Promise<void> {
-  const proxy = (await inspect(checkout.name("proxy"))).Id;
-  await Network.delete("", { name: checkout.name(id), internal: true, proxy });
+async function createNetwork(checkout: Checkout, owner: NetworkOwner, id: string): Promise<string> {
+  const spec = { name: checkout.name(id), internal: true, pool: "10.213.0.0/16", prefixLength: 29 };
+  const network = await ensureNetwork(owner, spec);
+  await attachProxy(owner.host, network, (await inspect(checkout.name("proxy"))).Id);
+  return network;
 }
 
 /** Seconds from the command until a new connection works again. */

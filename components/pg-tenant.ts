@@ -1,23 +1,24 @@
+import { relative } from "node:path";
 import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
 import * as random from "@pulumi/random";
 import { stringify } from "yaml";
-import { PostgresServer, Restore } from "../provider/resources";
+import type { ResourceNames } from "../docker/names";
+import { PostgresServer, type Programs, Restore } from "../provider/resources";
 import { positionOf, type Tenant } from "../tenants";
 import { type BackupPlan, backupPlan, retentionDays } from "../tenants/backup";
 import { needsRestart } from "../tenants/postgres-settings";
 import { backupSettings, sizedSettings } from "../tenants/sizing";
 import type { Backups } from "./backups";
 import type { PostgresImages } from "./postgres-images";
-import { dynamicFolder, entryPoint, type PostgresProxy } from "./proxy";
-import type { StackMark } from "./stack-mark";
-import type { TenantNetwork, TenantNetworks } from "./tenant-networks";
+import { dynamicFolder, entryPoint, type PostgresProxy, tenantNetwork } from "./proxy";
 import type { WildcardCertificate } from "./wildcard-certificate";
 
 export interface PgTenantArgs {
   tenant: Tenant;
-  /** Names of the container, volume and network start with it. */
-  prefix: string;
+  /** The stack's id, which its containers are labelled with. */
+  stack: pulumi.Input<string>;
+  names: ResourceNames;
   /** The tenant is reached at HOSTNAME.domain, on `port`. */
   domain: string;
   port: number;
@@ -29,12 +30,14 @@ export interface PgTenantArgs {
   /** Signs the certificate of a server that TLS is passed through to. */
   certificate: WildcardCertificate;
   proxy: PostgresProxy;
-  networks: TenantNetworks;
-  mark: StackMark;
+  /** What servers start with. */
+  programs: Programs;
+  /** `network`: the tenant has a network of its own. `shared`: all have one, and each server lets in only the proxy. */
+  isolation: "network" | "shared";
   /** How tenants are backed up that say nothing else. */
   backups: BackupPlan;
-  /** What backs them up; undefined when the stack's backups are off. */
-  barman?: Backups;
+  /** What they are backed up with; undefined when the stack's backups are off. */
+  backupImage?: Backups;
   /** IPv4 range of the tenants' networks. */
   tenantSubnets: string;
   /** The Docker host, when it is not the default one. */
@@ -58,9 +61,8 @@ export class PgTenant extends pulumi.ComponentResource {
     const host = this.createHost(name, args);
     const password = this.createPassword(name, args);
     const volume = this.createVolume(name, args);
-    const network = args.networks.of(tenant.id, this);
     const restore = tenant.state === "running" ? this.createRestore(name, args, volume) : undefined;
-    this.createServer(name, args, { restore, volume, network, password, host });
+    this.createServer(name, args, { restore, volume, password, host });
 
     this.id = tenant.id;
     this.connectionString = pulumi.secret(
@@ -113,34 +115,36 @@ export class PgTenant extends pulumi.ComponentResource {
    * The data. No edit replaces it: what could is ignored, and what removing the entry does to it counts as
    * it was applied last.
    */
-  private createVolume(name: string, { tenant, prefix }: PgTenantArgs): docker.Volume {
+  private createVolume(name: string, { tenant, names, proxy }: PgTenantArgs): docker.Volume {
     return new docker.Volume(
       name,
       {
-        // One that exists is taken up as it is.
-        name: tenant.volume ?? `${prefix}-${tenant.id}`,
-        // The label of a volume that exists stays as it is, also when an entry takes the volume up again.
+        // One that exists is adopted as it is.
+        name: tenant.volume ?? names.tenant(tenant.id),
+        // The label of a volume that exists stays as it is, also when an entry is added again.
         labels: [{ label: "pgs.version", value: String(tenant.version) }],
       },
       {
         parent: this,
         ignoreChanges: ["name", "driver", "driverOpts", "labels"],
         retainOnDelete: tenant.onRemove === "retain",
+        // A stack with these names is refused by the proxy before one of its volumes is adopted.
+        dependsOn: proxy.ready[0],
       },
     );
   }
 
   /** Only for an entry with `restoreFrom`; it counts when the volume is first made. */
   private createRestore(name: string, args: PgTenantArgs, volume: docker.Volume): Restore | undefined {
-    const { tenant, barman } = args;
+    const { tenant, backupImage } = args;
     const { restoreFrom } = tenant;
     if (!restoreFrom) return undefined;
-    if (!barman) {
+    if (!backupImage) {
       throw new pulumi.RunError(
         `${positionOf(tenant, "restoreFrom")}: restoreFrom needs the stack's backups, and pgs:backups.schedule is off: set it, or take restoreFrom out`,
       );
     }
-    const { settings, settingsWithRestart, settingsAtNextStart } = settingsByEffect(args);
+    const { live, restart, initial } = settingsByEffect(args);
     return new Restore(
       name,
       {
@@ -150,14 +154,13 @@ export class PgTenant extends pulumi.ComponentResource {
         at: restoreFrom.at,
         database: tenant.id,
         version: tenant.version,
-        settings: { ...settings, ...settingsWithRestart, ...settingsAtNextStart },
-        barman: barman.containerName,
-        backups: barman.volumeName,
-        barmanImage: barman.imageId,
-        offsiteNetwork: barman.offsiteNetwork,
-        image: args.images.idOf(tenant.version),
+        settings: { ...initial, ...live, ...restart },
+        barman: args.names.backup(restoreFrom.tenant),
+        backups: args.names.backup(restoreFrom.tenant),
+        barmanImage: backupImage.imageId,
+        image: args.images.of(tenant.version).imageId,
       },
-      { parent: this, dependsOn: [barman] },
+      { parent: this },
     );
   }
 
@@ -168,55 +171,49 @@ export class PgTenant extends pulumi.ComponentResource {
       /** What makes its data, where that is not the server itself. */
       restore: Restore | undefined;
       volume: docker.Volume;
-      network: TenantNetwork;
       password: pulumi.Output<string>;
       host: pulumi.Input<string>;
     },
   ): void {
-    const { tenant, proxy } = args;
-    const { restore, volume, network, password, host } = parts;
+    const { tenant, proxy, names, isolation, tenantSubnets } = args;
+    const { restore, volume, password, host } = parts;
     const runs = tenant.state === "running";
-    const barman = keeperOf(args);
-    const plan = backupPlan(tenant, args.backups);
-    const pair = runs && tenant.tls === "passthrough" ? args.certificate.sign(name, host, this) : undefined;
+    const { positions, ...settings } = settingsByEffect(args);
+    const networkName = isolation === "shared" ? names.sharedNetwork : names.tenant(tenant.id);
+    const { pool, prefixLength } = tenantNetwork(networkName, tenantSubnets, isolation);
     new PostgresServer(
       name,
       {
         host: args.dockerHost,
-        container: containerName(args),
-        stack: args.mark.id,
-        state: tenant.state,
-        image: runs ? args.images.idOf(tenant.version) : undefined,
-        adopted: tenant.volume !== undefined,
-        volume: volume.name.apply((present) => adopted(tenant, present)),
-        database: tenant.id,
-        password,
-        init: [...tenant.initFiles],
+        stack: args.stack,
+        tenant: tenant.id,
         version: tenant.version,
-        memory: tenant.memory,
-        cpus: tenant.cpus,
-        ...settingsByEffect(args),
-        access: tenant.access,
-        clients: network.clients,
-        network: network.name,
-        certificate: pair?.chain,
-        key: pair?.key,
-        barmanPassword: barman?.passwordFor(tenant),
-        backup: barman && {
-          barman: barman.containerId,
-          schedule: plan.schedule,
-          retention: retentionDays(plan),
-          stopped: !runs,
+        state: tenant.state,
+        network: { name: networkName, pool, prefixLength, proxy: proxy.containerId },
+        container: {
+          name: names.tenant(tenant.id),
+          ...(runs && args.images.of(tenant.version)),
+          volume: volume.name.apply((present) => adopted(tenant, present)),
+          programs: args.programs.volume,
+          adopted: tenant.volume !== undefined,
         },
+        limits: { memory: tenant.memory, cpus: tenant.cpus },
+        settings,
+        password,
+        access: { open: tenant.access, clients: isolation === "shared" ? "proxy" : "all" },
+        tls: runs && tenant.tls === "passthrough" ? args.certificate.sign(name, host, this) : undefined,
+        database: { init: tenant.initFiles.map((file) => relative(process.cwd(), file)) },
         route: {
-          container: proxy.containerName,
+          proxy: proxy.containerName,
           path: `${dynamicFolder}/route-${tenant.id}.yml`,
           content:
             runs && tenant.access
               ? pulumi.output(host).apply((known) => routeFile(args, known))
               : `# ${tenant.id} is not reachable\n`,
         },
-        farewell:
+        backup: backupOf(args),
+        positions,
+        deleteMessage:
           tenant.onRemove === "retain"
             ? pulumi.interpolate`The data of ${tenant.id} stays in the Docker volume ${volume.name}.`
             : `The data of ${tenant.id} is deleted: onRemove is delete.`,
@@ -234,13 +231,14 @@ function adopted(tenant: Tenant, name: string): string {
   );
 }
 
-/** What backs this tenant up; undefined when it has no backups. */
-function keeperOf({ tenant, backups, barman }: PgTenantArgs): Backups | undefined {
-  return backupPlan(tenant, backups).schedule === "off" ? undefined : barman;
-}
-
-function containerName({ prefix, tenant }: PgTenantArgs): string {
-  return `${prefix}-${tenant.id}`;
+/** How this tenant is backed up; undefined when it is not. */
+function backupOf(args: PgTenantArgs) {
+  const { tenant, names, backups, backupImage } = args;
+  const plan = backupPlan(tenant, backups);
+  if (plan.schedule === "off" || !backupImage) return undefined;
+  const { image, imageId } = backupImage;
+  const retention = retentionDays(plan);
+  return { name: names.backup(tenant.id), image, imageId, schedule: plan.schedule, retention };
 }
 
 /** What the operator set, and what follows from the memory limit and the backups, by when a change of it counts. */
@@ -250,12 +248,12 @@ function settingsByEffect(args: PgTenantArgs) {
   const restarts = (name: string) => needsRestart(version, name);
   const pick = (from: Record<string, string>, keep: (name: string) => boolean) =>
     Object.fromEntries(Object.entries(from).filter(([name]) => keep(name)));
-  const implied = { ...sizedSettings(memory), ...(keeperOf(args) && backupSettings(version)) };
+  const implied = { ...sizedSettings(memory), ...(backupOf(args) && backupSettings(version)) };
   const sized = pick(implied, (name) => !(name in settings));
   return {
-    settings: { ...pick(sized, (name) => !restarts(name)), ...pick(settings, (name) => !restarts(name)) },
-    settingsWithRestart: pick(settings, restarts),
-    settingsAtNextStart: pick(sized, restarts),
+    live: { ...pick(sized, (name) => !restarts(name)), ...pick(settings, (name) => !restarts(name)) },
+    restart: pick(settings, restarts),
+    initial: pick(sized, restarts),
     positions: Object.fromEntries(
       Object.keys(settings).map((name) => [name, positionOf({ positions }, `settings.${name}`)]),
     ),
@@ -275,7 +273,7 @@ function routeFile(args: PgTenantArgs, host: string): string {
           tls: tls === "passthrough" ? { passthrough: true } : {},
         },
       },
-      services: { [id]: { loadBalancer: { servers: [{ address: `${containerName(args)}:5432` }] } } },
+      services: { [id]: { loadBalancer: { servers: [{ address: `${args.names.tenant(id)}:5432` }] } } },
     },
   });
 }

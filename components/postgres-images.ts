@@ -19,15 +19,15 @@ export class PostgresImages extends pulumi.ComponentResource {
     this.registerOutputs();
   }
 
-  /** Id of the image of this major version: a tag would differ from the container's image on every run. */
-  idOf(version: number): pulumi.Output<string> {
+  /** The image of this major version: its name and tag, and its id, which is what counts. */
+  of(version: number): { image: string; imageId: pulumi.Output<string> } {
+    const name = this.args.postgresImages.get(version);
+    if (!name) throw new pulumi.ResourceError(`pgs:images has no image for PostgreSQL ${version}`, this);
     let image = this.images.get(version);
     if (!image) {
-      const name = this.args.postgresImages.get(version);
-      if (!name) throw new pulumi.ResourceError(`pgs:images has no image for PostgreSQL ${version}`, this);
       image = new docker.RemoteImage(`postgres-${version}`, { name, keepLocally: true }, { parent: this });
       this.images.set(version, image);
     }
-    return image.imageId;
+    return { image: name, imageId: image.imageId };
   }
 }

@@ -3,7 +3,8 @@ import * as pulumi from "@pulumi/pulumi";
 import * as random from "@pulumi/random";
 import { stringify } from "yaml";
 import type { AcmeSettings } from "../config";
-import { AcmeCertificate, Attachment, Network, TraefikFile } from "../provider/resources";
+import type { ResourceNames } from "../docker/names";
+import { AcmeCertificate, Container, TraefikFile } from "../provider/resources";
 import {
   type AcmeFiles,
   acmeArguments,
@@ -12,12 +13,12 @@ import {
   acmeResolver,
   acmeStorage,
 } from "./acme";
-import type { StackMark } from "./stack-mark";
 import type { KeyPair, WildcardCertificate } from "./wildcard-certificate";
 
 export interface PostgresProxyArgs {
-  /** Names of the container, volume and network start with it. */
-  prefix: string;
+  /** The stack's id, which its containers are labelled with. */
+  stack: pulumi.Input<string>;
+  names: ResourceNames;
   /** Traefik, at least 3.7.13: earlier ones have known holes. */
   proxyImage: string;
   /** Published on all addresses of the Docker host. */
@@ -29,7 +30,10 @@ export interface PostgresProxyArgs {
   acme?: AcmeSettings;
   /** What the DNS provider asks for, by the names of environment variables: a secret. */
   acmeCredentials: pulumi.Output<Record<string, string>>;
-  mark: StackMark;
+  /** `shared`: the proxy is in the one network that all tenants have. */
+  isolation: "network" | "shared";
+  /** IPv4 range from which the tenants' networks are taken. */
+  tenantSubnets: string;
   /** The Docker host, when it is not the default one. */
   dockerHost?: string;
 }
@@ -47,20 +51,17 @@ export const entryPoint = "postgres";
 export class PostgresProxy extends pulumi.ComponentResource {
   readonly containerName: string;
   readonly containerId: pulumi.Output<string>;
+  readonly imageId: pulumi.Output<string>;
   /** The proxy's container, with the certificate in place. */
   readonly ready: pulumi.Resource[];
 
   constructor(name: string, args: PostgresProxyArgs, opts?: pulumi.ComponentResourceOptions) {
     super("pgs:index:PostgresProxy", name, {}, opts);
     const child = { parent: this };
-    const containerName = `${args.prefix}-proxy`;
+    const { dockerHost: host, stack, proxyImage } = args;
+    const containerName = args.names.proxy;
 
-    const image = new docker.RemoteImage("proxy", { name: args.proxyImage, keepLocally: true }, child);
-    const network = new Network(
-      "proxy",
-      { host: args.dockerHost, name: containerName, internal: false },
-      child,
-    );
+    const image = new docker.RemoteImage("proxy", { name: proxyImage, keepLocally: true }, child);
     // As with a tenant's: no edit replaces it.
     const volume = new docker.Volume(
       "proxy",
@@ -71,45 +72,37 @@ export class PostgresProxy extends pulumi.ComponentResource {
       settings: args.acme,
       files: this.createAcmeFiles(args.acme, args.acmeCredentials),
     };
-    const container = new docker.Container(
+    const container = new Container(
       "proxy",
       {
-        ...args.mark.of(containerName, { volume: volume.name, image: image.imageId }),
-        image: image.imageId,
+        host,
+        stack,
+        name: containerName,
+        image: proxyImage,
+        imageId: image.imageId,
         command: [
           ...staticConfiguration(),
           ...(acme ? acmeArguments(acme.settings, acme.files, dynamicFolder) : []),
         ],
-        envs: acme && acmeEnvironment(acme.files),
+        env: acme && acmeEnvironment(acme.files),
         ports: [{ internal: 5432, external: args.port }],
-        networksAdvanced: [{ name: network.name }],
-        volumes: [{ volumeName: volume.name, containerPath: dynamicFolder }],
-        restart: "unless-stopped",
-        // A refresh, also that of a preview, would remove a container that somebody stopped: the attachment starts it.
-        mustRun: false,
+        networks: networksOf(args),
+        mounts: [{ volume: volume.name, path: dynamicFolder }],
+        resolvesNames: true,
+        memory: 1 << 30,
+        pids: 1024,
         // Traefik lets connections that are open finish for ten seconds.
-        destroyGraceSeconds: 15,
-        readOnly: true,
-        capabilities: { drops: ["ALL"] },
-        securityOpts: ["no-new-privileges:true"],
-        healthcheck: { tests: ["CMD", "traefik", "healthcheck", "--ping"], interval: "30s", timeout: "5s" },
-        logDriver: "json-file",
-        logOpts: { "max-size": "10m", "max-file": "3" },
+        stopSeconds: 15,
       },
-      child,
-    );
-    const attachment = new Attachment(
-      "proxy",
-      { host: args.dockerHost, container: container.id, network: network.name },
       child,
     );
     const ordered = acme && [
       new AcmeCertificate(
         "certificate",
         {
-          host: args.dockerHost,
+          host,
           container: containerName,
-          containerId: container.id,
+          containerId: container.containerId,
           folder: dynamicFolder,
           resolver: acmeResolver,
           storage: acmeStorage,
@@ -117,26 +110,26 @@ export class PostgresProxy extends pulumi.ComponentResource {
           files: acme.files.contents,
           filesFolder: acme.files.folder,
         },
-        // Its DNS provider and its CA are asked over the network.
-        { ...child, dependsOn: [attachment] },
+        child,
       ),
     ];
     const certificate = new TraefikFile(
       "certificate",
       {
-        host: args.dockerHost,
-        // The plain name: with the container's own output, Pulumi would delete the file before it makes a container anew.
+        host,
+        // The plain name: with the container's own output, Pulumi would delete the file before it replaces a container.
         container: containerName,
         path: `${dynamicFolder}/certificate.yml`,
         content: certificateFile(args.certificate.served),
       },
       // What the proxy shows until then is in this file.
-      { ...child, dependsOn: ordered ?? [attachment] },
+      { ...child, dependsOn: ordered ?? [container] },
     );
 
     this.containerName = containerName;
-    this.containerId = container.id;
-    this.ready = [container, attachment, certificate];
+    this.containerId = container.containerId;
+    this.imageId = image.imageId;
+    this.ready = [container, certificate];
     this.registerOutputs();
   }
 
@@ -146,6 +139,17 @@ export class PostgresProxy extends pulumi.ComponentResource {
     const { hex } = new random.RandomId("acme", { byteLength: 4, keepers: contents }, { parent: this });
     return { contents, folder: pulumi.interpolate`${dynamicFolder}/acme-${hex}` };
   }
+}
+
+/** Its own, which leads out, and the tenants' where that is one. */
+function networksOf({ names, isolation, tenantSubnets: pool }: PostgresProxyArgs) {
+  const own = { name: names.proxy, internal: false };
+  return isolation === "shared" ? [own, tenantNetwork(names.sharedNetwork, pool, isolation)] : [own];
+}
+
+/** A network that tenants' servers are in: no way out, and the proxy attached. */
+export function tenantNetwork(name: string, pool: string, isolation: "network" | "shared") {
+  return { name, internal: true, pool, prefixLength: isolation === "shared" ? 20 : 29 };
 }
 
 /** https://doc.traefik.io/traefik/reference/install-configuration/configuration-options/ */

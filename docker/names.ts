@@ -6,6 +6,8 @@ export interface ResourceNames {
   sharedNetwork: string;
   /** Container, volume and network of what copies backups off the host. */
   offsite: string;
+  /** Volume with the programs that servers start with. */
+  programs: string;
   /** Volume with the results of restores that were tried. */
   trials: string;
   /** Container, volume and network of a tenant's server. */
@@ -27,6 +29,7 @@ export function resourceNames(prefix: string): ResourceNames {
     proxy: `${prefix}-proxy`,
     sharedNetwork: `${prefix}--tenants`,
     offsite: `${prefix}--offsite`,
+    programs: `${prefix}--programs`,
     trials: `${prefix}--trials`,
     tenant: (id) => `${prefix}-${id}`,
     backup: (id) => `${prefix}-${id}--backup`,

@@ -33,8 +33,8 @@ export interface AcmeCertificateInputs {
 const timeout = 600;
 
 export const AcmeCertificate: ResourceType<AcmeCertificateInputs> = {
-  updatable: ["containerId", "resolver", "storage", "domain", "files", "filesFolder"],
-  replacing: ["host", "container", "folder"],
+  updatable: ["container", "containerId", "resolver", "storage", "domain", "files", "filesFolder"],
+  replacing: ["host", "folder"],
 
   async create(inputs) {
     await bringAbout(inputs);

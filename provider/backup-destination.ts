@@ -6,12 +6,12 @@ import { getFile, putFile } from "../docker/files";
 import { postgresUser } from "../docker/hardening";
 import type { ResourceType } from "./resource-type";
 
-/** The bucket that Barman's container copies WAL and base backups to. */
+/** The bucket that backups are copied to. */
 export interface BackupDestinationInputs {
   /** The Docker host; without one, the provider's default. */
   host?: string;
-  /** Id of Barman's container. */
-  barman: string;
+  /** Id of the container that copies. */
+  container: string;
   /** s3://BUCKET/PATH */
   destination: string;
   /** URL of the S3 server. Default: that of AWS. */
@@ -24,22 +24,30 @@ export interface BackupDestinationInputs {
   secretAccessKey: string;
 }
 
-/** Where Barman's container looks for it; in its volume, as a restore reads it there too. */
-const folder = "/var/lib/barman/destination";
+/** Where the container looks for it; in its volume, as a restore reads it there too. */
+const folder = "/var/lib/offsite/destination";
 const settingsFile = "settings.json";
 const credentialsFile = "credentials";
 
 export const BackupDestination: ResourceType<BackupDestinationInputs> = {
-  updatable: ["barman", "destination", "endpoint", "region", "encryption", "accessKeyId", "secretAccessKey"],
+  updatable: [
+    "container",
+    "destination",
+    "endpoint",
+    "region",
+    "encryption",
+    "accessKeyId",
+    "secretAccessKey",
+  ],
   replacing: ["host"],
 
   async create(inputs) {
-    await bringAbout(inputs);
+    await apply(inputs);
     return { id: "backup-destination", state: inputs };
   },
 
   async read(_id, state) {
-    const container = dockerClient(state.host).getContainer(state.barman);
+    const container = dockerClient(state.host).getContainer(state.container);
     const settings = await getFile(container, posix.join(folder, settingsFile));
     const credentials = await getFile(container, posix.join(folder, credentialsFile));
     return {
@@ -50,21 +58,21 @@ export const BackupDestination: ResourceType<BackupDestinationInputs> = {
   },
 
   async update(_id, _state, inputs) {
-    await bringAbout(inputs);
+    await apply(inputs);
     return inputs;
   },
 
   /** What is in the bucket stays. */
   async delete(_id, state) {
-    const container = dockerClient(state.host).getContainer(state.barman);
+    const container = dockerClient(state.host).getContainer(state.container);
     const info = await ifPresent(container.inspect());
     if (info?.State.Running) await exec(container, ["rm", "-rf", folder]);
   },
 };
 
 /** Tried before it counts: what is wrong is told at once, and the destination that worked stays. */
-async function bringAbout(inputs: BackupDestinationInputs): Promise<void> {
-  const container = dockerClient(inputs.host).getContainer(inputs.barman);
+async function apply(inputs: BackupDestinationInputs): Promise<void> {
+  const container = dockerClient(inputs.host).getContainer(inputs.container);
   await ensureRunning(container, await container.inspect());
   const tried = `${folder}.new`;
   await run(container, ["sh", "-c", 'rm -rf "$1" && mkdir -m 700 "$1"', "sh", tried]);

@@ -4,15 +4,12 @@ import type * as pulumi from "@pulumi/pulumi/provider";
 import { clearCache } from "../docker/cache";
 import { version } from "../package.json";
 import { AcmeCertificate } from "./acme-certificate";
-import { Attachment } from "./attachment";
 import { BackupDestination } from "./backup-destination";
-import { FormerBackup } from "./former-backup";
-import { Network } from "./network";
-import { PostgresServer } from "./postgres-server";
+import { Container } from "./container";
+import { Programs } from "./programs";
 import { IncompleteError, type ResourceType } from "./resource-type";
 import { Restore } from "./restore";
-import { demandParts } from "./stack-container";
-import { takeStock } from "./stock";
+import { PostgresServer } from "./server";
 import { TraefikFile } from "./traefik-file";
 import { isUnknown, secretsIn, unwrap, wrap } from "./wire";
 
@@ -21,19 +18,12 @@ type Fields = Record<string, unknown>;
 
 const types: Record<string, ResourceType<Fields>> = {
   "pgs:index:AcmeCertificate": AcmeCertificate as unknown as ResourceType<Fields>,
-  "pgs:index:Attachment": Attachment as unknown as ResourceType<Fields>,
-  "pgs:index:Backup": FormerBackup as unknown as ResourceType<Fields>,
   "pgs:index:BackupDestination": BackupDestination as unknown as ResourceType<Fields>,
-  "pgs:index:Network": Network as unknown as ResourceType<Fields>,
+  "pgs:index:Container": Container as unknown as ResourceType<Fields>,
   "pgs:index:PostgresServer": PostgresServer as unknown as ResourceType<Fields>,
+  "pgs:index:Programs": Programs as unknown as ResourceType<Fields>,
   "pgs:index:Restore": Restore as unknown as ResourceType<Fields>,
   "pgs:index:TraefikFile": TraefikFile as unknown as ResourceType<Fields>,
-};
-
-/** What a program can ask, and have done, before there is a resource. */
-const questions: Record<string, (inputs: never) => Promise<object>> = {
-  "pgs:index:takeStock": takeStock,
-  "pgs:index:demandParts": demandParts,
 };
 
 /** Translates between Pulumi's protocol and the resource types. */
@@ -41,10 +31,8 @@ export class Provider implements pulumi.Provider {
   readonly version = version;
 
   async check(urn: string, olds: unknown, news: unknown): Promise<pulumi.CheckResult> {
-    const type = typeOf(urn);
-    const wanted = known(news);
-    const inputs = { ...(news as Fields), ...type.derived?.(wanted) };
-    return { inputs, failures: (await type.check?.(wanted, known(olds))) ?? [] };
+    const failures = (await typeOf(urn).check?.(known(news), known(olds))) ?? [];
+    return { inputs: news, failures };
   }
 
   /** Compares with what is really there: so each plan sees what was changed by hand, without a refresh. */
@@ -52,23 +40,27 @@ export class Provider implements pulumi.Provider {
     const type = typeOf(urn);
     const before = unwrap(olds) as Fields;
     const after = unwrap(news) as Fields;
-    const replaces = type.replacing.filter((key) => !isDeepStrictEqual(before[key], after[key]));
+    const differing = (keys: readonly string[], fields: Fields) =>
+      keys.filter((key) => !isDeepStrictEqual(fields[key], after[key]));
+    const replaces = differing(type.replacing, before);
     if (replaces.length > 0) return { changes: true, replaces, deleteBeforeReplace: true };
-    const differing = (fields: Fields) =>
-      type.updatable.filter((key) => !isDeepStrictEqual(fields[key], after[key]));
-    let changes = differing(before).length > 0;
+    let changes = differing(type.updatable, before).length > 0;
     if (!changes) {
-      const present = await (type.look ?? type.read)(id, before);
-      const byHand = present && differing(present);
+      const byHand = await driftOf(type, id, before, (present) => differing(type.updatable, present));
       changes = byHand?.length !== 0;
       if (changes) {
         const what = `${urn.split(/[$:]/).at(-3)} ${urn.split("::").at(-1)}`;
-        const how = byHand ? `was changed by hand (${byHand.join(", ")})` : "is gone";
-        await log.info(`${what} ${how}: an up puts it right`);
+        const how = byHand ? `was changed by hand (${byHand.join(", ")})` : "is missing";
+        await log.info(`${what} ${how}; \`pulumi up\` restores it`);
       }
     }
-    const remark = await type.remark?.(before, known(news));
-    if (remark) await log.warn(remark);
+    // A part that is not known yet is taken to stay as it is.
+    const expected = Object.entries(after).map(([key, value]) => [
+      key,
+      isUnknown(value) ? before[key] : value,
+    ]);
+    const warning = await type.planWarning?.(before, Object.fromEntries(expected));
+    if (warning) await log.warn(warning);
     return { changes, replaces, deleteBeforeReplace: true };
   }
 
@@ -91,18 +83,24 @@ export class Provider implements pulumi.Provider {
     return { outs: wrap(state, secretsIn(news)) };
   }
 
-  async invoke(token: string, inputs: unknown): Promise<pulumi.InvokeResult> {
-    const question = questions[token];
-    if (!question) throw new Error(`the pgs provider has no function ${token}`);
-    return { outputs: wrap(await question(unwrap(inputs) as never), []) };
-  }
-
   async delete(id: string, urn: string, props: unknown): Promise<void> {
     await changing(() => typeOf(urn).delete(id, unwrap(props) as Fields));
   }
 }
 
-/** What was learnt of the engine before it or during it says nothing of the time after it. */
+/** What was changed by hand; undefined when the resource is gone. */
+async function driftOf(
+  type: ResourceType<Fields>,
+  id: string,
+  state: Fields,
+  differing: (present: Fields) => string[],
+): Promise<string[] | undefined> {
+  if (type.drift) return type.drift(id, state);
+  const present = await type.read(id, state);
+  return present && differing(present);
+}
+
+/** Clears the engine cache around each mutation. */
 async function changing<T>(change: () => Promise<T>): Promise<T> {
   clearCache();
   try {

@@ -1,10 +1,12 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import type { AcmeCertificateInputs } from "./acme-certificate";
-import type { AttachmentInputs } from "./attachment";
 import type { BackupDestinationInputs } from "./backup-destination";
-import type { NetworkInputs } from "./network";
-import type { PostgresServerInputs } from "./postgres-server";
+import type { ContainerInputs } from "./container";
+import type { ProgramsInputs } from "./programs";
 import type { RestoreInputs } from "./restore";
+import type { PostgresServerInputs } from "./server/inputs";
 import type { TraefikFileInputs } from "./traefik-file";
 
 /** The `pgs` provider itself. Explicit, so that the stack's configuration is not copied into its state. */
@@ -32,36 +34,38 @@ export class AcmeCertificate extends pulumi.CustomResource {
   }
 }
 
-/** A bridge network, with the proxy attached to it where that is asked for. */
-export class Network extends pulumi.CustomResource {
-  /** The network's name, for containers to join. */
-  declare readonly name: pulumi.Output<string>;
-  /** The attached proxy's address. */
-  declare readonly proxyAddress: pulumi.Output<string>;
+/** One container of the stack, whatever runs in it. */
+export class Container extends pulumi.CustomResource {
+  /** The engine's id of it: another one after it is replaced. */
+  declare readonly containerId: pulumi.Output<string>;
 
-  constructor(name: string, args: Args<NetworkInputs>, opts?: pulumi.CustomResourceOptions) {
-    super("pgs:index:Network", name, { proxyAddress: undefined, ...args }, opts);
+  constructor(name: string, args: Args<ContainerInputs>, opts?: pulumi.CustomResourceOptions) {
+    super("pgs:index:Container", name, { containerId: undefined, ...args }, opts);
   }
 }
 
-/** A container that runs in a network: started again, and put there again, when somebody changed that. */
-export class Attachment extends pulumi.CustomResource {
-  constructor(name: string, args: Args<AttachmentInputs>, opts?: pulumi.CustomResourceOptions) {
-    super("pgs:index:Attachment", name, args, opts);
+/** The volume with the programs that containers start with. */
+export class Programs extends pulumi.CustomResource {
+  /** The volume's name. */
+  declare readonly volume: pulumi.Output<string>;
+
+  constructor(name: string, args: Args<Omit<ProgramsInputs, "files">>, opts?: pulumi.CustomResourceOptions) {
+    const files = { "start-server": readFileSync(join(__dirname, "server", "start-server.sh"), "utf8") };
+    super("pgs:index:Programs", name, { ...args, files }, opts);
   }
 }
 
-/** One tenant's server: container, readiness, password, database, init scripts, settings, limits, certificate, route, backup. */
+/** One tenant's server: network, container, limits, settings, access, TLS, database, route and backups. */
 export class PostgresServer extends pulumi.CustomResource {
   constructor(name: string, args: Args<PostgresServerInputs>, opts?: pulumi.CustomResourceOptions) {
     super("pgs:index:PostgresServer", name, args, {
       ...opts,
-      additionalSecretOutputs: ["password", "key", "barmanPassword"],
+      additionalSecretOutputs: ["password", "tls"],
     });
   }
 }
 
-/** The bucket that Barman's container copies WAL and base backups to. */
+/** The bucket that backups are copied to. */
 export class BackupDestination extends pulumi.CustomResource {
   constructor(name: string, args: Args<BackupDestinationInputs>, opts?: pulumi.CustomResourceOptions) {
     super("pgs:index:BackupDestination", name, args, {

@@ -1,8 +1,8 @@
 import * as pulumi from "@pulumi/pulumi";
 import { dockerClient, ifPresent } from "../docker/client";
 import { archiveWal, layOut, recover, takeUpTimeline } from "../restore";
-import { literal } from "./postgres-server/psql";
 import type { ResourceType } from "./resource-type";
+import { literal } from "./server/session";
 
 /** A new tenant's data, made from another's backups before its server first starts. */
 export interface RestoreInputs {

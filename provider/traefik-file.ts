@@ -17,8 +17,9 @@ export interface TraefikFileInputs {
 }
 
 export const TraefikFile: ResourceType<TraefikFileInputs> = {
-  updatable: ["content"],
-  replacing: ["host", "container", "path"],
+  // The file is in the proxy's volume, which keeps its name: another name of the container is no other file.
+  updatable: ["container", "content"],
+  replacing: ["host", "path"],
 
   async create(inputs) {
     await writeFile(inputs);

@@ -95,20 +95,21 @@ function tenantFields({ versions, initProblem }: SchemaRules) {
   };
 }
 
-const reservedIds: Readonly<Record<string, string>> = {
+export const reservedIds: Readonly<Record<string, string>> = {
   postgres: "every PostgreSQL server already has a database of this name",
   template0: "every PostgreSQL server already has a database of this name",
   template1: "every PostgreSQL server already has a database of this name",
   proxy: "the proxy's own container has this name",
 };
 
-const tenantIdPattern = /^[a-z]([a-z0-9-]{0,46}[a-z0-9])?$/;
+/** Two hyphens in a row are in the names of what is not a tenant's server (docker/names.ts). */
+export const tenantIdPattern = /^(?=.{1,48}$)[a-z](-?[a-z0-9])*$/;
 
 const tenantId = z
   .string()
   .regex(tenantIdPattern, {
     error: ({ input }) =>
-      `a tenant id has lower-case letters, digits and hyphens, at most 48, starts with a letter and does not end with a hyphen${asLabel(input, tenantIdPattern)}`,
+      `a tenant id has lower-case letters, digits and single hyphens between them, at most 48 characters, a letter first${asLabel(input, tenantIdPattern)}`,
   })
   .refine((id) => !Object.hasOwn(reservedIds, id), {
     error: ({ input }) => `${input} cannot be a tenant id: ${reservedIds[String(input)]}; choose another`,

@@ -5,33 +5,43 @@ import { Client } from "pg";
 import { stringify } from "yaml";
 import { type Checkout, freePort, runPrefix } from "../../test/e2e/support/checkout";
 import { eventually, run, succeed } from "../../test/e2e/support/command";
-import { ids, image, medianSeconds, tenantsFile } from "../support";
+import { dockerRun, ids, image, median, medianSeconds, seconds, tenantsFile } from "../support";
 import { type Row, ratioOf } from "./row";
 
 const runs = 3;
 
 /** With 50 tenants there: one more, from the edit to its first login. */
 export async function oneMore(checkout: Checkout): Promise<Row[]> {
+  const commands: number[] = [];
   const ours = await medianSeconds(runs, async (index) => {
     const id = `t${50 + index}`;
-    await succeed(join(checkout.folder, "pgs"), ["create", id, "--yes"], checkout.options());
+    const create = ["create", id, "--yes"];
+    commands.push(await seconds(() => succeed(join(checkout.folder, "pgs"), create, checkout.options())));
     checkout.forgetOutputs();
     await checkout.query(id, "SELECT 1");
   });
+  const plain = await medianSeconds(runs, (index) => dockerRun(`${runPrefix}-plain-one-more-${index}`));
+  const created = ratioOf(
+    "pgs create of one tenant at 50 (median of 3)",
+    median(commands),
+    { what: "docker run until ready", measured: plain },
+    { atMost: 3 },
+  );
   checkout.write("tenants.yaml", tenantsFile(ids(50)));
   await checkout.up();
   const by = await withCompose();
   const figure = "one tenant added to 50, to its first login (median of 3)";
   if (by === undefined) {
     const against = "docker-compose is not installed (Debian's package docker-compose)";
-    return [{ figure, measured: `${ours.toFixed(2)} s`, against, aim: "≤ 1.0" }];
+    return [created, { figure, measured: `${ours.toFixed(2)} s`, against, aim: "≤ 1.5" }];
   }
   return [
+    created,
     ratioOf(
       figure,
       ours,
       { what: "a compose file and a Traefik file rewritten, docker-compose up", measured: by },
-      { atMost: 1 },
+      { atMost: 1.5 },
     ),
   ];
 }

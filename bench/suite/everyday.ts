@@ -104,7 +104,7 @@ export async function fifty(
       "50 tenants removed, clean shutdowns",
       removed,
       { what: "docker stop + rm, 8 at a time", measured: floor.removed },
-      { atMost: 1.2 },
+      { atMost: 2.5 },
     ),
     ...others,
   ];
@@ -150,7 +150,7 @@ export async function hundreds(checkout: Checkout): Promise<Row[]> {
       "tenants 101–200 added, to every login",
       second,
       { what: "1–100", measured: first },
-      { atMost: 1.5 },
+      { atMost: 1.3 },
     ),
     {
       figure: "state file per tenant, at 200",

@@ -4,9 +4,10 @@ import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { buffer } from "node:stream/consumers";
 import * as tar from "tar-stream";
+import { dockerClient } from "../../docker/client";
+import { resourceNames } from "../../docker/names";
 import { connectionParameters, conninfo } from "../lib/address";
 import { command } from "../lib/command";
-import { engine } from "../lib/engine";
 import { CommandError, runOnTerminal } from "../lib/pulumi";
 import {
   caOf,
@@ -121,10 +122,11 @@ async function runInContainer(
   const dockerCommand = findProgram("docker");
   if (!dockerCommand)
     throw new CommandError("neither psql nor docker is on the PATH: install PostgreSQL's client");
-  const docker = engine(config.dockerHost);
-  const network = `${config.prefix}-proxy`;
-  const proxy = await docker.getContainer(`${config.prefix}-proxy`).inspect();
-  const server = await docker.getContainer(`${config.prefix}-${id}`).inspect();
+  const docker = dockerClient(config.dockerHost);
+  const names = resourceNames(config.prefix);
+  const network = names.proxy;
+  const proxy = await docker.getContainer(names.proxy).inspect();
+  const server = await docker.getContainer(names.tenant(id)).inspect();
   const target = conninfo({
     host: tenant.host,
     hostaddr: proxy.NetworkSettings.Networks[network]?.IPAddress ?? "",
@@ -167,7 +169,8 @@ async function runInContainer(
     if (ca) add(inside.ca, ca);
     files.finalize();
     await container.putArchive(await buffer(files), { path: "/tmp" });
-    return await runOnTerminal(dockerCommand, ["start", "--attach", "--interactive", container.id]);
+    const env = { ...process.env, ...(config.dockerHost && { DOCKER_HOST: config.dockerHost }) };
+    return await runOnTerminal(dockerCommand, ["start", "--attach", "--interactive", container.id], env);
   } finally {
     await remove();
   }

@@ -40,12 +40,13 @@ export const create = editingCommand(
         ...(!options.access && { access: false }),
       }),
     ];
-    const stack = await Stack.read();
-    // A wrong edit is refused before anybody types a password for it.
-    stack.file.plan(edits);
-    const password = options.password === undefined ? undefined : await readPassword(options.password);
-    await stack.apply([id], edits, options, async () => {
-      if (password !== undefined)
-        await feedPulumi(["config", "set", "--secret", "--path", `pgs:passwords.${id}`], password);
+    await Stack.edit(async (stack) => {
+      // A wrong edit is refused before anybody types a password for it.
+      stack.file.plan(edits);
+      const password = options.password === undefined ? undefined : await readPassword(options.password);
+      await stack.apply([id], edits, options, async () => {
+        if (password !== undefined)
+          await feedPulumi(["config", "set", "--secret", "--path", `pgs:passwords.${id}`], password);
+      });
     });
   });

@@ -1,5 +1,6 @@
 import type { Command } from "commander";
 import { backups } from "./backups";
+import { cancel } from "./cancel";
 import { completion } from "./completion";
 import { connect } from "./connect";
 import { create } from "./create";
@@ -26,7 +27,7 @@ import { url } from "./url";
 
 /** The commands as the help groups them. Everything that lists commands reads this. */
 export const groups: Record<string, Command[]> = {
-  "The whole stack": [up, preview, refresh, destroy],
+  "The whole stack": [up, preview, refresh, destroy, cancel],
   "Look at tenants": [list, connect, logs, url, password, backups, tryRestores, doctor],
   "Edit tenants.yaml and apply the edit": [
     create,

@@ -1,7 +1,8 @@
 import { PassThrough, type Readable, Transform } from "node:stream";
 import { finished, pipeline } from "node:stream/promises";
+import { dockerClient, engineName } from "../../docker/client";
+import { resourceNames } from "../../docker/names";
 import { command } from "../lib/command";
-import { engine, engineName } from "../lib/engine";
 import { CommandError } from "../lib/pulumi";
 import { requiredOutputs, stackConfig, tenantOf } from "../lib/stack";
 
@@ -22,7 +23,7 @@ async function showLogs(id: string, options: { follow?: boolean; tail: string })
     throw new CommandError(`--tail takes a number of lines or all, got ${options.tail}`, 2);
   const [config, { tenants }] = await Promise.all([stackConfig(), requiredOutputs()]);
   const tenant = tenantOf(tenants, id);
-  const container = engine(config.dockerHost).getContainer(`${config.prefix}-${id}`);
+  const container = dockerClient(config.dockerHost).getContainer(resourceNames(config.prefix).tenant(id));
   const which = {
     stdout: true,
     stderr: true,

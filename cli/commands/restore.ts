@@ -25,11 +25,14 @@ export const restore = editingCommand(
   .argument("<tenant>", "whose backups; it may have been removed")
   .option("--at <time>", "such as 2026-11-23T10:15:00Z; default: the end of what was backed up")
   .option("--as <tenant>", "a new tenant, with the fields of the other; without it, in place")
-  .action(restoreTenant);
+  .action((id: string, options: RestoreOptions) => Stack.edit((stack) => restoreTenant(stack, id, options)));
 
 /** Makes a new tenant of another's backups, with its fields; or puts the tenant itself back. */
-async function restoreTenant(id: string, { at, as, ...options }: RestoreOptions): Promise<void> {
-  const stack = await Stack.read();
+async function restoreTenant(
+  stack: Stack,
+  id: string,
+  { at, as, ...options }: RestoreOptions,
+): Promise<void> {
   const barman = await Barman.find(stack.config);
   const restoreFrom = { tenant: id, ...(at !== undefined && { at }) };
   if (as === undefined) {

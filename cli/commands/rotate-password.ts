@@ -8,8 +8,9 @@ export const rotatePassword = editingCommand(
   "./pgs rotate-password acme && ./pgs url acme",
 )
   .argument("<tenant>")
-  .action(async (id: string, options: EditOptions) => {
-    const stack = await Stack.read();
-    const { passwordVersion } = stack.file.tenant(id);
-    await stack.apply([id], [setField(id, "passwordVersion", passwordVersion + 1)], options);
-  });
+  .action((id: string, options: EditOptions) =>
+    Stack.edit(async (stack) => {
+      const { passwordVersion } = stack.file.tenant(id);
+      await stack.apply([id], [setField(id, "passwordVersion", passwordVersion + 1)], options);
+    }),
+  );

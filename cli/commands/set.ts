@@ -13,7 +13,6 @@ export const set = editingCommand(
   .argument("<tenant>")
   .argument("<field>", "such as memory or settings.work_mem")
   .argument("<value>", "as in tenants.yaml")
-  .action(async (id: string, field: string, value: string, options: EditOptions) => {
-    const stack = await Stack.read();
-    await stack.apply([id], [setField(id, field, parse(value))], options);
-  });
+  .action((id: string, field: string, value: string, options: EditOptions) =>
+    Stack.edit((stack) => stack.apply([id], [setField(id, field, parse(value))], options)),
+  );

@@ -1,3 +1,4 @@
+import { exec } from "../../docker/exec";
 import {
   archiveWal,
   type Contents,
@@ -12,10 +13,9 @@ import { databaseOf } from "../../restore/names";
 import { unlessGone } from "../../restore/run-script";
 import { Barman } from "../lib/barman";
 import { command, exitNote } from "../lib/command";
-import { outputOf } from "../lib/engine";
 import { type StackConfig, stackConfig } from "../lib/stack";
 import { duration } from "../lib/tenants-table";
-import { coloured, teller } from "../lib/terminal";
+import { coloured, progressReporter } from "../lib/terminal";
 
 /** How a tenant's restore went. */
 interface Trial {
@@ -111,7 +111,7 @@ async function tryOut(tenant: string, barman: Barman, config: StackConfig): Prom
     trial.backup = newest.id;
     const { version } = newest;
     const restored = barman.restored(
-      { from: tenant, version, volume, limits: { memory, cpuShares }, tell: teller(tenant) },
+      { from: tenant, version, volume, limits: { memory, cpuShares }, tell: progressReporter(tenant) },
       config,
     );
     await verifyBackup(docker, restored, newest.id);
@@ -167,14 +167,14 @@ async function compare(
 }
 
 /** In bytes: rows of a larger database are not counted on the live server, which has better things to do. */
-const littleToCount = 256 * 1024 ** 2;
+const countable = 256 * 1024 ** 2;
 
 /** Undefined when the server does not answer, or some table is locked. */
 async function liveContents(docker: Barman["docker"], name: string): Promise<Contents | undefined> {
   const env = ["PGOPTIONS=-c lock_timeout=5s -c statement_timeout=30s", "PGAPPNAME=pgs"];
-  const command = ["timeout", "60", ...countCommand(littleToCount)];
-  const said = await outputOf(docker.getContainer(name), command, env, 70).catch(() => undefined);
-  const live = contentsOf(said ?? "");
+  const command = countCommand(countable);
+  const output = await exec(docker.getContainer(name), command, { env }).catch(() => undefined);
+  const live = contentsOf(output?.stdout ?? "");
   return live.transactions === "" ? undefined : live;
 }
 

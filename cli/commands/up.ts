@@ -1,18 +1,31 @@
 import { pulumiCommand } from "../lib/command";
+import { confirmConsequences } from "../lib/edited-stack";
 import { loginHint } from "../lib/login-hint";
-import { ensureStack, runPulumi } from "../lib/pulumi";
+import { isAttended } from "../lib/prompt";
+import { ensureStack } from "../lib/pulumi";
+import { apply } from "../lib/run";
 import { requiredOutputs, stackConfig } from "../lib/stack";
-import { outcomeTable } from "../lib/tenants-table";
-import { terminalWidth } from "../lib/terminal";
+import { inTurn } from "../lib/turn";
+
+/** Options of Pulumi's that ask for more than the outcome. */
+const asksForMore = /^(--diff|--json|-j|-d|--debug|--show-.*|--help|-h|--tracing)$/;
 
 export const up = pulumiCommand(
   "up",
-  "apply tenants.yaml and the configuration, then list the tenants",
+  "apply tenants.yaml and the configuration",
   "./pgs up",
   "./pgs up --stack prod",
-).action(async (args: string[]) => {
-  ensureStack();
-  await runPulumi(["up", "--yes", "--skip-preview", ...args]);
-  const [{ tenants }, { dockerHost }] = await Promise.all([requiredOutputs(), stackConfig()]);
-  console.log(`\n${outcomeTable(tenants, terminalWidth())}\n\n${await loginHint(tenants, dockerHost)}`);
-});
+)
+  .option("-y, --yes", "do not ask where something is removed, stopped or restarted")
+  .option("--verbose", "Pulumi's own full output")
+  .action(async (args: string[], options: { yes?: boolean; verbose?: boolean }) => {
+    ensureStack();
+    const { tenantsFile, dockerHost } = await stackConfig();
+    const verbose = options.verbose || args.some((arg) => asksForMore.test(arg));
+    await inTurn(tenantsFile, async () => {
+      if (!options.yes && !verbose && isAttended()) await confirmConsequences({ args });
+      const report = await apply({ args, verbose });
+      if (!report?.changes().some(({ effect }) => effect === "new")) return;
+      console.log(`\n${await loginHint((await requiredOutputs()).tenants, dockerHost)}`);
+    });
+  });

@@ -1,6 +1,7 @@
 import { spawnSync } from "node:child_process";
 import { dirname, posix } from "node:path";
 import type { Tenant } from "../../tenants";
+import { tenantIdPattern } from "../../tenants/schema";
 import { largestSharedBuffers } from "../../tenants/sizing";
 import { addTenant } from "../lib/edit-tenants";
 import { confirm, isAttended } from "../lib/prompt";
@@ -235,11 +236,7 @@ function askServer(container: string, server: ComposeServer, image: string): Dat
     );
   }
   if (!answer.databases.includes(database)) refuse(`it has no database ${database}; correct POSTGRES_DB`);
-  if (
-    !/^[a-z]([a-z0-9-]{0,46}[a-z0-9])?$/.test(database) ||
-    database === "postgres" ||
-    database === "proxy"
-  ) {
+  if (!tenantIdPattern.test(database) || database === "postgres" || database === "proxy") {
     refuse(
       `its database is called ${database}, and a tenant's is called like the tenant (lower-case letters, digits, hyphens): rename it, such as by ${run} template1 -c 'ALTER DATABASE "${database}" RENAME TO "${service}"', and set POSTGRES_DB in the compose file`,
     );

@@ -1,8 +1,8 @@
 import type Docker from "dockerode";
-import { outputOf } from "./engine";
+import { exec } from "../../docker/exec";
 import type { TenantSummaries } from "./stack";
 
-/** How a tenant's backups stand, as Barman's container says it. Times are seconds since 1970. */
+/** The state of a tenant's backups, as Barman's container reports it. Times are seconds since 1970. */
 export interface BackupStatus {
   tenant: string;
   /** Only of a running tenant there are new backups; those of a removed one are deleted after its retention. */
@@ -41,8 +41,12 @@ export interface JudgedBackups extends BackupStatus {
   /** Seconds whose commits would be lost if the server was lost now; null when nobody knows. */
   exposed: number | null;
   problem: string | null;
+  /** What is under way and no problem yet: a new tenant's first base backup. */
+  pending: string | null;
 }
 
+/** For so long a new tenant's first base backup may take until it is a problem, in seconds. */
+const firstBase = 15 * 60;
 const day = 24 * 3600;
 /** A daily base backup may be so old, in seconds: a day, and two hours in which it is made. */
 const oldestBase = day + 2 * 3600;
@@ -55,13 +59,18 @@ const oldestCopiedWal = 15 * 60;
 /** Restores are tried once a week, and have a day for it. */
 const oldestTrial = 8 * day;
 
-/** Those of all tenants, and of those that were removed. @param barman its running container */
+/**
+ * Those of all tenants, and of those that were removed.
+ * @param barman its running container
+ * @param created when a tenant's container was made, in seconds since 1970
+ */
 export async function judgedBackups(
   barman: Docker.Container,
   tenants: TenantSummaries,
+  created: (tenant: string) => number | undefined,
 ): Promise<JudgedBackups[]> {
-  const answer = await outputOf(barman, ["pgs-backups", "status"], [], 300);
-  const found: BackupStatus[] = (answer ?? "")
+  const { stdout } = await exec(barman, ["pgs-backups", "status"], { seconds: 300, outputLimit: 16 << 20 });
+  const found: BackupStatus[] = stdout
     .split("\n")
     .filter(Boolean)
     .map((line) => JSON.parse(line));
@@ -69,11 +78,12 @@ export async function judgedBackups(
   const unknown = Object.entries(tenants)
     .filter(([id, { backup }]) => backup?.schedule !== "off" && !found.some(({ tenant }) => tenant === id))
     .map(([id]) => ({ ...nothing, tenant: id }));
-  return [...unknown, ...found].map((status) => ({
-    ...status,
-    exposed: exposedOf(status, now),
-    problem: problemOf(status, now) ?? null,
-  }));
+  return [...unknown, ...found].map((status) => {
+    const isNew = status.base === 0 && now - (created(status.tenant) ?? 0) < firstBase;
+    const pending = isNew && status.state === "running" ? "the first base backup is being made" : null;
+    const problem = (pending === null && problemOf(status, now)) || null;
+    return { ...status, exposed: exposedOf(status, now), problem, pending };
+  });
 }
 
 const nothing: Omit<BackupStatus, "tenant"> = {
@@ -99,7 +109,7 @@ export function problemOf(status: BackupStatus, now: number): string | undefined
     if (behind === null) problems.push("no WAL is received");
     else if (exposed !== null && exposed > oldestWal) problems.push("its WAL is behind");
     if (base === 0) problems.push("no base backup yet");
-    else if (due) problems.push("no base backup yet since its WAL began anew");
+    else if (due) problems.push("no base backup yet since its WAL was interrupted");
     else if (now - base > oldestBase) problems.push("the base backup is old");
     // In the first minutes the first copy is on its way.
     if (s3 && now - since > oldestCopiedWal) {

@@ -1,9 +1,11 @@
 import type Docker from "dockerode";
+import { dockerClient } from "../../docker/client";
+import { exec } from "../../docker/exec";
 import type { Restored } from "../../restore";
 import { barmanName } from "../../restore/names";
-import { containersOf, engine, outputOf } from "./engine";
+import { containersOf } from "./containers";
 import { CommandError } from "./pulumi";
-import type { StackConfig } from "./stack";
+import { type StackConfig, stackOutputs } from "./stack";
 
 /** A base backup that a restore can begin with. */
 export interface BaseBackup {
@@ -27,9 +29,9 @@ export class Barman {
 
   /** @throws CommandError when it does not run */
   static async find(config: StackConfig): Promise<Barman> {
-    const docker = engine(config.dockerHost);
+    const docker = dockerClient(config.dockerHost);
     const name = `${config.prefix}--backups`;
-    const info = (await containersOf(docker, config.prefix, config.dockerHost)).get(name);
+    const info = (await containersOf(config, (await stackOutputs()) ?? {})).get(name);
     if (info?.State === "running") return new Barman(docker, name, info.ImageID);
     throw new CommandError(
       config.backups.schedule === "off"
@@ -51,11 +53,10 @@ export class Barman {
   /** What a bash script prints in its container. @throws CommandError when it gives no answer */
   async run(script: string, args: string[] = [], seconds = 300): Promise<string> {
     const container = this.docker.getContainer(this.name);
-    const command = ["bash", "-c", `${script}\necho done`, "bash", ...args];
-    const answer = (await outputOf(container, command, [], seconds)) ?? "";
-    if (!/^done$/m.test(answer))
-      throw new CommandError(`${this.name} gives no answer: docker logs ${this.name}`);
-    return answer.replace(/^done\n$/m, "");
+    const command = ["bash", "-c", script, "bash", ...args];
+    const { code, stdout } = await exec(container, command, { seconds, outputLimit: 16 << 20 });
+    if (code !== 0) throw new CommandError(`${this.name} gives no answer: docker logs ${this.name}`);
+    return stdout;
   }
 
   /** A tenant's usable base backups, the oldest first; none of one that Barman does not know. */

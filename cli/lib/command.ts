@@ -22,7 +22,8 @@ export function pulumiCommand(name: string, summary: string, ...examples: string
 export function editingCommand(name: string, summary: string, ...examples: string[]): Command {
   return command(name, summary, ...examples)
     .option("--no-up", "only edit tenants.yaml")
-    .option("-y, --yes", "do not ask");
+    .option("-y, --yes", "do not ask")
+    .option("--verbose", "Pulumi's own full output");
 }
 
 /** Whether the arguments of a command are tenants that exist. */

@@ -1,15 +1,18 @@
 import { checkServerIdentity, type PeerCertificate } from "node:tls";
 import type Docker from "dockerode";
+import { dockerClient, engineName, forEach } from "../../docker/client";
+import { printable } from "../../docker/exec";
+import { resourceNames } from "../../docker/names";
 import { dockerHostAddress, resolve } from "./address";
 import { judgedBackups } from "./backup-status";
-import { containersOf, engine, engineName, forEach } from "./engine";
+import { containersOf } from "./containers";
 import { CommandError, quietly } from "./pulumi";
 import { caOf, requiredOutputs, type StackConfig, type StackOutputs, stackConfig } from "./stack";
-import { type Knock, knock, login, type Target } from "./tenant-probe";
+import { login, probeTls, type Target, type TlsProbe } from "./tenant-probe";
 import { stateOf } from "./tenant-status";
 import { coloured } from "./terminal";
 
-/** What was looked at, and what came of it. */
+/** One check and its result. */
 export interface Finding {
   check:
     | "engine"
@@ -22,24 +25,24 @@ export interface Finding {
     | "certificate"
     | "login"
     | "backup";
-  /** `note`: nothing is wrong, but somebody may wonder. */
+  /** `note`: nothing is wrong, but worth knowing. */
   level: "good" | "note" | "problem";
-  /** The tenant that it is about; without one, all of them or the stack. */
+  /** Without one, the finding is about the stack or all tenants. */
   tenant?: string;
   message: string;
-  /** What to do about it. */
+  /** What to do. */
   advice?: string;
 }
 
-/** How many tenants are looked at at a time. */
+/** How many tenants are examined at a time. */
 const atOnce = 16;
 /** Days before its end from which a certificate is a problem; the stack's own is renewed long before. */
 const renewalDays = 14;
 
-/** Looks at everything that a login needs, and prints it. @returns whether all is well */
+/** Checks everything that a login needs, and prints the findings. @returns whether there is no problem */
 export async function doctor(options: { json?: boolean; quick?: boolean }): Promise<boolean> {
   const [config, outputs] = await Promise.all([stackConfig(), requiredOutputs({ secrets: true })]);
-  const findings = (await lookAround(config, outputs, options)).map((finding) => ({
+  const findings = (await examine(config, outputs, options)).map((finding) => ({
     ...finding,
     message: printable(finding.message),
   }));
@@ -69,12 +72,6 @@ function asText({ check, level, tenant, message, advice }: Finding): string {
   }[level];
   const line = `${mark} ${check.padEnd(11)}  ${tenant ? `${tenant}: ` : ""}${message}`;
   return advice ? `${line}\n${" ".repeat(15)}${coloured.heading("→")} ${advice}` : line;
-}
-
-/** Messages of servers may hold what steers a terminal. */
-function printable(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
-  return text.replace(/[\x00-\x1f\x7f-\x9f]+/g, " ");
 }
 
 /** Whether an `up` that looks into every server would change something. */
@@ -107,22 +104,22 @@ async function drift(): Promise<Finding[]> {
       check,
       level: "problem",
       message: `an up would change ${changes.length}: ${named.slice(0, 8).join(", ")}${named.length > 8 ? ", …" : ""}`,
-      advice: "./pgs preview --diff shows it in full; ./pgs up brings about what tenants.yaml says",
+      advice: "./pgs preview --verbose shows it in full; ./pgs up applies it",
     },
   ];
 }
 
-async function lookAround(
+async function examine(
   config: StackConfig,
   outputs: StackOutputs,
   options: { quick?: boolean },
 ): Promise<Finding[]> {
-  const docker = engine(config.dockerHost);
+  const docker = dockerClient(config.dockerHost);
   let containers: Map<string, Docker.ContainerInfo>;
   let version: string;
   try {
     [containers, version] = await Promise.all([
-      containersOf(docker, config.prefix, config.dockerHost),
+      containersOf(config, outputs),
       docker.version().then(({ Version }) => Version),
     ]);
   } catch (error) {
@@ -130,23 +127,24 @@ async function lookAround(
     const advice = `start it, or correct ${config.dockerHost ? "docker:host or DOCKER_HOST" : "DOCKER_HOST"}; ./pgs setup --check`;
     return [{ check: "engine", level: "problem", message: error.message, advice }];
   }
+  const names = resourceNames(config.prefix);
   const address = await dockerHostAddress(config.dockerHost);
-  const [looks, kept, differences] = await Promise.all([
+  const [tenants, kept, differences] = await Promise.all([
     forEach(Object.keys(outputs.tenants), atOnce, (id) =>
-      look(id, config, outputs, containers.get(`${config.prefix}-${id}`), address),
+      examineTenant(id, config, outputs, containers.get(names.tenant(id)), address),
     ),
     backupFindings(docker, containers, config, outputs),
     options.quick ? [] : drift(),
   ]);
   return [
     { check: "engine", level: "good", message: `Docker ${version} at ${engineName(config.dockerHost)}` },
-    proxyFinding(containers.get(`${config.prefix}-proxy`), config),
-    ...summed("server", looks, serverFinding, () => ""),
-    ...names(looks),
-    ...ports(looks),
-    ...summed("route", looks, routeFinding, () => ""),
-    ...certificates(looks),
-    ...summed("login", looks, loginFinding, ({ login }) =>
+    proxyFinding(containers.get(names.proxy), config),
+    ...summed("server", tenants, serverFinding, () => ""),
+    ...dnsFindings(tenants),
+    ...ports(tenants),
+    ...summed("route", tenants, routeFinding, () => ""),
+    ...certificates(tenants),
+    ...summed("login", tenants, loginFinding, ({ login }) =>
       login && "milliseconds" in login ? `${login.milliseconds} ms` : "",
     ),
     ...kept,
@@ -168,11 +166,18 @@ async function backupFindings(
   const info = containers.get(`${config.prefix}--backups`);
   if (info?.State !== "running") {
     const message = `${config.prefix}--backups does not run: no tenant is backed up`;
-    return [{ check, level: "problem", message, advice: "./pgs up starts it or makes it anew" }];
+    return [{ check, level: "problem", message, advice: "./pgs up starts or replaces it" }];
   }
-  const judged = await judgedBackups(docker.getContainer(info.Id), tenants);
+  const server = (id: string) => containers.get(resourceNames(config.prefix).tenant(id));
+  const all = await judgedBackups(docker.getContainer(info.Id), tenants, (id) => server(id)?.Created);
+  // Of a server that is down, that is the finding: its backups wait for it.
+  const judged = all.filter(
+    ({ tenant, state }) => state !== "running" || server(tenant)?.State === "running",
+  );
   const bad = judged.filter(({ problem }) => problem !== null);
-  const good = judged.filter(({ state, problem }) => state === "running" && problem === null);
+  const good = judged.filter(
+    ({ state, problem, pending }) => state === "running" && problem === null && pending === null,
+  );
   const findings: Finding[] = bad.map(({ tenant, problem }) => ({
     check,
     level: "problem",
@@ -183,7 +188,10 @@ async function backupFindings(
   if (good.length > 0) {
     const named = good.slice(0, 8).map(({ tenant }) => tenant);
     const more = good.length > 8 ? ` and ${good.length - 8} more` : "";
-    findings.unshift({ check, level: "good", message: `as they should be: ${named.join(", ")}${more}` });
+    findings.unshift({ check, level: "good", message: `in order: ${named.join(", ")}${more}` });
+  }
+  for (const { tenant, pending } of judged) {
+    if (pending !== null) findings.push({ check, level: "note", tenant, message: pending });
   }
   if (!config.offsite) {
     findings.push({
@@ -201,37 +209,37 @@ function proxyFinding(info: Docker.ContainerInfo | undefined, { prefix, port }: 
   if (info?.State === "running" && !info.Status.includes("(unhealthy)"))
     return { check, level: "good", message: `${prefix}-proxy runs, and publishes port ${port}` };
   const message = info ? `${prefix}-proxy is ${info.Status}` : `there is no container ${prefix}-proxy`;
-  const advice = `./pgs up starts it or makes it anew; docker logs ${prefix}-proxy says why it stopped`;
-  return { check, level: "problem", message, advice: info ? advice : "./pgs up makes it anew" };
+  const advice = `./pgs up starts or replaces it; docker logs ${prefix}-proxy says why it stopped`;
+  return { check, level: "problem", message, advice: info ? advice : "./pgs up replaces it" };
 }
 
-/** All that was learnt of one tenant. */
-interface Look {
+/** Everything found out about one tenant. */
+interface Examined {
   id: string;
   host: string;
   port: number;
-  /** Whether clients are to be let in. */
+  /** Whether clients should get in. */
   open: boolean;
   /** Whether the stack's own CA vouches for it. */
   ownCa: boolean;
-  /** Whether its server is to run. */
+  /** Whether its server should run. */
   wanted: boolean;
   state: string;
   status: string;
   resolved: string[];
-  /** Where the rest was tried. */
+  /** Where port, TLS and login were tried. */
   address: string | undefined;
-  knock?: Knock;
+  tls?: TlsProbe;
   login?: Awaited<ReturnType<typeof login>>;
 }
 
-async function look(
+async function examineTenant(
   id: string,
   config: StackConfig,
   outputs: StackOutputs,
   info: Docker.ContainerInfo | undefined,
   dockerAddress: string | undefined,
-): Promise<Look> {
+): Promise<Examined> {
   const { tenants, connectionStrings } = outputs;
   const tenant = tenants[id] as StackOutputs["tenants"][string];
   const resolved = await resolve(tenant.host);
@@ -239,7 +247,7 @@ async function look(
   const address = resolved.find((one) => !one.includes(":")) ?? resolved[0] ?? dockerAddress;
   const wanted = tenant.state === "running";
   const open = wanted && tenant.access;
-  const found: Look = {
+  const found: Examined = {
     id,
     host: tenant.host,
     port: tenant.port,
@@ -255,9 +263,9 @@ async function look(
   const ca = caOf(tenant, outputs, config);
   found.ownCa = ca !== null;
   const target: Target = { address, port: tenant.port, host: tenant.host, ca };
-  found.knock = await knock(target, tenant.user);
+  found.tls = await probeTls(target, tenant.user);
   // Without a server behind it, or with a wrong certificate, a login could only repeat that.
-  if (open && found.state === "running" && found.knock.answered && !found.knock.untrusted) {
+  if (open && found.state === "running" && found.tls.answered && !found.tls.untrusted) {
     const password = decodeURIComponent(new URL(connectionStrings[id] ?? "").password);
     found.login = await login(target, { user: tenant.user, database: tenant.database, password });
   }
@@ -269,13 +277,13 @@ type Judged = Omit<Finding, "check" | "tenant"> | undefined;
 /** One finding for all tenants that are well, and one for each that is not. */
 function summed(
   check: Finding["check"],
-  looks: Look[],
-  judge: (look: Look) => Judged,
-  detail: (look: Look) => string,
+  tenants: Examined[],
+  judge: (tenant: Examined) => Judged,
+  detail: (tenant: Examined) => string,
 ): Finding[] {
   const bad: Finding[] = [];
-  const good: Look[] = [];
-  for (const one of looks) {
+  const good: Examined[] = [];
+  for (const one of tenants) {
     const judged = judge(one);
     if (judged && judged.level !== "good") bad.push({ check, tenant: one.id, ...judged });
     else if (judged) good.push(one);
@@ -291,12 +299,12 @@ function summed(
 }
 
 const goodWords: Partial<Record<Finding["check"], string>> = {
-  server: "as they should be",
+  server: "in order",
   route: "open or closed as they should be",
   login: "with the password of the stack",
 };
 
-function serverFinding({ id, wanted, state, status }: Look): Judged {
+function serverFinding({ id, wanted, state, status }: Examined): Judged {
   if (wanted ? state === "running" : state === "stopped") return { level: "good", message: "" };
   if (!wanted) {
     return {
@@ -309,7 +317,7 @@ function serverFinding({ id, wanted, state, status }: Look): Judged {
     return {
       level: "problem",
       message: "its container is gone",
-      advice: "./pgs up makes it anew, on the same data",
+      advice: "./pgs up replaces it, on the same data",
     };
   }
   if (state === "unhealthy") {
@@ -323,11 +331,11 @@ function serverFinding({ id, wanted, state, status }: Look): Judged {
   };
 }
 
-function names(looks: Look[]): Finding[] {
+function dnsFindings(tenants: Examined[]): Finding[] {
   const check = "DNS";
   const [found, lost] = [
-    looks.filter((one) => one.resolved.length > 0),
-    looks.filter((one) => one.resolved.length === 0),
+    tenants.filter((one) => one.resolved.length > 0),
+    tenants.filter((one) => one.resolved.length === 0),
   ];
   const addresses = [...new Set(found.flatMap(({ resolved }) => resolved))];
   const findings: Finding[] = [];
@@ -353,16 +361,16 @@ function names(looks: Look[]): Finding[] {
 }
 
 /** One finding for each address. */
-function ports(looks: Look[]): Finding[] {
+function ports(tenants: Examined[]): Finding[] {
   const check = "port";
-  const tried = new Map<string, Look>();
-  for (const one of looks) if (one.address) tried.set(`${one.address}:${one.port}`, one);
-  return [...tried].map(([address, { knock }]) =>
-    knock?.unreachable
+  const tried = new Map<string, Examined>();
+  for (const one of tenants) if (one.address) tried.set(`${one.address}:${one.port}`, one);
+  return [...tried].map(([address, { tls }]) =>
+    tls?.unreachable
       ? {
           check,
           level: "problem",
-          message: `${address} cannot be reached (${knock.unreachable})`,
+          message: `${address} cannot be reached (${tls.unreachable})`,
           advice:
             "when the proxy runs: look at firewalls, at the address that the name resolves to, and at pgs:port",
         }
@@ -370,15 +378,15 @@ function ports(looks: Look[]): Finding[] {
   );
 }
 
-function routeFinding({ id, open, state, knock }: Look): Judged {
-  if (!knock || knock.unreachable || knock.unknownName) return undefined;
-  if (open && !knock.answered) {
+function routeFinding({ id, open, state, tls }: Examined): Judged {
+  if (!tls || tls.unreachable || tls.unknownName) return undefined;
+  if (open && !tls.answered) {
     // Without a server behind it, an open route looks like none.
     if (state !== "running") return undefined;
     const advice = "./pgs up writes it again; docker logs of the proxy says when it cannot reach the server";
     return { level: "problem", message: "the proxy has no route for its name", advice };
   }
-  if (!open && knock.answered) {
+  if (!open && tls.answered) {
     const advice = `./pgs up closes it; ./pgs logs ${id} has what came in`;
     return { level: "problem", message: "its route should be closed, and is open", advice };
   }
@@ -386,18 +394,18 @@ function routeFinding({ id, open, state, knock }: Look): Judged {
 }
 
 /** One finding for each certificate that is served, and one for each tenant that it does not cover. */
-function certificates(looks: Look[]): Finding[] {
+function certificates(tenants: Examined[]): Finding[] {
   const check = "certificate";
-  const served = new Map<string, { certificate: PeerCertificate; untrusted?: string; looks: Look[] }>();
-  for (const one of looks) {
-    const { certificate, untrusted } = one.knock ?? {};
+  const served = new Map<string, { certificate: PeerCertificate; untrusted?: string; tenants: Examined[] }>();
+  for (const one of tenants) {
+    const { certificate, untrusted } = one.tls ?? {};
     if (!certificate) continue;
     const known = served.get(certificate.fingerprint256);
-    if (known) known.looks.push(one);
-    else served.set(certificate.fingerprint256, { certificate, untrusted, looks: [one] });
+    if (known) known.tenants.push(one);
+    else served.set(certificate.fingerprint256, { certificate, untrusted, tenants: [one] });
   }
-  const unknown = looks
-    .filter((one) => one.knock?.unknownName)
+  const unknown = tenants
+    .filter((one) => one.tls?.unknownName)
     .map(
       ({ id, host, ownCa }): Finding => ({
         check,
@@ -407,9 +415,9 @@ function certificates(looks: Look[]): Finding[] {
         advice: ownCa ? "./pgs up" : `use one for ${wildcard(host)}, then ./pgs up`,
       }),
     );
-  const judged = [...served.values()].flatMap(({ certificate, untrusted, looks }) => {
+  const judged = [...served.values()].flatMap(({ certificate, untrusted, tenants }) => {
     const findings: Finding[] = [];
-    const ownCa = looks.some((one) => one.ownCa);
+    const ownCa = tenants.some((one) => one.ownCa);
     const renew = ownCa
       ? "./pgs up renews it"
       : "put a renewed one at pgs:certificate, then ./pgs up; by ACME, the log of the proxy says why it was not renewed (docs/certificates.md)";
@@ -427,7 +435,7 @@ function certificates(looks: Look[]): Finding[] {
       findings.push(dated(`not valid before ${certificate.valid_from} (${what})`, "look at the clocks"));
     else if (days < renewalDays)
       findings.push(dated(`expires in ${days} days, on ${until} (${what})`, renew));
-    for (const { id, host } of looks) {
+    for (const { id, host } of tenants) {
       if (!checkServerIdentity(host, certificate)) continue;
       findings.push({
         check,
@@ -465,7 +473,7 @@ function wildcard(host: string): string {
   return `*.${host.split(".").slice(1).join(".")}`;
 }
 
-function loginFinding({ id, login }: Look): Judged {
+function loginFinding({ id, login }: Examined): Judged {
   if (!login) return undefined;
   if ("milliseconds" in login) return { level: "good", message: "" };
   const advice = {

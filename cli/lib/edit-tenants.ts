@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { applyPatch, structuredPatch } from "diff";
 import { type Document, isMap, isScalar, parseDocument, YAMLMap } from "yaml";
+import { nearest } from "../../tenants/suggest";
 
 /** One change of the text of a tenants.yaml. */
 export type Edit = (file: Document) => void;
@@ -94,5 +95,13 @@ function requireTenant(file: Document, id: string): void {
   if (file.hasIn(["tenants", id])) return;
   const tenants = file.get("tenants");
   const ids = isMap(tenants) ? tenants.items.map(({ key }) => (isScalar(key) ? key.value : key)) : [];
-  throw new EditError(`there is no tenant ${id}; there are ${ids.join(", ") || "none"}`);
+  throw new EditError(unknownTenant(id, ids.map(String)));
+}
+
+/** That there is no such tenant, with the one that was probably meant. */
+export function unknownTenant(id: string, ids: string[]): string {
+  const meant = nearest(id, ids);
+  if (meant) return `there is no tenant ${id}; did you mean ${meant}?`;
+  const shown = ids.slice(0, 20).join(", ");
+  return `there is no tenant ${id}; there are ${shown || "none"}${ids.length > 20 ? ", …" : ""}`;
 }

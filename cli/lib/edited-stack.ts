@@ -2,14 +2,18 @@ import type { Tenant } from "../../tenants";
 import type { Edit } from "./edit-tenants";
 import { limitedUp } from "./limited-up";
 import { confirm, isAttended } from "./prompt";
-import { ensureStack, runPulumi } from "./pulumi";
+import { CommandError, ensureStack } from "./pulumi";
+import { apply, plan, type Run } from "./run";
+import { consequenceQuestion, hasConsequence, planText } from "./run-text";
 import { type StackConfig, stackConfig, stackOutputs, type TenantSummaries } from "./stack";
-import { TenantsFile } from "./tenants-file";
+import { type Change, TenantsFile } from "./tenants-file";
 import { coloured } from "./terminal";
+import { inTurn } from "./turn";
 
 export interface EditOptions {
   up: boolean;
   yes?: boolean;
+  verbose?: boolean;
 }
 
 /** tenants.yaml, and what the last `up` made of it. */
@@ -20,11 +24,18 @@ export class Stack {
     readonly applied: TenantSummaries | undefined,
   ) {}
 
+  /** Does work on the stack while no other command edits or applies tenants.yaml. */
+  static async edit(work: (stack: Stack) => Promise<void>): Promise<void> {
+    const stack = await Stack.read();
+    await inTurn(stack.file.path, async ({ waited }) => work(waited ? await Stack.read() : stack));
+  }
+
+  /** As the stack is now: after an `up` of this command's own, or one that it waited for. */
   static async read(): Promise<Stack> {
     const ask = () => Promise.all([stackConfig(), stackOutputs()]);
     // There mostly is one selected: to ask for that first would take a quarter of a second.
-    const [config, outputs] = await ask().catch(() => {
-      ensureStack();
+    const [config, outputs] = await ask().catch((error) => {
+      ensureStack(error);
       return ask();
     });
     return new Stack(new TenantsFile(config), config, outputs?.tenants);
@@ -35,25 +46,63 @@ export class Stack {
     return this.file.tenants().find((tenant) => tenant.id === id)?.state;
   }
 
-  /** Shows the edit, asks where somebody is there to be asked, writes it, and brings it about. */
+  /** Shows the edit, asks at a terminal where it takes something from clients, writes and applies it. */
   async apply(
     ids: string[],
     edits: Edit[],
     options: EditOptions,
-    beforeWriting: () => Promise<void> = async () => {},
+    beforeUp: () => Promise<void> = async () => {},
   ): Promise<void> {
     const change = this.file.plan(edits);
     if (change.diff) console.log(coloured.diff(change.diff));
-    else console.error("tenants.yaml says so already.");
-    if (change.diff && options.up && !options.yes && isAttended())
-      await confirm("Write this, and bring it about?");
-    await beforeWriting();
+    else console.error("No change to tenants.yaml.");
+    if (!options.up) {
+      await beforeUp();
+      return change.write();
+    }
+    const run = { ...this.limited(ids, change.tenants), verbose: options.verbose };
     change.write();
-    if (options.up) await this.up(ids, change.tenants);
+    try {
+      if (change.diff && !options.yes && isAttended()) await confirmConsequences(run);
+      await beforeUp();
+    } catch (error) {
+      change.takeBack();
+      throw error;
+    }
+    await applyEdit(run, change, ids);
   }
 
   async up(ids: string[], wanted: Tenant[]): Promise<void> {
-    const { args, env } = limitedUp(ids, this.applied, wanted, this.config);
-    await runPulumi(["up", "--yes", "--skip-preview", ...args], env);
+    await apply(this.limited(ids, wanted));
+  }
+
+  private limited(ids: string[], wanted: Tenant[]): Run {
+    return limitedUp(ids, this.applied, wanted, this.config);
+  }
+}
+
+/** @throws CommandError when the answer is no */
+export async function confirmConsequences(run: Run): Promise<void> {
+  const report = await plan(run);
+  if (!hasConsequence(report)) return;
+  console.log(planText(report));
+  await confirm(consequenceQuestion(report));
+}
+
+async function applyEdit(run: Run, change: Change, ids: string[]): Promise<void> {
+  try {
+    const report = await apply(run);
+    const created = report?.changes().filter(({ effect }) => effect === "new") ?? [];
+    for (const { id } of created) {
+      const open = change.tenants.find((tenant) => tenant.id === id)?.access;
+      console.log(`Next: ./pgs ${open ? `connect ${id}, or ./pgs url ${id}` : `enable-access ${id}`}`);
+    }
+  } catch (error) {
+    if (!(error instanceof CommandError) || !change.diff) throw error;
+    const lines = [
+      error.message,
+      `The edit stays in tenants.yaml; ./pgs up tries again. To take it back, reverse the lines shown above for ${ids.join(", ")}, then ./pgs up.`,
+    ];
+    throw new CommandError(lines.filter(Boolean).join("\n"), error.exitCode);
   }
 }

@@ -1,11 +1,15 @@
-import { spawn, spawnSync } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { dirname } from "node:path";
+import { createInterface } from "node:readline";
 import { text } from "node:stream/consumers";
+import type { EngineEvent } from "./engine-events";
+import { explainError } from "./explain-error";
 
 /** The checkout: Pulumi finds its project here, wherever the command was called. */
 export const projectFolder = dirname(dirname(__dirname));
 
-/** A mistake of the operator's, or a failure that has been told already: the message is all there is to say. */
+/** A mistake of the operator's, or a failure that was reported already: only its message is printed. */
 export class CommandError extends Error {
   constructor(
     message: string,
@@ -36,7 +40,12 @@ export async function runOnTerminal(
     env,
     stdio: "inherit",
   });
-  // Ctrl-C reaches the program as well, which ends in its own good time; this process waits for it.
+  return ended(child);
+}
+
+/** Waits for a child process, which gets the signals of this one. @returns its exit code */
+async function ended(child: ChildProcess): Promise<number> {
+  // Ctrl-C reaches the child as well, which ends by itself; this process waits for it.
   const wait = () => {};
   const pass = (signal: NodeJS.Signals) => child.kill(signal);
   process.on("SIGINT", wait);
@@ -54,44 +63,76 @@ export async function runOnTerminal(
   }
 }
 
-/** Runs Pulumi silently, feeding it `stdin`. @throws CommandError with what it said */
-export async function feedPulumi(args: string[], stdin: string): Promise<void> {
-  const { code, stderr } = await quietly(args, stdin);
-  if (code !== 0) throw new CommandError(stderr.trim(), code);
+/**
+ * Runs Pulumi with its events as JSON, one a line.
+ * @returns its exit code, and whatever it printed that is no event: errors from before the engine starts
+ */
+export async function streamPulumi(
+  args: string[],
+  env: Record<string, string>,
+  onEvent: (event: EngineEvent) => void,
+): Promise<{ code: number; output: string }> {
+  const child = spawn("pulumi", [...args, "--json", "--non-interactive"], {
+    cwd: projectFolder,
+    // Without it, a preview prints one text at its end.
+    env: { ...process.env, ...env, PULUMI_ENABLE_STREAMING_JSON_PREVIEW: "1" },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  let output = "";
+  const lines = createInterface({ input: child.stdout });
+  lines.on("line", (line) => {
+    if (line.startsWith("{")) onEvent(JSON.parse(line));
+    else output += `${line}\n`;
+  });
+  child.stderr.on("data", (chunk) => {
+    output += chunk;
+  });
+  const [code] = await Promise.all([ended(child), once(lines, "close")]);
+  return { code, output };
 }
 
-/** What Pulumi prints, parsed. @throws CommandError with what it said */
+/** Runs Pulumi silently, feeding it `stdin`. @throws CommandError with its error */
+export async function feedPulumi(args: string[], stdin: string): Promise<void> {
+  const { code, stderr } = await quietly(args, stdin);
+  if (code !== 0) throw pulumiError(stderr, code);
+}
+
+/** What Pulumi prints, parsed. @throws CommandError with its error */
 export async function askPulumi<T>(args: string[]): Promise<T> {
   const { code, stdout, stderr } = await quietly(args);
-  if (code !== 0) throw new CommandError(stderr.trim(), code);
+  if (code !== 0) throw pulumiError(stderr, code);
   return JSON.parse(stdout) as T;
+}
+
+function pulumiError(output: string, code: number): CommandError {
+  return new CommandError(explainError(output) ?? output.trim(), code);
 }
 
 /** Runs Pulumi silently to its end, whatever its exit code. */
 export async function quietly(args: string[], stdin = "") {
   const child = spawn("pulumi", [...args, "--non-interactive"], { cwd: projectFolder });
-  const ended = new Promise<number>((resolve, reject) => {
-    child.on("error", reject);
-    child.on("close", (status) => resolve(status ?? 1));
-  });
   child.stdin.on("error", () => {});
   child.stdin.end(stdin);
-  const [code, stdout, stderr] = await Promise.all([ended, text(child.stdout), text(child.stderr)]);
+  const [code, stdout, stderr] = await Promise.all([ended(child), text(child.stdout), text(child.stderr)]);
   return { code, stdout, stderr };
 }
 
-/** Selects the stack `dev`, making it, where none was ever selected: as `pulumi stack select` does it. */
-export function ensureStack(): void {
-  if (process.env.PULUMI_STACK) return;
-  const selected = spawnSync("pulumi", ["stack", "--show-name", "--non-interactive"], {
-    cwd: projectFolder,
-    encoding: "utf8",
-  });
-  if (selected.status === 0) return;
-  const made = spawnSync("pulumi", ["stack", "select", "--create", "dev", "--non-interactive"], {
-    cwd: projectFolder,
-    encoding: "utf8",
-  });
-  if (made.status !== 0) throw new CommandError(made.stderr.trim(), made.status ?? 1);
+/**
+ * Selects the stack `dev`, making it, where none was ever selected.
+ * @param reason why a command failed; it is thrown again where it is not that
+ */
+export function ensureStack(reason?: unknown): void {
+  if (process.env.PULUMI_STACK) {
+    if (reason) throw reason;
+    return;
+  }
+  const inProject = { cwd: projectFolder, encoding: "utf8" } as const;
+  const selected = spawnSync("pulumi", ["stack", "--show-name", "--non-interactive"], inProject);
+  if (selected.status === 0) {
+    if (reason) throw reason;
+    return;
+  }
+  const made = spawnSync("pulumi", ["stack", "select", "--create", "dev", "--non-interactive"], inProject);
+  if (made.status !== 0) throw pulumiError(made.stderr, made.status ?? 1);
   process.stderr.write("Using the stack dev (pulumi stack select NAME takes another).\n");
 }

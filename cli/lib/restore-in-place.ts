@@ -6,7 +6,7 @@ import { setField } from "./edit-tenants";
 import { Stack } from "./edited-stack";
 import { ask, isAttended } from "./prompt";
 import { CommandError } from "./pulumi";
-import { teller } from "./terminal";
+import { progressReporter } from "./terminal";
 
 /**
  * Puts a tenant back to a time. Its data stays as it is until the restored is complete; then the two are exchanged, and
@@ -21,7 +21,7 @@ export async function restoreInPlace(
   const { prefix } = stack.config;
   const { version, state, volume = `${prefix}-${id}` } = stack.file.tenant(id);
   const restored = barman.restored(
-    { from: id, at: options.at, version, volume, tell: teller(id) },
+    { from: id, at: options.at, version, volume, tell: progressReporter(id) },
     stack.config,
   );
   if (!options.yes) await agree(id, options.at);

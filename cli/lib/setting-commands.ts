@@ -10,13 +10,9 @@ import { CommandError } from "./pulumi";
 export function accessCommand(name: string, summary: string, access: boolean): Command {
   return editingCommand(name, summary, `./pgs ${name} acme`, `./pgs ${name} acme globex --yes`)
     .argument("<tenants...>")
-    .action(async (ids: string[], options: EditOptions) => {
-      const stack = await Stack.read();
-      await stack.apply(
-        ids,
-        ids.map((id) => setField(id, "access", access)),
-        options,
-      );
+    .action((ids: string[], options: EditOptions) => {
+      const edits = ids.map((id) => setField(id, "access", access));
+      return Stack.edit((stack) => stack.apply(ids, edits, options));
     });
 }
 
@@ -24,16 +20,14 @@ export function accessCommand(name: string, summary: string, access: boolean): C
 export function stateCommand(name: string, summary: string, state: Tenant["state"]): Command {
   return editingCommand(name, summary, `./pgs ${name} acme globex`, `./pgs ${name} --yes    all tenants`)
     .argument("[tenants...]", "default: all")
-    .action(async (named: string[], options: EditOptions) => {
-      const stack = await Stack.read();
-      const ids = named.length > 0 ? named : stack.file.tenants().map(({ id }) => id);
-      const stopsAll = named.length === 0 && state === "stopped";
-      if (stopsAll && !options.yes && !isAttended())
-        throw new CommandError(`this stops all ${ids.length} tenants: name some, or add --yes`, 2);
-      await stack.apply(
-        ids,
-        ids.filter((id) => stack.state(id) !== state).map((id) => setField(id, "state", state)),
-        options,
-      );
-    });
+    .action((named: string[], options: EditOptions) =>
+      Stack.edit(async (stack) => {
+        const ids = named.length > 0 ? named : stack.file.tenants().map(({ id }) => id);
+        const stopsAll = named.length === 0 && state === "stopped";
+        if (stopsAll && !options.yes && !isAttended())
+          throw new CommandError(`this stops all ${ids.length} tenants: name some, or add --yes`, 2);
+        const edits = ids.filter((id) => stack.state(id) !== state).map((id) => setField(id, "state", state));
+        await stack.apply(ids, edits, options);
+      }),
+    );
 }

@@ -1,6 +1,7 @@
 import { resolve } from "node:path";
 import { ConfigurationError, checkedSettings, type Settings, secretKeys } from "../../config";
 import type { BackupPlan } from "../../tenants/backup";
+import { unknownTenant } from "./edit-tenants";
 import { askPulumi, CommandError, projectFolder } from "./pulumi";
 
 /** One entry of the stack's output `tenants`. */
@@ -27,6 +28,8 @@ export type TenantSummaries = Record<string, TenantSummary>;
 /** What the last `up` left as the stack's outputs. */
 export interface StackOutputs {
   tenants: TenantSummaries;
+  /** Value of the label that everything of the stack has on the Docker host; missing before the next `up`. */
+  stack?: string;
   /** PEM of the stack's own CA; null when clients meet no certificate that it signed. */
   caCertificate: string | null;
   /** By tenant id, with the password: only when secrets were asked for. */
@@ -100,7 +103,8 @@ async function pulumiConfig(options: string[]): Promise<PulumiConfig> {
   try {
     return await askPulumi(["config", "--json", ...options]);
   } catch (error) {
-    if (error instanceof CommandError && /\bno stack selected\b/.test(error.message)) return {};
+    if (error instanceof CommandError && /\bno stack is selected\b|there is no stack /.test(error.message))
+      return {};
     throw error;
   }
 }
@@ -132,5 +136,5 @@ export function caOf(
 export function tenantOf<T>(all: Record<string, T>, id: string): T {
   const found = Object.hasOwn(all, id) ? all[id] : undefined;
   if (found !== undefined) return found;
-  throw new CommandError(`no tenant ${id}: there are ${Object.keys(all).join(", ") || "none"}`, 2);
+  throw new CommandError(unknownTenant(id, Object.keys(all)), 2);
 }

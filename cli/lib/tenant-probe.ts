@@ -3,15 +3,15 @@ import { connect, type PeerCertificate } from "node:tls";
 import { Client } from "pg";
 
 /** Seconds that a connection or a login may take. */
-const patience = 8;
+const timeoutSeconds = 8;
 
-/** What a connection without a login found. */
-export interface Knock {
+/** Result of a connection without a login. */
+export interface TlsProbe {
   /** Why there is no connection at all. */
   unreachable?: string;
   /** The proxy has no certificate for the name. */
   unknownName?: boolean;
-  /** What TLS was made with. */
+  /** The server's certificate. */
   certificate?: PeerCertificate;
   /** Why the certificate cannot be verified. */
   untrusted?: string;
@@ -19,7 +19,7 @@ export interface Knock {
   answered: boolean;
 }
 
-/** Where a tenant is reached, and what with. */
+/** How a tenant is reached. */
 export interface Target {
   /** IP address. */
   address: string;
@@ -31,9 +31,9 @@ export interface Target {
 }
 
 /** Begins a session, as `sslnegotiation=direct` does, and leaves when the server asks for the password. */
-export async function knock({ address, port, host, ca }: Target, user: string): Promise<Knock> {
+export async function probeTls({ address, port, host, ca }: Target, user: string): Promise<TlsProbe> {
   return new Promise((settle) => {
-    const found: Knock = { answered: false };
+    const found: TlsProbe = { answered: false };
     let connected = false;
     const socket = connect({
       host: address,
@@ -41,15 +41,15 @@ export async function knock({ address, port, host, ca }: Target, user: string): 
       servername: host,
       ALPNProtocols: ["postgresql"],
       ca: ca ?? undefined,
-      // An expired certificate is to be looked at, not refused.
+      // An expired certificate is a finding, not a failure of the probe.
       rejectUnauthorized: false,
     });
     const end = () => {
       socket.destroy();
       settle(found);
     };
-    socket.setTimeout(patience * 1000, () => {
-      if (!connected) found.unreachable = `no answer in ${patience} s`;
+    socket.setTimeout(timeoutSeconds * 1000, () => {
+      if (!connected) found.unreachable = `no answer in ${timeoutSeconds} s`;
       end();
     });
     socket.on("connect", () => {
@@ -93,10 +93,10 @@ export async function login(
     user,
     database,
     password,
-    connectionTimeoutMillis: patience * 1000,
-    query_timeout: patience * 1000,
+    connectionTimeoutMillis: timeoutSeconds * 1000,
+    query_timeout: timeoutSeconds * 1000,
     application_name: "pgs doctor",
-    // The password goes to nobody who is not who he should be.
+    // The password goes only to a server with the right certificate.
     ssl: { servername: host, ca: ca ?? undefined },
   });
   client.on("error", () => {});
@@ -109,7 +109,7 @@ export async function login(
     const { code, message } = error as { code?: string; message: string };
     return { code, reason: message };
   } finally {
-    // A server that never says goodbye must not keep the command.
+    // A server that never closes the connection must not hold up the command.
     await Promise.race([client.end().catch(() => {}), delay(500, undefined, { ref: false })]);
   }
 }

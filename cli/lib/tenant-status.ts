@@ -1,9 +1,11 @@
-import { setTimeout as delay } from "node:timers/promises";
 import type Docker from "dockerode";
-import { containersOf, engine, forEach, outputOf } from "./engine";
-import type { StackConfig, TenantSummaries, TenantSummary } from "./stack";
+import { dockerClient, forEach } from "../../docker/client";
+import { exec } from "../../docker/exec";
+import { resourceNames } from "../../docker/names";
+import { containersOf } from "./containers";
+import type { StackConfig, StackOutputs, TenantSummary } from "./stack";
 
-/** A tenant as it is now; null is what a server that does not run, or does not answer, has not. */
+/** A tenant as it is now; null stands for a figure that was not asked for, or that its server does not give. */
 export interface TenantStatus {
   id: string;
   host: string;
@@ -18,7 +20,7 @@ export interface TenantStatus {
   state: string;
   /** Bytes. */
   memory: { used: number | null; limit: number };
-  /** CPUs, over the last half second. */
+  /** CPUs, over the last second. */
   cpu: { used: number | null; limit: number };
   /** Bytes of all databases and of the write-ahead log. */
   size: number | null;
@@ -29,45 +31,46 @@ export interface TenantStatus {
   uptime: number | null;
 }
 
-/** How many requests the engine gets at a time. */
+/** How many servers are asked at a time. */
 const atOnce = 16;
-/** Milliseconds between two looks at the processor time: a shorter time says little. */
-const cpuInterval = 500;
 
-/** Asks the engine once for the containers; of each that runs twice for its usage, and its server once. */
-export async function tenantStatuses(tenants: TenantSummaries, config: StackConfig): Promise<TenantStatus[]> {
-  const docker = engine(config.dockerHost);
-  const containers = await containersOf(docker, config.prefix, config.dockerHost);
-  const all = Object.entries(tenants).map(([id, summary]) => ({
-    id,
-    summary,
-    info: containers.get(`${config.prefix}-${id}`),
-  }));
-  const running = all.flatMap(({ id, info }) => (info?.State === "running" ? [{ id, info }] : []));
-  const container = ({ info }: { info: Docker.ContainerInfo }) => docker.getContainer(info.Id);
-  // The processor time before the servers are asked: the question itself costs some.
-  const first = await forEach(running, atOnce, (one) => usage(container(one)));
-  await delay(running.length > 0 ? cpuInterval : 0);
-  const second = await forEach(running, atOnce, (one) => usage(container(one)));
-  const figures = await forEach(running, atOnce, (one) => serverFigures(container(one)));
-  const live = new Map(
-    running.map(({ id }, index) => [
-      id,
-      { server: figures[index], cpu: cpusUsed(first[index], second[index]), usage: second[index] },
-    ]),
+/**
+ * The tenants as the engine lists them: one request, whatever their number. With `usage`, each running container is
+ * asked for its usage and its server for its figures, which takes seconds.
+ */
+export async function tenantStatuses(
+  outputs: StackOutputs,
+  config: StackConfig,
+  { usage = false } = {},
+): Promise<TenantStatus[]> {
+  const names = resourceNames(config.prefix);
+  const containers = await containersOf(config, outputs);
+  const infos = new Map(
+    Object.keys(outputs.tenants).map((id) => [id, containers.get(names.tenant(id))] as const),
   );
+  const running = usage ? [...infos].filter(([, info]) => info?.State === "running") : [];
+  const docker = dockerClient(config.dockerHost);
+  const all = running.map(([id, info]) => ({ id, container: docker.getContainer(info?.Id ?? "") }));
+  const [usages, figures] = await Promise.all([
+    // All at once: the engine measures once a second, and answers all that wait for it.
+    Promise.all(all.map(({ container }) => usageOf(container))),
+    forEach(all, atOnce, ({ container }) => serverFigures(container)),
+  ]);
+  const live = new Map(all.map(({ id }, index) => [id, { usage: usages[index], server: figures[index] }]));
 
-  return all.map(({ id, summary, info }) => {
-    const { server, cpu, usage } = live.get(id) ?? {};
+  return Object.entries(outputs.tenants).map(([id, summary]) => {
+    const info = infos.get(id);
+    const { server, usage: used } = live.get(id) ?? {};
+    const answers = usage ? server !== undefined : !info?.Status.includes("(health: starting)");
     return {
       id,
       host: summary.host,
       port: summary.port,
       version: summary.version,
       access: summary.access,
-      state: stateOf(summary, info, server !== undefined),
-      memory: { used: usage?.memory ?? null, limit: summary.memory },
-      cpu: { used: cpu ?? null, limit: summary.cpus },
+      state: stateOf(summary, info, answers),
+      memory: { used: used?.memory ?? null, limit: summary.memory },
+      cpu: { used: used?.cpu ?? null, limit: summary.cpus },
       size: server?.size ?? null,
       connections: server?.connections ?? null,
       maxConnections: server?.maxConnections ?? null,
@@ -91,31 +94,23 @@ export function stateOf(
 interface Usage {
   /** Bytes, without what is only cached, as `docker stats` counts it. */
   memory: number;
-  /** Nanoseconds of processor time. */
-  cpu: number;
-  /** Milliseconds, by the engine's clock. */
-  at: number;
+  /** CPUs, over the last second. */
+  cpu: number | null;
 }
 
 /** Undefined when the container is gone meanwhile. */
-async function usage(container: Docker.Container): Promise<Usage | undefined> {
+async function usageOf(container: Docker.Container): Promise<Usage | undefined> {
   try {
-    const stats = await container.stats({ stream: false, "one-shot": true });
+    const stats = await container.stats({ stream: false });
     const { usage = 0, stats: parts } = stats.memory_stats;
     const cached = parts?.inactive_file ?? parts?.total_inactive_file ?? 0;
-    return {
-      memory: Math.max(usage - cached, 0),
-      cpu: stats.cpu_stats.cpu_usage.total_usage,
-      at: Date.parse(stats.read),
-    };
+    const processor = stats.cpu_stats.cpu_usage.total_usage - stats.precpu_stats.cpu_usage.total_usage;
+    const time = (Date.parse(stats.read) - Date.parse(stats.preread)) * 1e6;
+    const cpu = Number.isFinite(time) && time > 0 ? Math.round((processor / time) * 1000) / 1000 : null;
+    return { memory: Math.max(usage - cached, 0), cpu };
   } catch {
     return undefined;
   }
-}
-
-function cpusUsed(first: Usage | undefined, second: Usage | undefined): number | undefined {
-  if (!first || !second || second.at <= first.at) return undefined;
-  return Math.round(((second.cpu - first.cpu) / 1e6 / (second.at - first.at)) * 1000) / 1000;
 }
 
 const figuresQuery = `SELECT extract(epoch FROM now() - pg_postmaster_start_time())::bigint,
@@ -126,21 +121,20 @@ const figuresQuery = `SELECT extract(epoch FROM now() - pg_postmaster_start_time
 /** Over the server's own socket; undefined when it does not answer. */
 async function serverFigures(container: Docker.Container) {
   const psql = ["psql", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--username", "postgres"];
+  // The tenant owns the server: its settings must not change what the session does, nor how long.
+  const env = [
+    "PGAPPNAME=pgs",
+    "PGOPTIONS=-c search_path=pg_catalog -c statement_timeout=8s -c log_statement=none -c log_min_duration_statement=-1",
+  ];
   try {
-    const answer = await outputOf(
-      container,
-      ["timeout", "10", ...psql, "--dbname", "postgres", "--command", figuresQuery],
-      ["PGAPPNAME=pgs", "PGOPTIONS=-c log_statement=none -c log_min_duration_statement=-1"],
-      15,
-    );
-    const match = /^(\d+)\|(\d+)\|(\d+)\|(\d+)$/m.exec(answer ?? "");
+    const { stdout } = await exec(container, [...psql, "--dbname", "postgres", "--command", figuresQuery], {
+      env,
+      seconds: 10,
+      outputLimit: 4096,
+    });
+    const match = /^(\d+)\|(\d+)\|(\d+)\|(\d+)$/m.exec(stdout);
     if (!match) return undefined;
-    const [uptime, connections, maxConnections, size] = match.slice(1).map(Number) as [
-      number,
-      number,
-      number,
-      number,
-    ];
+    const [uptime = 0, connections = 0, maxConnections = 0, size = 0] = match.slice(1).map(Number);
     return { uptime, connections, maxConnections, size };
   } catch {
     return undefined;

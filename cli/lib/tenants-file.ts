@@ -12,18 +12,20 @@ import {
 import { dirname, join, relative } from "node:path";
 import { createTwoFilesPatch } from "diff";
 import { parseTenants, readTenants, type Tenant, TenantsFileError } from "../../tenants";
-import { type Edit, EditError, edited } from "./edit-tenants";
+import { type Edit, EditError, edited, unknownTenant } from "./edit-tenants";
 import { CommandError } from "./pulumi";
 import type { StackConfig } from "./stack";
 
 /** A checked change of tenants.yaml that is not written yet. */
 export interface Change {
-  /** Empty when the file says so already. */
+  /** Empty when the file does not change. */
   diff: string;
-  /** What the file then says. */
+  /** The tenants after it. */
   tenants: Tenant[];
   /** Replaces the file. @throws CommandError when somebody changed it meanwhile */
   write(): void;
+  /** Puts the former text back, unless somebody changed the file since. */
+  takeBack(): void;
 }
 
 /** The stack's tenants.yaml. */
@@ -45,10 +47,8 @@ export class TenantsFile {
     const all = this.tenants();
     const found = all.find((tenant) => tenant.id === id);
     if (found) return found;
-    throw new CommandError(
-      `there is no tenant ${id}; there are ${all.map((one) => one.id).join(", ") || "none"}`,
-      2,
-    );
+    const ids = all.map((one) => one.id);
+    throw new CommandError(unknownTenant(id, ids), 2);
   }
 
   /** All of the edits or none. @throws CommandError when the file is wrong, or would be afterwards */
@@ -69,6 +69,9 @@ export class TenantsFile {
           if (after === before) return;
           if (this.read() !== before) throw new CommandError(`${name} was changed meanwhile: run this again`);
           replaceFile(this.path, after);
+        },
+        takeBack: () => {
+          if (after !== before && this.read() === after) replaceFile(this.path, before);
         },
       };
     });

@@ -1,5 +1,4 @@
 import type { JudgedBackups } from "./backup-status";
-import type { TenantSummaries, TenantSummary } from "./stack";
 import type { TenantStatus } from "./tenant-status";
 import { coloured } from "./terminal";
 
@@ -25,16 +24,18 @@ const state: Column<{ state: string }> = {
   colour: stateColour,
 };
 
-const outcome: Column<TenantSummary & { id: string }>[] = [
+const listed: Column<TenantStatus>[] = [
   id,
   host,
   { title: "PORT", cell: ({ port }) => String(port) },
-  { title: "DATABASE", cell: ({ database }) => database },
   access,
   state,
+  { title: "VERSION", cell: ({ version }) => String(version), right: true },
+  { title: "MEMORY", cell: ({ memory }) => bytes(memory.limit), right: true },
+  { title: "CPUS", cell: ({ cpu }) => String(cpu.limit), right: true },
 ];
 
-const live: Column<TenantStatus>[] = [
+const used: Column<TenantStatus>[] = [
   id,
   host,
   access,
@@ -66,7 +67,11 @@ const backups: Column<JudgedBackups>[] = [
     title: "TRIED RESTORE",
     cell: ({ tried }) => (tried?.ok ? `${age(tried.at)}, in ${duration(Math.ceil(tried.seconds))}` : "-"),
   },
-  { title: "PROBLEM", cell: ({ problem }) => problem ?? "", colour: coloured.bad },
+  {
+    title: "PROBLEM",
+    cell: ({ problem, pending }) => problem ?? (pending && `(${pending})`) ?? "",
+    colour: problemColour,
+  },
 ];
 
 function walCell({ state, exposed, behind, left }: JudgedBackups): string {
@@ -88,23 +93,36 @@ function age(at: number): string {
 }
 
 /** Which columns a narrow terminal does without, the first one first. */
-const dispensable = ["CPU", "UPTIME", "CONNECTIONS", "SIZE", "MEMORY", "DATABASE", "PORT", "HOST", "ACCESS"];
+const dispensable = [
+  "CPUS",
+  "VERSION",
+  "CPU",
+  "UPTIME",
+  "CONNECTIONS",
+  "SIZE",
+  "MEMORY",
+  "PORT",
+  "HOST",
+  "ACCESS",
+];
 
-/** The tenants as they are at this moment. @param width of the terminal, in characters; without one, all columns are there */
+/**
+ * The tenants, their state and limits.
+ * @param width of the terminal, in characters; without one, all columns are there
+ */
 export function tenantsTable(tenants: TenantStatus[], width?: number): string {
-  return table(live, tenants, width);
+  return table(listed, tenants, width);
+}
+
+/** The tenants and what they use. */
+export function usageTable(tenants: TenantStatus[], width?: number): string {
+  return table(used, tenants, width);
 }
 
 /** How the tenants' backups stand. */
 export function backupsTable(tenants: JudgedBackups[], width?: number): string {
   const shown = backups.filter(({ title }) => title !== atS3 || tenants.some(({ s3 }) => s3));
   return table(shown, tenants, width);
-}
-
-/** The tenants as an `up` has made them. */
-export function outcomeTable(tenants: TenantSummaries, width?: number): string {
-  const rows = Object.entries(tenants).map(([id, tenant]) => ({ id, ...tenant }));
-  return table(outcome, rows, width);
 }
 
 function table<Tenant>(
@@ -132,6 +150,10 @@ function table<Tenant>(
       line((column, last) => (column.colour ?? String)(pad(column.cell(tenant), column, last))).trimEnd(),
     ),
   ].join("\n");
+}
+
+function problemColour(text: string): string {
+  return text.startsWith("(") ? coloured.faint(text) : coloured.bad(text);
 }
 
 function stateColour(text: string): string {

@@ -3,9 +3,13 @@ const colours = process.stdout.isTTY === true && process.stdout.hasColors();
 
 const style = (code: number) => (text: string) => (colours && text ? `\x1b[${code}m${text}\x1b[0m` : text);
 
-/** Tells somebody at a terminal how far long work is, and nobody else. */
-export function teller(subject: string): ((progress: string) => void) | undefined {
-  if (process.stderr.isTTY !== true) return undefined;
+export function isTerminal(stream: NodeJS.WriteStream): boolean {
+  return stream.isTTY === true;
+}
+
+/** Shows the progress of long work at a terminal; undefined without one. */
+export function progressReporter(subject: string): ((progress: string) => void) | undefined {
+  if (!isTerminal(process.stderr)) return undefined;
   return (progress) => console.error(`  ${subject}: ${progress}`);
 }
 

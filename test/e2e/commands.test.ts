@@ -48,7 +48,7 @@ test("an edit's up leaves the stack as a whole one would", async () => {
   const before = JSON.parse(await checkout.pulumi("stack", "output", "--json", "--show-secrets"));
   const { code, output } = await pgs(["set", "hooli", "cpus", "0.5"]);
   expect(code, output).toBe(0);
-  expect(output).toMatch(/PostgresServer\s+hooli/);
+  expect(output).toMatch(/^✓ hooli +changed +[0-9.]+ s {2}live$/m);
   before.tenants.hooli.cpus = 0.5;
   expect(JSON.parse(await checkout.pulumi("stack", "output", "--json", "--show-secrets"))).toEqual(before);
   expect(JSON.parse(await checkout.pulumi("stack", "output", "--json"))).toMatchObject({

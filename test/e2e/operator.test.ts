@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { hostname } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Finding } from "../../cli/lib/doctor";
@@ -16,7 +17,7 @@ const pgs = async (args: string[], env: NodeJS.ProcessEnv = {}, stdin = "") => {
   return run("./pgs", args, { ...checkout.options(), env: { ...checkout.env, ...env }, stdin });
 };
 const list = async (): Promise<Record<string, TenantStatus>> => {
-  const { stdout } = await pgs(["list", "--json"]);
+  const { stdout } = await pgs(["list", "--usage", "--json"]);
   const all: TenantStatus[] = JSON.parse(stdout);
   return Object.fromEntries(all.map((tenant) => [tenant.id, tenant]));
 };
@@ -153,7 +154,7 @@ test("connect says why there is nothing to connect to", async () => {
   };
   expect(await refused("globex")).toMatch(/^1 .*\.\/pgs enable-access globex/);
   expect(await refused("initech")).toMatch(/^1 .*\.\/pgs start initech/);
-  expect(await refused("nobody")).toMatch(/^2 no tenant nobody: there are acme, globex, initech/);
+  expect(await refused("nobody")).toMatch(/^2 there is no tenant nobody; there are acme, globex, initech/);
 });
 
 test("without a psql on this machine, connect takes that of the tenant's image, through the proxy as well", async () => {
@@ -266,7 +267,7 @@ test("an edit's up touches its tenant alone, and leaves no difference", async ()
     succeed("docker", ["inspect", "--format", "{{.Id}} {{.State.StartedAt}}", checkout.name("globex")]);
   const before = await marker();
 
-  const created = await pgs(["create", "hooli", "--yes"]);
+  const created = await pgs(["create", "hooli", "--yes", "--verbose"]);
   expect(created.code, created.output).toBe(0);
   // Of the others nothing is even looked at.
   expect(lookedAt(created.stdout)).toEqual(["hooli"]);
@@ -279,7 +280,7 @@ test("an edit's up touches its tenant alone, and leaves no difference", async ()
     ["rotate-password", "acme"],
     ["stop", "hooli"],
   ]) {
-    const edited = await pgs(args);
+    const edited = await pgs([...args, "--verbose"]);
     expect(edited.code, edited.output).toBe(0);
     expect(lookedAt(edited.stdout)).toEqual([args[1]]);
   }
@@ -291,7 +292,7 @@ test("an edit's up touches its tenant alone, and leaves no difference", async ()
     state: "stopped",
   });
 
-  const removed = await pgs(["remove", "hooli"]);
+  const removed = await pgs(["remove", "hooli", "--verbose"]);
   expect(removed.output).toContain(`The data of hooli stays in the Docker volume ${checkout.name("hooli")}.`);
   expect(lookedAt(removed.stdout)).toEqual(["hooli"]);
   expect(await untouched()).toBe(true);
@@ -317,14 +318,15 @@ async function atTerminal(command: string, answers: [question: string, answer: s
 test("at a terminal nothing is written before a yes", async () => {
   const file = () => readFileSync(join(checkout.folder, "tenants.yaml"), "utf8");
   const before = file();
-  const edit = "./pgs set acme cpus 2";
+  const edit = "./pgs stop acme";
   for (const [answer, code] of [
     ["n\r", 1],
     ["\x03", 130],
   ] as const) {
-    const result = await atTerminal(edit, [["[y/N]", answer]]);
+    const result = await atTerminal(edit, [["Stop acme? [y/N]", answer]]);
     expect(result).toEqual({ code, output: expect.stringContaining("nothing was changed") });
-    expect(result.output).toMatch(/^\+ +acme: .*cpus: 2/m);
+    expect(result.output).toMatch(/^\+ +acme: .*state: stopped/m);
+    expect(result.output).toMatch(/^✓ acme +stop +its sessions end/m);
     expect(file()).toBe(before);
   }
   const typed = await atTerminal("./pgs create umbrella --no-up --password", [
@@ -337,6 +339,51 @@ test("at a terminal nothing is written before a yes", async () => {
     "Typed: pass word\n",
   );
   checkout.write("tenants.yaml", before);
+});
+
+test("an up at a terminal asks only where a client feels it", async () => {
+  const before = readFileSync(join(checkout.folder, "tenants.yaml"), "utf8");
+  checkout.write(
+    "tenants.yaml",
+    before.replace("globex: { access: false }", "globex: { access: false, cpus: 2 }"),
+  );
+  const live = await atTerminal("./pgs up", []);
+  expect(live.code, live.output).toBe(0);
+  expect(live.output).toMatch(/✓ globex +changed .*live/);
+  checkout.write("tenants.yaml", before.replace(/^ +globex.*\n/m, ""));
+  const refused = await atTerminal("./pgs up", [["Remove globex (data stays)? [y/N]", "n\r"]]);
+  expect(refused.code).toBe(1);
+  expect(await list()).toHaveProperty("globex.state", "running");
+  checkout.write("tenants.yaml", before);
+  expect((await pgs(["up"])).code).toBe(0);
+});
+
+test("edits at the same time take turns, and none is lost", async () => {
+  const [one, other] = await Promise.all([
+    pgs(["set", "acme", "cpus", "0.7"]),
+    pgs(["set", "globex", "cpus", "0.8"]),
+  ]);
+  expect(one.code, one.output).toBe(0);
+  expect(other.code, other.output).toBe(0);
+  const { acme, globex } = await checkout.tenants();
+  expect([acme?.cpus, globex?.cpus]).toEqual([0.7, 0.8]);
+});
+
+test("a lock that an interrupted run left is named, and cancel removes it", async () => {
+  const folder = join(checkout.folder, "state/.pulumi/locks/organization/pgs/dev");
+  mkdirSync(folder, { recursive: true });
+  const left = {
+    pid: 2 ** 22 + 1,
+    username: "somebody",
+    hostname: hostname(),
+    timestamp: "2026-11-23T10:00:00Z",
+  };
+  writeFileSync(join(folder, "0a1b2c3d-0000-4000-8000-000000000000.json"), JSON.stringify(left));
+  const locked = await pgs(["up"]);
+  expect(locked.code).not.toBe(0);
+  expect(locked.stderr).toMatch(/locked by a run that is gone .*\.\/pgs cancel/);
+  expect((await pgs(["cancel"])).code).toBe(0);
+  expect((await pgs(["up"])).code).toBe(0);
 });
 
 test("other changes that wait make it a whole up, and stop of all needs a yes", async () => {

@@ -67,7 +67,9 @@ function holds(text: string): boolean {
 }
 
 const label = fc.stringMatching(/^[a-z]([a-z0-9-]{0,20}[a-z0-9])?$/);
-const id = label.filter((name) => !["postgres", "template0", "template1", "proxy"].includes(name));
+const id = label.filter(
+  (name) => !name.includes("--") && !["postgres", "template0", "template1", "proxy"].includes(name),
+);
 
 const sharedFields = {
   version: fc.constantFrom(...versions),

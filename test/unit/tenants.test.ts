@@ -327,7 +327,7 @@ describe("the file as a whole", () => {
       'tenants.yaml:3:11: defaults.memory: expected a whole number with the unit Ki, Mi or Gi, such as 512Mi, got "512MB"; write 512Mi',
       'tenants.yaml:6:13: tenants.acme.access: expected a boolean: true or false, got "yes"',
       `tenants.yaml:7:5: tenants.acme.password_version: there is no field password_version; did you mean passwordVersion? (allowed: ${shared}, hostname, init, volume, restoreFrom)`,
-      "tenants.yaml:8:3: tenants.Acme_Inc: a tenant id has lower-case letters, digits and hyphens, at most 48, starts with a letter and does not end with a hyphen; write acme-inc",
+      "tenants.yaml:8:3: tenants.Acme_Inc: a tenant id has lower-case letters, digits and single hyphens between them, at most 48 characters, a letter first; write acme-inc",
       'tenants.yaml:8:21: tenants.Acme_Inc.cpus: expected a number of CPUs from 0.05 to 512 with at most two decimals, such as 2 or 0.5, got "2"',
       "tenants.yaml:9:23: tenants.globex.hostname: the hostname acme is that of tenants.acme (line 5) already; each tenant needs its own",
       `tenants.yaml:9:36: tenants.globex.init[0]: "init/none.sql" does not exist (looked for ${folder}/init/none.sql)`,

@@ -2,6 +2,7 @@ import { PassThrough } from "node:stream";
 import type Docker from "dockerode";
 import { describe, expect, it } from "vitest";
 import { BackupClient, BackupError, backupContainer } from "../../../backups/client";
+import { createOptions } from "../../../provider/container/reconcile";
 
 const wellStatus = {
   since: 1795000000,
@@ -95,23 +96,37 @@ describe("the client of a tenant's backups", () => {
 });
 
 describe("the container of a tenant's backups", () => {
-  const options = backupContainer({
+  const { options, mounts, limits } = backupContainer({
     tenant: "acme",
-    image: "pgs-barman:1",
     serverVolume: "pgs-acme",
     backupVolume: "pgs-acme--backup",
     schedule: "02:30",
     retention: 7,
   });
 
-  it("has a command that can be read, no network, and the tenant's data read-only", () => {
+  it("has a command that can be read, and the tenant's data read-only", () => {
     expect(options.Entrypoint).toEqual(["pgs-backup"]);
     expect(options.Cmd?.join(" ")).toBe("run --tenant acme --schedule 02:30 --retention 7");
-    expect(options.HostConfig).toMatchObject({
+    expect(mounts).toEqual([
+      { volume: "pgs-acme", path: "/var/lib/postgresql", readOnly: true },
+      { volume: "pgs-acme--backup", path: "/var/lib/barman" },
+    ]);
+  });
+
+  it("has no network, little memory, few processes, and comes after the servers for the processors", () => {
+    const spec = { name: "pgs-acme--backup", stack: "dev-1", image: "pgs-barman:1", imageId: "sha256:1" };
+    const { HostConfig } = createOptions(
+      { ...spec, stopSeconds: 30, options, mounts, limits },
+      "pgs-barman:1",
+    );
+    expect(HostConfig).toMatchObject({
       NetworkMode: "none",
       ReadonlyRootfs: true,
       CapDrop: ["ALL"],
-      Binds: ["pgs-acme:/var/lib/postgresql:ro", "pgs-acme--backup:/var/lib/barman"],
+      Memory: 512 << 20,
+      MemorySwap: 512 << 20,
+      PidsLimit: 256,
+      CpuShares: 64,
     });
   });
 });

@@ -23,7 +23,7 @@ export interface Registration {
   provider: string;
   /** `TYPE NAME` of those that must be there first. */
   dependencies: string[];
-  /** By input, those that its value is from: made anew, they take the resource with them. */
+  /** By input, those that its value is from: their replacement replaces the resource too. */
   propertyDependencies: Record<string, string[]>;
   retainOnDelete: boolean;
   ignoreChanges: string[];
@@ -58,8 +58,7 @@ async function run(tenants: string, config: Record<string, string>): Promise<Gra
   const register = vi.spyOn(MockMonitor.prototype, "registerResource");
   const registerOutputs = vi.spyOn(MockMonitor.prototype, "registerResourceOutputs");
   try {
-    // As a preview: what the program itself does to a Docker host in an up is out of place here.
-    await pulumi.runtime.setMocks({ newResource, call: stockOf(tenants) }, "pgs", "test", true);
+    await pulumi.runtime.setMocks({ newResource, call }, "pgs", "test");
     configure({ "pgs:tenantsFile": tenantsFile, "pgs:backups": '{"schedule":"off"}', ...config });
     await runIndex();
     const outputs = registerOutputs.mock.calls.map(([request]) => request);
@@ -76,7 +75,7 @@ async function run(tenants: string, config: Record<string, string>): Promise<Gra
   }
 }
 
-/** Loads index.ts anew, as the stack's program, and waits until the last resource is registered. */
+/** Loads a fresh copy of index.ts as the stack's program, and waits until the last resource is registered. */
 async function runIndex(): Promise<void> {
   vi.resetModules();
   const failures: unknown[] = [];
@@ -121,8 +120,8 @@ export function generatedPassword(id: string): string {
   return `generated-for-${id}`;
 }
 
-/** The proxy's address in every network that it is attached to. */
-export const proxyAddress = "10.213.0.6";
+/** The stack's id, which its containers are labelled with. */
+export const stackId = "test-5f0c9a3e21b4";
 
 /** What the Docker engine calls an image. */
 export function imageId(name: string): string {
@@ -132,8 +131,8 @@ export function imageId(name: string): string {
 /** The parts of what a provider answers that the program goes on with. */
 function newResource({ type, name, inputs }: MockResourceArgs) {
   const learnt: Record<string, Record<string, unknown>> = {
-    "pgs:index:Network": { proxyAddress },
-    "random:index/randomId:RandomId": { hex: "0123456789abcdef" },
+    "pgs:index:Container": { containerId: `engine-id-of-${name}` },
+    "random:index/randomId:RandomId": { hex: name === "stack" ? stackId : "0123456789abcdef" },
     "random:index/randomString:RandomString": { result: "3f9c1a" },
     "random:index/randomPassword:RandomPassword": { result: pulumi.secret(generatedPassword(name)) },
     "docker:index/remoteImage:RemoteImage": { imageId: imageId(inputs.name) },
@@ -148,14 +147,9 @@ function newResource({ type, name, inputs }: MockResourceArgs) {
   return { id: `id-of-${name}`, state: { ...inputs, ...learnt[type] } };
 }
 
-/** What the `pgs` provider answers of a Docker host that has the containers of these tenants. */
-function stockOf(tenants: string) {
-  const names = [...Object.keys(parse(tenants)?.tenants ?? {}), "proxy", "-backups"];
-  return () => ({
-    generations: Object.fromEntries(names.map((name) => [`pgs-${name}`, "first"])),
-    removed: [],
-    gone: [],
-  });
+/** No answer of a provider's functions is needed. */
+function call(): never {
+  throw new Error("the program calls no function of a provider");
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: the SDK declares no type for its requests

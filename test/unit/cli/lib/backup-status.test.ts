@@ -29,7 +29,7 @@ describe("a tenant's backups", () => {
     [{ behind: 5_000_000 }, "its WAL is behind"],
     [{ behind: null }, "no WAL is received"],
     [{ base: 0 }, "no base backup yet"],
-    [{ due: true }, "no base backup yet since its WAL began anew"],
+    [{ due: true }, "no base backup yet since its WAL was interrupted"],
     [{ base: 0, due: true }, "no base backup yet"],
     [{ base: now - 30 * hours }, "the base backup is old"],
     [{ tried: null }, "no restore was tried for 30 days"],
@@ -53,8 +53,16 @@ describe("a tenant's backups", () => {
     vi.useFakeTimers({ now: now * 1000 });
     onTestFinished(() => void vi.useRealTimers());
     const judged = [
-      { ...good, exposed: 0, problem: null },
-      { ...good, tenant: "globex", behind: 4096, exposed: 2, tried: null, problem: "the base backup is old" },
+      { ...good, exposed: 0, problem: null, pending: null },
+      {
+        ...good,
+        tenant: "globex",
+        behind: 4096,
+        exposed: 2,
+        tried: null,
+        problem: "the base backup is old",
+        pending: null,
+      },
       {
         ...good,
         tenant: "gone",
@@ -63,6 +71,7 @@ describe("a tenant's backups", () => {
         left: 1500,
         exposed: null,
         problem: null,
+        pending: null,
       },
     ];
     expect(backupsTable(judged).split("\n")).toEqual([
@@ -82,7 +91,7 @@ describe("a tenant's backups", () => {
       { s3: { ...copied, waiting: 2 } },
       { s3: { base: 0, wal: 0, waiting: 0 } },
       { s3: null },
-    ].map((difference) => ({ ...good, exposed: 0, problem: null, ...difference }));
+    ].map((difference) => ({ ...good, exposed: 0, problem: null, pending: null, ...difference }));
     const [title, ...cells] = backupsTable(judged)
       .split("\n")
       .map((line) => line.slice(32, 46).trim());

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { TenantStatus } from "../../../../cli/lib/tenant-status";
-import { outcomeTable, tenantsTable } from "../../../../cli/lib/tenants-table";
+import { tenantsTable, usageTable } from "../../../../cli/lib/tenants-table";
 
 function status(fields: Partial<TenantStatus> = {}): TenantStatus {
   return {
@@ -34,28 +34,25 @@ const stopped = status({
 
 describe("the tenants' table", () => {
   it("has a line for each tenant, its columns as wide as what is in them", () => {
-    expect(tenantsTable([status(), stopped]).split("\n")).toEqual([
+    expect(usageTable([status(), stopped]).split("\n")).toEqual([
       "TENANT       HOST                  ACCESS  STATE        MEMORY     CPU   SIZE  CONNECTIONS  UPTIME",
       "acme         acme.pgs.example.com  on      running  84Mi/512Mi  0.03/1  1.3Gi        3/102    3d4h",
       "a-longer-id  acme.pgs.example.com  off     stopped       -/1Gi   -/0.5      -          -/-       -",
     ]);
   });
 
-  it("says after an up where each tenant is reached", () => {
-    const { host, access, state } = status();
-    const acme = { host, port: 5432, database: "acme", user: "postgres", access, state };
-    const summary = { ...acme, version: 18, memory: 1, cpus: 1, tls: "terminate" };
-    expect(outcomeTable({ acme: summary }).split("\n")).toEqual([
-      "TENANT  HOST                  PORT  DATABASE  ACCESS  STATE",
-      "acme    acme.pgs.example.com  5432  acme      on      running",
+  it("has where each tenant is reached, its state and limits", () => {
+    expect(tenantsTable([status()]).split("\n")).toEqual([
+      "TENANT  HOST                  PORT  ACCESS  STATE    VERSION  MEMORY  CPUS",
+      "acme    acme.pgs.example.com  5432  on      running       18   512Mi     1",
     ]);
-    expect(outcomeTable({ acme: summary }, 52).split("\n")[0]).toBe(
-      "TENANT  HOST                  PORT  ACCESS  STATE",
+    expect(tenantsTable([status()], 60).split("\n")[0]).toBe(
+      "TENANT  HOST                  PORT  ACCESS  STATE    MEMORY",
     );
   });
 
   it("is its heading when there is no tenant", () => {
-    expect(tenantsTable([])).toBe("TENANT  HOST  ACCESS  STATE  MEMORY  CPU  SIZE  CONNECTIONS  UPTIME");
+    expect(usageTable([])).toBe("TENANT  HOST  ACCESS  STATE  MEMORY  CPU  SIZE  CONNECTIONS  UPTIME");
   });
 
   it.each([
@@ -64,6 +61,6 @@ describe("the tenants' table", () => {
     [30, "TENANT       ACCESS  STATE"],
     [10, "TENANT       STATE"],
   ])("leaves out what a terminal of %d columns has no room for", (width, heading) => {
-    expect(tenantsTable([status(), stopped], width).split("\n")[0]).toBe(heading);
+    expect(usageTable([status(), stopped], width).split("\n")[0]).toBe(heading);
   });
 });

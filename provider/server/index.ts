@@ -1,0 +1,126 @@
+import * as pulumi from "@pulumi/pulumi";
+import { dockerClient, ifPresent } from "../../docker/client";
+import { versionLabel } from "../../docker/labels";
+import { nameProblem } from "../container/ownership";
+import { digestOf } from "../container/reconcile";
+import { networkNameProblem, poolProblem } from "../networks";
+import type { ResourceType } from "../resource-type";
+import { otherVersion } from "./errors";
+import type { PostgresServerInputs, PostgresServerState } from "./inputs";
+import type { Part } from "./part";
+import { access } from "./parts/access";
+import { backup } from "./parts/backup";
+import { container, serverContainer } from "./parts/container";
+import { database } from "./parts/database";
+import { limits, restartReason } from "./parts/limits";
+import { network } from "./parts/network";
+import { route } from "./parts/route";
+import { restartingSettings, settings } from "./parts/settings";
+import { tls } from "./parts/tls";
+import { reconcile } from "./reconcile";
+import { see } from "./sight";
+
+/** In the order in which they are applied. */
+const parts: Part[] = [network, container, limits, settings, access, tls, database, route, backup];
+
+/** What a stopped tenant has. */
+const withoutServer: Part[] = [network, route, backup];
+
+/** One tenant's server. A change of any of its parts is applied in place; its data is the volume's. */
+export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerState> = {
+  updatable: [
+    "state",
+    "network",
+    "container",
+    "limits",
+    "settings",
+    "password",
+    "access",
+    "tls",
+    "route",
+    "backup",
+    "deleteMessage",
+  ],
+  replacing: ["host"],
+
+  async check({ host, stack, version, password, network, container, backup }, before) {
+    const failures: Awaited<ReturnType<NonNullable<typeof PostgresServer.check>>> = [];
+    const fails = (property: keyof PostgresServerInputs, reason: string | undefined) => {
+      if (reason) failures.push({ property, reason });
+    };
+    if (password !== undefined && !/^[ -~]{1,256}$/.test(password)) {
+      fails("password", "a password is 1 to 256 printable ASCII characters");
+    }
+    const present = before.version ?? (await versionOf(host, container?.volume));
+    if (present && version && present !== version) fails("version", otherVersion(present, version));
+    if (network) {
+      fails("network", poolProblem(network.pool, before.network?.pool));
+      fails("network", await networkNameProblem(host, network.name, stack));
+    }
+    if (container) fails("container", await nameProblem(host, container.name, stack));
+    if (backup) fails("backup", await nameProblem(host, backup.name, stack));
+    return failures;
+  },
+
+  async planWarning(state, inputs) {
+    if (state.state !== "running" || inputs.state !== "running") return undefined;
+    const { name } = inputs.container;
+    if (digestOf(serverContainer(state)) !== digestOf(serverContainer(inputs))) {
+      return `${name} is restarted once: its container is replaced`;
+    }
+    const names = restartingSettings(state, inputs);
+    if (names.length > 0) return `${name} is restarted once: ${names.join(", ")}`;
+    if (inputs.limits.memory >= state.limits.memory) return undefined;
+    const seen = await see(state).catch(() => undefined);
+    const reason = restartReason(state.limits.memory, inputs.limits.memory, seen?.inside?.sharedBuffers);
+    return reason && `${name} is restarted once: ${reason}`;
+  },
+
+  async create(inputs) {
+    return { id: inputs.container.name, state: await reconcile(inputs, {}) };
+  },
+
+  /** One whose container is gone stays in the state, since its data does. */
+  async read(id, state) {
+    const drift = (await this.drift?.(id, state)) ?? [];
+    const { containerId, ...without } = state;
+    const gone = drift.includes("container is missing");
+    return { ...(gone ? without : state), state: drift.length > 0 ? drift.join(", ") : state.state };
+  },
+
+  async drift(_id, state) {
+    if (state.state === "stopped") return differing(withoutServer, state, undefined);
+    const sight = await see(state);
+    if (!sight) return ["container is missing"];
+    return [...(sight.silent ? [sight.silent] : []), ...(await differing(parts, state, sight))];
+  },
+
+  async update(_id, state, inputs) {
+    return reconcile(inputs, state);
+  },
+
+  async delete(_id, state) {
+    if (state.deleteMessage) await pulumi.log.info(state.deleteMessage);
+    await route.remove(state);
+    await container.remove(state, state.containerId);
+    await backup.remove(state, state.backupId);
+    for (const id of state.networkIds ?? []) await network.remove(state, id, state.network.proxy);
+  },
+};
+
+async function differing(
+  looked: Part[],
+  state: PostgresServerState,
+  sight: Awaited<ReturnType<typeof see>>,
+): Promise<string[]> {
+  const seen = sight ?? { info: undefined, inside: undefined };
+  const differ = await Promise.all(looked.map((part) => part.differs(state, seen)));
+  return looked.filter((_, index) => differ[index]).map(({ name }) => name);
+}
+
+/** Of a volume that exists and was made by this program: the data's version, also while no server runs. */
+async function versionOf(host: string | undefined, volume: string | undefined): Promise<number | undefined> {
+  if (!volume) return undefined;
+  const info = await ifPresent(dockerClient(host).getVolume(volume).inspect());
+  return Number(info?.Labels?.[versionLabel]) || undefined;
+}

@@ -1,0 +1,101 @@
+import type { Settings } from "./parts/settings";
+
+/** One tenant's server: its network and container, what is true inside of it, its route and its backups. */
+export interface PostgresServerInputs {
+  /** The Docker host; without one, the provider's default. */
+  host?: string;
+  /** The stack's id. */
+  stack: string;
+  /** The tenant's id, which is its database's name too. */
+  tenant: string;
+  /** PostgreSQL major version; that of existing data cannot be changed. */
+  version: number;
+  /** `running`, or `stopped`: then it has no container, and data, network and backups stay. */
+  state: string;
+  network: {
+    name: string;
+    /** IPv4 range (CIDR) from which its subnet is taken. */
+    pool: string;
+    /** Prefix length of that subnet. */
+    prefixLength: number;
+    /** Id of the proxy's container, which is attached to it. */
+    proxy: string;
+  };
+  container: {
+    name: string;
+    /** The image's name and tag, and its id; a stopped tenant has none. */
+    image?: string;
+    imageId?: string;
+    /** Name of the volume with the data. */
+    volume: string;
+    /** Name of the volume with the program that starts the server. */
+    programs: string;
+    /** Whether the data was made by a server that was not this stack's. */
+    adopted: boolean;
+  };
+  limits: {
+    /** Bytes; no swap beside them. */
+    memory: number;
+    /** Processors, in hundredths. */
+    cpus: number;
+  };
+  /** Server settings by name, by when a change of them counts. */
+  settings: {
+    /** After a reload. */
+    live: Settings;
+    /** After a restart, which the change causes. */
+    restart: Settings;
+    /** When the server starts the next time: no change of them causes a restart. */
+    initial: Settings;
+  };
+  /** Of the role postgres; printable ASCII; a secret. */
+  password: string;
+  access: {
+    /** Whether clients may come in. Closing it ends their sessions. */
+    open: boolean;
+    /** `all`: the network has no one in it but the proxy; `proxy`: from the proxy's address alone. */
+    clients: string;
+  };
+  /** What clients see whose TLS the proxy passes through; without it the server has no TLS. A secret. */
+  tls?: {
+    /** PEM, leaf first. */
+    chain: string;
+    /** PEM. */
+    key: string;
+  };
+  database: {
+    /** SQL files on this machine, run once in this order when the database is made; paths from the project's folder. */
+    init: string[];
+  };
+  /** The proxy's file for the tenant; a closed route is a file without a router. */
+  route: {
+    /** Name of the proxy's container. */
+    proxy: string;
+    /** Absolute path in it. */
+    path: string;
+    content: string;
+  };
+  /** How it is backed up; without it, it is not. */
+  backup?: {
+    /** Name of its container and volume. */
+    name: string;
+    image: string;
+    imageId: string;
+    /** Time of day of the daily base backup, UTC: `HH:MM`. */
+    schedule: string;
+    /** For how many days back the tenant can be restored to any second. */
+    retention: number;
+  };
+  /** Where the operator wrote each setting, for messages. */
+  positions?: Record<string, string>;
+  /** For the operator when the tenant is removed. */
+  deleteMessage: string;
+}
+
+export interface PostgresServerState extends PostgresServerInputs {
+  /** Engine's ids of what the last `up` left; a stopped tenant has no container. */
+  containerId?: string;
+  /** More than one only after an `up` that failed while the server was to get another network. */
+  networkIds?: string[];
+  backupId?: string;
+}

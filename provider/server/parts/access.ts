@@ -1,0 +1,101 @@
+import type Docker from "dockerode";
+import { networksByName } from "../../../docker/cache";
+import { exec } from "../../../docker/exec";
+import { proxyAddress } from "../../networks";
+import type { PostgresServerInputs } from "../inputs";
+import type { Inside } from "../inside";
+import type { Part, RunningServer } from "../part";
+import { matches, scramVerifier } from "../scram";
+import { literal } from "../session";
+
+/** Who may come in: the password, and what pg_hba.conf says of clients from the network. */
+export const access: Part & {
+  apply(server: RunningServer): Promise<void>;
+  /** Refuses new clients and ends their sessions. It needs no session itself: all may be taken. */
+  close(container: Docker.Container): Promise<void>;
+} = {
+  name: "access",
+
+  async differs(inputs, { inside }) {
+    if (!inside) return false;
+    return (
+      !(await mayLogIn(inputs, inside)) ||
+      (await clientsOf(inputs)) !== inside.clients ||
+      (!inputs.access.open && inside.sessions > 0)
+    );
+  },
+
+  async apply({ inputs, container, session, inside }) {
+    if (!(await mayLogIn(inputs, inside))) {
+      const verifier = literal(await scramVerifier(inputs.password));
+      await session.run(`ALTER ROLE postgres PASSWORD ${verifier} VALID UNTIL 'infinity';`);
+    }
+    const clients = await clientsOf(inputs);
+    if (inputs.access.open && clients !== inside.clients) await admit(container, clients);
+  },
+
+  async close(container) {
+    await admit(container, rejected);
+    await run(container, endSessions);
+  },
+};
+
+const rejected = "reject";
+
+async function mayLogIn({ password }: PostgresServerInputs, inside: Inside): Promise<boolean> {
+  return inside.validUntil === null && (await matches(inside.verifier, password));
+}
+
+/** As pg_hba.conf has it. */
+async function clientsOf({ host, access, network }: PostgresServerInputs): Promise<string> {
+  if (!access.open) return rejected;
+  if (access.clients !== "proxy") return access.clients;
+  const info = (await networksByName(host)).get(network.name);
+  const address = info && proxyAddress(info);
+  if (!address) throw new Error(`the network ${network.name} has no subnet of pgs:tenantSubnets`);
+  return `${address}/32`;
+}
+
+/**
+ * Writes the line of pg_hba.conf that the image has for clients. The first line that fits a connection counts: so the
+ * tenant's own lines come before the one that lets clients in, and after the one that refuses them. https://www.postgresql.org/docs/18/auth-pg-hba-conf.html
+ */
+async function admit(container: Docker.Container, clients: string): Promise<void> {
+  const closed = clients === rejected;
+  const line = closed ? "host all all all reject" : `host all all ${clients} scram-sha-256`;
+  await run(container, writeLine, closed ? "first" : "last", line);
+}
+
+/** The postmaster, which is the container's first process, reads the file again when it is told to. */
+const writeLine = `
+  ours='^host all all ([^ ]+ scram-sha-256|all reject)$'
+  {
+    if [ "$1" = first ]; then echo "$2"; fi
+    grep -vE "$ours" "$PGDATA/pg_hba.conf"
+    if [ "$1" = last ]; then echo "$2"; fi
+  } >"$PGDATA/pg_hba.conf.new"
+  mv "$PGDATA/pg_hba.conf.new" "$PGDATA/pg_hba.conf"
+  kill -HUP 1`;
+
+/**
+ * Sessions that came over the network have their client's address in their title, also before they are authenticated.
+ * The postmaster reads a changed pg_hba.conf a moment after the signal, so latecomers are ended too.
+ */
+const endSessions = `
+  for round in 1 2 3; do
+    for process in /proc/[0-9]*; do
+      read -r title <"$process/cmdline" || true
+      case $title in
+        postgres:*" 127.0.0.1("*) ;;
+        "postgres: "*.*"("[0-9]*")"* | "postgres: "*:*"("[0-9]*")"*) kill -TERM "\${process#/proc/}" || true ;;
+      esac
+    done 2>/dev/null
+    sleep 0.2
+  done`;
+
+async function run(container: Docker.Container, script: string, ...args: string[]): Promise<void> {
+  const result = await exec(container, ["bash", "-c", `set -eu\n${script}`, "bash", ...args], {
+    seconds: 30,
+  });
+  if (result.code !== 0) throw new Error(`cannot change who may log in: ${result.stderr.trim()}`);
+}

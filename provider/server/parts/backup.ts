@@ -1,0 +1,78 @@
+import * as pulumi from "@pulumi/pulumi";
+import { BackupClient, backupContainer } from "../../../backups/client";
+import { dockerClient, ensureRunning, ifPresent } from "../../../docker/client";
+import { stackLabel, tenantLabel, versionLabel } from "../../../docker/labels";
+import { isOfStack } from "../../container/ownership";
+import {
+  type ContainerSpec,
+  inspectContainer,
+  isAsMade,
+  reconcileContainer,
+  removeContainer,
+} from "../../container/reconcile";
+import type { PostgresServerInputs } from "../inputs";
+import type { Part } from "../part";
+
+/** What is received is written already; a base backup that is cut off is made again. */
+const stopSeconds = 30;
+
+/** The container that receives the tenant's WAL and makes its base backups. It stays while the tenant is stopped. */
+export const backup: Part & {
+  /** @returns id of the container */
+  apply(inputs: PostgresServerInputs, id: string | undefined): Promise<string | undefined>;
+  /** No more backups are made; those that there are stay for their retention, and longer until somebody deletes them. */
+  remove(inputs: PostgresServerInputs, id: string | undefined): Promise<void>;
+} = {
+  name: "backup",
+
+  async differs(inputs) {
+    const spec = containerOf(inputs);
+    if (!spec) return false;
+    const info = await inspectContainer(spec);
+    if (!info?.State.Running || info.State.Paused) return true;
+    return !(await isAsMade(spec, info));
+  },
+
+  async apply(inputs, id) {
+    const spec = containerOf(inputs);
+    if (!spec) return undefined;
+    await dockerClient(inputs.host).createVolume({
+      Name: spec.name,
+      Labels: {
+        [stackLabel]: inputs.stack,
+        [tenantLabel]: inputs.tenant,
+        [versionLabel]: String(inputs.version),
+      },
+    });
+    return (await reconcileContainer(spec, id)).containerId;
+  },
+
+  async remove(inputs, id) {
+    const spec = containerOf(inputs);
+    if (!spec || !id) return;
+    try {
+      const container = dockerClient(inputs.host).getContainer(id);
+      const info = await ifPresent(container.inspect());
+      if (info && isOfStack(info, inputs.stack)) {
+        await ensureRunning(container, info);
+        await new BackupClient(container, inputs.tenant).retire(inputs.backup?.retention ?? 0);
+      }
+    } catch (error) {
+      await pulumi.log.warn(
+        `${spec.name}: its last WAL may be missing in its backups: ${(error as Error).message}`,
+      );
+    }
+    await removeContainer(spec, id);
+  },
+};
+
+function containerOf(inputs: PostgresServerInputs): ContainerSpec | undefined {
+  const { host, stack, tenant, container, backup: wanted } = inputs;
+  if (!wanted) return undefined;
+  const { name, image, imageId, schedule, retention } = wanted;
+  const volumes = { serverVolume: container.volume, backupVolume: name };
+  return {
+    ...{ host, name, stack, tenant, image, imageId, stopSeconds },
+    ...backupContainer({ tenant, schedule, retention, ...volumes }),
+  };
+}

@@ -1,0 +1,89 @@
+import { readFile } from "node:fs/promises";
+import { basename } from "node:path";
+import { stopSeconds } from "../../../docker/client";
+import { creatingSetting, lookInside } from "../inside";
+import type { Part, RunningServer } from "../part";
+import { identifier, literal } from "../session";
+
+/**
+ * The tenant's database, made once with its init scripts. A run that fails or is cut off leaves nothing to go on from:
+ * the database is made again from nothing, as long as it has never been complete; of a new tenant, the whole data
+ * directory. A database that is there without `pgs.creating` is complete, or came with an adopted volume, and stays as
+ * it is.
+ */
+export const database: Part & {
+  /** Undoes what a run that was cut off has made. It comes before the settings, which it may take away too. */
+  startOver(server: RunningServer): Promise<void>;
+  apply(server: RunningServer): Promise<void>;
+} = {
+  name: "database",
+
+  differs(_inputs, { inside }) {
+    if (!inside) return false;
+    return !inside.database || inside.creating || inside.unfinished || !inside.takesConnections;
+  },
+
+  async startOver({ inputs, session, container, inside }) {
+    if (!inside.creating) return;
+    if (inside.unfinished) {
+      // Its scripts may have made roles and more that is no database's own.
+      await session.run('\\! : >"$PGDATA.unfinished"');
+      await container.restart({ t: stopSeconds });
+    } else {
+      await session.run(
+        `DROP DATABASE IF EXISTS ${identifier(inputs.tenant)} WITH (FORCE);
+        ALTER DATABASE postgres RESET ${creatingSetting};`,
+      );
+    }
+    Object.assign(inside, await lookInside(session, inputs.tenant));
+  },
+
+  async apply(server) {
+    const { inputs, session, inside } = server;
+    const name = identifier(inputs.tenant);
+    if (inside.database) {
+      const open = inside.takesConnections ? "" : `ALTER DATABASE ${name} ALLOW_CONNECTIONS true;\n`;
+      if (open || inside.unfinished) await session.run(open + (inside.unfinished ? finished : ""));
+      return;
+    }
+    const scripts = inputs.database.init;
+    const begin = `ALTER DATABASE postgres SET ${creatingSetting} = ${literal(inputs.tenant)};
+      CREATE DATABASE ${name};\n`;
+    const end = `ALTER DATABASE postgres RESET ${creatingSetting};\n${finished}`;
+    if (scripts.length === 0) {
+      await session.run(begin + end);
+      return;
+    }
+    await session.run(begin);
+    for (const script of scripts) await runScript(server, script);
+    await session.run(end);
+  },
+};
+
+/**
+ * From now on, a start of the container leaves the data directory as it is (start-server.sh). It has to be so before
+ * anyone knows a password: what a client writes must last.
+ */
+const finished = `\\! rm -f "$PGDATA.unfinished" && sync "$(dirname "$PGDATA")"\n`;
+
+/** The next starts leave it as it is, complete or not: a restart for the settings that it got. */
+export const keptUnfinished = '\\! echo keep >"$PGDATA.unfinished" && sync "$PGDATA.unfinished"';
+
+/** Paths are from the project's folder, where the provider runs. */
+async function runScript({ inputs, session }: RunningServer, path: string): Promise<void> {
+  try {
+    await session.script(await readFile(path, "utf8"), inputs.tenant);
+  } catch (error) {
+    throw new Error(
+      `init script ${basename(path)} failed: ${messageOf(error)}. The database ${inputs.tenant} is not complete, and ` +
+        "the next up makes it again from nothing: correct the script, then run `pulumi up` again",
+    );
+  }
+}
+
+/** psql calls what it read standard input; the operator knows the script by its own name, given before. */
+function messageOf(error: unknown): string {
+  const { message } = error as Error;
+  const lines = message.match(/psql:<stdin>:\d+: (?:ERROR|FATAL|error).*?(?=psql:<stdin>:|$)/g) ?? [message];
+  return lines.map((line) => line.trim().replace(/^psql:[^:]*:(\d+): /, "line $1: ")).join("; ");
+}

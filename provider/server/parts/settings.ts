@@ -1,0 +1,216 @@
+import { isDeepStrictEqual } from "node:util";
+import type { PostgresServerInputs, PostgresServerState } from "../inputs";
+import { managedSetting } from "../inside";
+import type { Part, RunningServer } from "../part";
+import { refusedStart, restart } from "../restart";
+import { literal, type Session } from "../session";
+import { keptUnfinished } from "./database";
+
+/** Server settings by name, in lower case, kept in postgresql.auto.conf by ALTER SYSTEM. */
+export type Settings = Record<string, string>;
+
+/**
+ * Settings that hold a list of quoted names; a comma outside of quotes would become part of one name.
+ * https://www.postgresql.org/docs/18/sql-altersystem.html
+ */
+const lists = new Set([
+  "local_preload_libraries",
+  "oauth_validator_libraries",
+  "output_plugin_libraries",
+  "search_path",
+  "session_preload_libraries",
+  "shared_preload_libraries",
+  "temp_tablespaces",
+]);
+
+/**
+ * The settings of postgresql.auto.conf that tenants.yaml has, or once had; others are the tenant's own. The server's
+ * database `postgres` has the names of all that pgs writes, from before it writes them: what a run that failed or was
+ * killed has left is taken back by the next.
+ */
+export const settings: Part & {
+  /** @returns whether the server was restarted for them */
+  apply(server: RunningServer, options: { restart: boolean }): Promise<boolean>;
+} = {
+  name: "settings",
+
+  differs(inputs, { inside }) {
+    return inside !== undefined && changesOf(inputs, {}, inside.settings, inside.managed).length > 0;
+  },
+
+  async apply(server, { restart: restartAnyway }) {
+    const { inputs, before } = server;
+    try {
+      const pending = await write(server);
+      const causes = { ...before.settings?.restart, ...inputs.settings.restart };
+      if (!restartAnyway && !pending.some((name) => name in causes)) return false;
+      await restartWithSettings(server);
+      return true;
+    } catch (error) {
+      throw positioned(error, inputs);
+    }
+  },
+};
+
+/** All that is to be in the file. */
+export function wantedSettings({
+  settings: { live, restart, initial },
+}: Pick<PostgresServerInputs, "settings">): Settings {
+  return { ...initial, ...live, ...restart };
+}
+
+/** Names of the settings whose change restarts the server. */
+export function restartingSettings(
+  { settings: { restart: before } }: Pick<PostgresServerInputs, "settings">,
+  { settings: { restart: after } }: Pick<PostgresServerInputs, "settings">,
+): string[] {
+  return Object.keys({ ...before, ...after }).filter((name) => before[name] !== after[name]);
+}
+
+/** A setting's name and its new value; undefined takes it out of the file. */
+type Change = [name: string, value: string | undefined];
+
+function changesOf(
+  inputs: PostgresServerInputs,
+  before: Partial<PostgresServerState>,
+  present: Settings,
+  managed: string[],
+): Change[] {
+  const wanted = wantedSettings(inputs);
+  const former = [
+    ...managed,
+    ...Object.keys(before.settings ? wantedSettings({ settings: before.settings }) : {}),
+  ];
+  const dropped = [...new Set(former)].filter((name) => !(name in wanted) && name in present);
+  return [
+    ...Object.entries(wanted).filter(([name, value]) => !isWritten(name, value, present[name])),
+    ...dropped.map((name): Change => [name, undefined]),
+  ];
+}
+
+/**
+ * All or none, and a reload: when the server refuses one, the file is put back as it was before the server has read it.
+ * @returns names of the settings that wait for a restart, whoever changed them
+ */
+async function write({ inputs, before, inside, container, session }: RunningServer): Promise<string[]> {
+  const present = inside.settings;
+  const changes = changesOf(inputs, before, present, inside.managed);
+  const names = Object.keys(wantedSettings(inputs)).toSorted();
+  if (changes.length === 0) {
+    if (!isDeepStrictEqual(names, inside.managed)) await session.run(noted(names));
+    return inside.pendingRestart;
+  }
+  await requireLibraries(session, changes);
+  const alter = ([name, value]: Change) =>
+    value === undefined || isLeftOut(name, value)
+      ? `ALTER SYSTEM RESET ${name};`
+      : `ALTER SYSTEM SET ${name} = ${quoted(name, value)};`;
+  const undo = (done: Change[]) => session.run(done.map(([name]) => alter([name, present[name]])).join("\n"));
+  const all = [...new Set([...names, ...changes.map(([name]) => name)])];
+  const trial = Object.keys({ ...before.settings?.restart, ...inputs.settings.restart }).length > 0;
+  const reload = [
+    noted(names),
+    "SELECT pg_reload_conf() \\g /dev/null",
+    // The postmaster reads its files a moment after the signal, and this session hears of it after that.
+    "SELECT pg_sleep(0.2) \\g /dev/null",
+    "SELECT lower(name) FROM pg_settings WHERE pending_restart",
+  ];
+  const statements = [noted(all), ...changes.map(alter)];
+  let pending: string;
+  try {
+    pending = await session.run([...statements, ...(trial ? [] : reload)].join("\n"));
+  } catch (error) {
+    // One statement a line: the line number, which psql says of a file, tells which one the server refused.
+    const [, line, message] = /psql:<stdin>:(\d+): ((?:ERROR|FATAL).*)/.exec((error as Error).message) ?? [];
+    const refused = changes[Number(line) - 2];
+    if (!refused) throw error;
+    await undo(changes.slice(0, Number(line) - 2));
+    throw new Error(`setting ${refused[0]}: ${message}`);
+  }
+  if (trial) {
+    const refused = await refusedStart(container);
+    if (refused) {
+      await undo(changes);
+      throw new Error(`setting ${mentioned(changes, refused)}: ${refused}`);
+    }
+    pending = await session.run(reload.join("\n"));
+  }
+  return pending ? pending.split("\n") : [];
+}
+
+/** SQL that notes, in the server itself, which settings pgs writes. */
+function noted(names: string[]): string {
+  return `ALTER DATABASE postgres SET ${managedSetting} = ${literal(JSON.stringify(names))};`;
+}
+
+/** With settings that the server does not come up with, it goes on with those that it had. */
+async function restartWithSettings({ container, session, inputs, inside }: RunningServer): Promise<void> {
+  const former = inside.settings;
+  if (inside.unfinished) await session.run(keptUnfinished);
+  const refused = await restart(container, session, former);
+  if (refused === undefined) return;
+  const names = Object.entries(inputs.settings.restart)
+    .filter(([name, value]) => former[name] !== value)
+    .map(([name]) => name)
+    .join(", ");
+  throw new Error(
+    `${names && `setting ${names}: `}the server does not start with it and runs with its previous settings: ${refused}`,
+  );
+}
+
+/** Names where in tenants.yaml the setting stands that a message begins with. */
+function positioned(error: unknown, inputs: PostgresServerInputs): unknown {
+  const [, name] = /^setting ([^\s,:]+)/.exec((error as Error).message) ?? [];
+  const position = name && inputs.positions?.[name];
+  return position ? new Error(`${position}: ${(error as Error).message}`) : error;
+}
+
+/** The changed settings that a message speaks of; all of them where it names none. */
+function mentioned(changes: Change[], message: string): string {
+  const names = changes.map(([name]) => name);
+  const named = names.filter((name) => message.includes(name));
+  return (named.length > 0 ? named : names).join(", ");
+}
+
+/** A server does not start with a library that is not there, and ALTER SYSTEM does not look. */
+async function requireLibraries(session: Session, changes: Change[]): Promise<void> {
+  for (const [name, value] of changes) {
+    if (value === undefined || !name.endsWith("_preload_libraries")) continue;
+    // https://www.postgresql.org/docs/18/runtime-config-client.html#GUC-LOCAL-PRELOAD-LIBRARIES
+    const folder = name === "local_preload_libraries" ? "/plugins" : "";
+    for (const library of elements(value)) {
+      const path = `(SELECT setting FROM pg_config WHERE name = 'PKGLIBDIR') || ${literal(`${folder}/${library}.so`)}`;
+      const found = await session.read(`SELECT (pg_stat_file(${path}, true)).size IS NOT NULL`);
+      if (found !== "t") throw new Error(`setting ${name}: the image has no library ${library}`);
+    }
+  }
+}
+
+function quoted(name: string, value: string): string {
+  return lists.has(name) ? elements(value).map(literal).join(", ") || "''" : literal(value);
+}
+
+/**
+ * Lists that are empty when nobody sets them. ALTER SYSTEM would leave a list with one empty name instead: a
+ * library that the server looks for in vain at every login.
+ */
+const emptyLists = /^((local|session|shared)_preload_libraries|oauth_validator_libraries|temp_tablespaces)$/;
+
+function isLeftOut(name: string, value: string): boolean {
+  return emptyLists.test(name) && elements(value).length === 0;
+}
+
+/** Whether `text`, the setting's text in the file or undefined, says `value`. */
+function isWritten(name: string, value: string, text: string | undefined): boolean {
+  if (isLeftOut(name, value)) return text === undefined;
+  if (!lists.has(name) || text === undefined) return text === value;
+  return isDeepStrictEqual(elements(text), elements(value));
+}
+
+/** Of a list, each in double quotes where it has to be: `app, "a name"`. */
+function elements(value: string): string[] {
+  const found = value.match(/"(?:[^"]|"")*"|[^\s,"][^,]*/g) ?? [];
+  return found
+    .map((element) => (element.startsWith('"') ? element.slice(1, -1).replaceAll('""', '"') : element.trim()))
+    .filter((element) => element !== "");
+}

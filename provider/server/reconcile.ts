@@ -1,0 +1,126 @@
+import { dockerClient } from "../../docker/client";
+import { isOfStack } from "../container/ownership";
+import { inspectContainer } from "../container/reconcile";
+import { IncompleteError } from "../resource-type";
+import { explained, refuseOtherVersion } from "./errors";
+import type { PostgresServerInputs, PostgresServerState } from "./inputs";
+import { lookInside } from "./inside";
+import type { RunningServer } from "./part";
+import { access } from "./parts/access";
+import { backup } from "./parts/backup";
+import { container } from "./parts/container";
+import { database } from "./parts/database";
+import { limits, restartReason } from "./parts/limits";
+import { network } from "./parts/network";
+import { route } from "./parts/route";
+import { settings } from "./parts/settings";
+import { tls } from "./parts/tls";
+import { readySeconds, Session } from "./session";
+
+type Before = Partial<PostgresServerState>;
+
+/**
+ * Makes a tenant's server what its inputs say, by its parts in their order. Each can be applied again after a run that
+ * was cut off.
+ * @param before what the last `up` left; empty for a new tenant
+ * @throws IncompleteError with the state that the server is in
+ */
+export async function reconcile(inputs: PostgresServerInputs, before: Before): Promise<PostgresServerState> {
+  const { containerId, networkIds = [], backupId } = before;
+  const reached: Reached = { containerId, networkIds, backupId };
+  try {
+    const networkId = await network.apply(inputs);
+    reached.networkIds = [...new Set([...networkIds, networkId])];
+    if (inputs.state === "stopped") {
+      await stop(inputs, before, reached, networkId);
+    } else {
+      const opened = inputs.access.open && !inputs.tls ? await route.apply(inputs) : undefined;
+      const server = await start(inputs, before, reached, networkId);
+      if (!inputs.access.open) await close(inputs, server);
+      await applyInside(server);
+      const openedLast = inputs.access.open && inputs.tls ? await route.apply(inputs) : undefined;
+      reached.backupId = await changeBackup(inputs, before);
+      for (const applied of [opened, openedLast]) await applied?.();
+    }
+    return { ...inputs, ...reached };
+  } catch (error) {
+    // Whatever fails: a route that is to be closed is.
+    if (inputs.state === "stopped" || !inputs.access.open) await route.apply(inputs).catch(() => {});
+    const incomplete = { ...inputs, ...(await present(inputs, before, reached)), state: "incomplete" };
+    throw new IncompleteError(inputs.container.name, incomplete, await explained(error, inputs));
+  }
+}
+
+/** Engine's ids of what there is, as far as it is known. */
+type Reached = Pick<PostgresServerState, "containerId" | "networkIds" | "backupId">;
+
+/** Of an `up` that failed: all that this stack has under the wanted names, whether the `up` got to know it or not. */
+async function present(inputs: PostgresServerInputs, before: Before, reached: Reached): Promise<Before> {
+  const { host, stack } = inputs;
+  const containerOf = async (name: string | undefined) => {
+    const info = name && (await inspectContainer({ host, name }).catch(() => undefined));
+    return info && isOfStack(info, stack) ? info.Id : undefined;
+  };
+  const networkId = await network.find(inputs).catch(() => undefined);
+  const backupId = await containerOf(inputs.backup?.name);
+  return {
+    containerId: (await containerOf(inputs.container.name)) ?? reached.containerId,
+    networkIds: [...new Set([...(reached.networkIds ?? []), ...(networkId ? [networkId] : [])])],
+    ...(backupId ? { backupId } : { backupId: reached.backupId, backup: before.backup }),
+  };
+}
+
+/** Network and container, and the server in it until it answers. */
+async function start(
+  inputs: PostgresServerInputs,
+  before: Before,
+  reached: Reached,
+  networkId: string,
+): Promise<RunningServer & { present: Awaited<ReturnType<typeof container.apply>>["limits"] }> {
+  const { containerId, limits: present } = await container.apply(inputs, before);
+  reached.containerId = containerId;
+  reached.networkIds = await network.leave(inputs, networkId, before);
+  const running = dockerClient(inputs.host).getContainer(containerId);
+  const session = new Session(running, inputs.version);
+  const inside = await lookInside(session, inputs.tenant, readySeconds);
+  refuseOtherVersion(inputs, inside);
+  return { inputs, before, container: running, session, inside, present };
+}
+
+async function applyInside(server: Awaited<ReturnType<typeof start>>): Promise<void> {
+  const { inputs, inside, present } = server;
+  await database.startOver(server);
+  const shrinks = restartReason(present.memory, inputs.limits.memory, inside.sharedBuffers);
+  await settings.apply(server, { restart: shrinks !== undefined });
+  await limits.apply(server, present);
+  await tls.apply(server);
+  await database.apply(server);
+  await access.apply(server);
+}
+
+/** The server refuses clients before its route closes: one that is at the door already does not get in. */
+async function close(inputs: PostgresServerInputs, server: RunningServer): Promise<void> {
+  if (await access.differs(inputs, { info: undefined, inside: server.inside })) {
+    await access.close(server.container);
+  }
+  await route.apply(inputs);
+}
+
+async function stop(
+  inputs: PostgresServerInputs,
+  before: Before,
+  reached: Reached,
+  networkId: string,
+): Promise<void> {
+  await route.apply(inputs);
+  await container.remove(inputs, reached.containerId);
+  reached.containerId = undefined;
+  reached.networkIds = await network.leave(inputs, networkId, before);
+  reached.backupId = await changeBackup(inputs, before);
+}
+
+async function changeBackup(inputs: PostgresServerInputs, before: Before): Promise<string | undefined> {
+  const former = before.backup && { ...inputs, ...before, backup: before.backup };
+  if (former && former.backup.name !== inputs.backup?.name) await backup.remove(former, before.backupId);
+  return backup.apply(inputs, before.backupId);
+}

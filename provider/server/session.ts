@@ -1,0 +1,180 @@
+import type Docker from "dockerode";
+import { ExecTimeoutError, exec, printable } from "../../docker/exec";
+
+/** How long a server may take until it accepts connections, in seconds; recovery after a crash counts too. */
+export const readySeconds = 120;
+
+/**
+ * How long SQL may take, in seconds. A tenant that locks its catalogs, or replaces their functions, must not keep an
+ * `up` from the other tenants.
+ */
+const answerSeconds = 60;
+
+/** An init script may load a dump: a day, in seconds. */
+const scriptSeconds = 86_400;
+
+/** The server did not accept connections in time. */
+export class NotReadyError extends Error {}
+
+/** What pg_stat_activity calls these sessions. */
+const sessionName = "pgs";
+
+/**
+ * What a session is started with: it comes before all that the tenant has set for the server, its roles and databases.
+ * https://www.postgresql.org/docs/18/runtime-config-client.html
+ */
+function sessionOptions(version: number, kind: "read" | "change" | "script"): string {
+  const script = kind === "script";
+  const seconds = script ? 0 : answerSeconds;
+  return Object.entries({
+    // A verifier is not a password, but it has no place in a log either.
+    log_statement: "none",
+    log_min_duration_statement: "-1",
+    log_min_error_statement: "panic",
+    statement_timeout: `${seconds}s`,
+    lock_timeout: script ? "0" : "20s",
+    idle_in_transaction_session_timeout: "0",
+    idle_session_timeout: "0",
+    default_transaction_read_only: kind === "read" ? "on" : "off",
+    default_transaction_isolation: "read\\ committed",
+    // A script makes its tables where the tenant's settings say.
+    ...(!script && { search_path: "pg_catalog" }),
+    session_preload_libraries: "",
+    local_preload_libraries: "",
+    role: "none",
+    ...(version >= 17 && { event_triggers: "off", transaction_timeout: "0" }),
+  })
+    .map(([name, value]) => `-c ${name}=${value}`)
+    .join(" ");
+}
+
+/**
+ * Asks over TCP: while the image makes a new data directory, a temporary server listens on the sockets alone. Waiting
+ * inside the container spares one request to the engine for every look, and reading what the server writes of itself
+ * (its address and status, src/include/utils/pidfile.h) a process for most of them.
+ *
+ * Where all connections are taken, those of replication are not: a session of that kind takes SQL as well.
+ * https://www.postgresql.org/docs/18/protocol-replication.html
+ */
+const whenReady = `
+  listens() {
+    at=0 address='' status=''
+    while read -r line; do
+      at=$((at + 1))
+      case $at in 6) address=$line ;; 8) status=$line ;; esac
+    done <"$PGDATA/postmaster.pid"
+    [ -n "$address" ] && [ "$status" = ready ]
+  } 2>/dev/null
+  tries=$1 database=$2
+  until listens && pg_isready -q -h 127.0.0.1 -U postgres; do
+    tries=$((tries - 1)); [ "$tries" -gt 0 ] || exit 75
+    sleep 0.1
+  done
+  set -- psql --no-psqlrc --quiet --tuples-only --no-align --username postgres \\
+    --set ON_ERROR_STOP=1 --set VERBOSITY=terse --file - --dbname`;
+
+const runSql = `${whenReady}
+  sql=$(cat)
+  exec 3>&1
+  said=$(printf '%s\\n' "$sql" | "$@" "dbname=$database" 2>&1 >&3)
+  code=$?
+  case $code$said in
+    2*"too many clients"* | 2*"connection slots are reserved"*)
+      printf '%s\\n' "$sql" | "$@" "dbname=$database replication=database"
+      exit ;;
+  esac
+  printf '%s\\n' "$said" >&2
+  exit $code`;
+
+const runScript = `${whenReady}
+  exec "$@" "dbname=$database"`;
+
+/** A running server, asked as its superuser over its own socket. */
+export class Session {
+  /** @param version PostgreSQL's major version, as tenants.yaml has it */
+  constructor(
+    readonly container: Docker.Container,
+    private readonly version: number,
+  ) {}
+
+  /**
+   * Runs SQL, and waits until the server accepts connections.
+   * @returns what the statements printed, without headings
+   * @throws NotReadyError; Error with psql's terse message, which names the line but quotes no statement
+   */
+  run(sql: string, options: { database?: string; seconds?: number } = {}): Promise<string> {
+    return this.ask("change", sql, options);
+  }
+
+  /** The same of SQL that only reads. */
+  read(sql: string, options: { database?: string; seconds?: number } = {}): Promise<string> {
+    return this.ask("read", sql, options);
+  }
+
+  /** Runs an operator's script, as long as it takes. */
+  async script(sql: string, database: string): Promise<void> {
+    await this.ask("script", sql, { database });
+  }
+
+  /** Waits until the server accepts connections. */
+  async ready(): Promise<void> {
+    await this.read("");
+  }
+
+  private async ask(
+    kind: "read" | "change" | "script",
+    sql: string,
+    { database = "postgres", seconds = readySeconds }: { database?: string; seconds?: number },
+  ): Promise<string> {
+    const most = kind === "script" ? scriptSeconds : answerSeconds + 10;
+    try {
+      const result = await exec(
+        this.container,
+        [
+          "sh",
+          "-c",
+          kind === "script" ? runScript : runSql,
+          "sh",
+          String(seconds * 10),
+          connectionValue(database),
+        ],
+        {
+          stdin: sql,
+          env: [
+            `PGOPTIONS=${sessionOptions(this.version, kind)}`,
+            `PGAPPNAME=${sessionName}`,
+            "PGHOST=/var/run/postgresql",
+            "PGCONNECT_TIMEOUT=30",
+          ],
+          seconds: seconds + most,
+        },
+      );
+      if (result.code === 0) return result.stdout.trim();
+      if (result.code === 75)
+        throw new NotReadyError(`the server does not accept connections after ${seconds} s`);
+      // Killed with the container, or begun while it ended: runc then finds nothing to run the shell in.
+      if ([126, 127, 137].includes(result.code)) throw new NotReadyError("the server went away");
+      throw new Error(printable(result.stderr) || `psql ended with ${result.code}`);
+    } catch (error) {
+      if (!(error instanceof ExecTimeoutError)) throw error;
+      throw new Error(
+        `the server gave no answer in ${most} s: a lock on its catalogs, or a login trigger, may be in the way`,
+      );
+    }
+  }
+}
+
+/** A value in a connection string. https://www.postgresql.org/docs/18/libpq-connect.html#LIBPQ-CONNSTRING */
+function connectionValue(text: string): string {
+  return `'${text.replaceAll("\\", "\\\\").replaceAll("'", "\\'")}'`;
+}
+
+/** A string constant. https://www.postgresql.org/docs/18/sql-syntax-lexical.html#SQL-SYNTAX-STRINGS-ESCAPE */
+export function literal(text: string): string {
+  return `E'${text.replaceAll("\\", "\\\\").replaceAll("'", "''")}'`;
+}
+
+/** A quoted identifier. */
+export function identifier(name: string): string {
+  return `"${name.replaceAll('"', '""')}"`;
+}

