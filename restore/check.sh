@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Starts a restored server where nobody can reach it, and reads all of it. Prints the seconds until it was ready, and
 # what is in it as count.sh does, which comes before.
 set -euo pipefail

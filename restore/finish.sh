@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Removes the former data from the tenant's volume, when the restored is in its place and the former is kept elsewhere.
 # Argument: PostgreSQL's major version. The volume with the former is at /kept, read-only.
 set -euo pipefail

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Lays out a tenant's data as of a time in a tenant's volume, for recover.sh to go on with. All backups are mounted
 # here, read-only: so nothing of what is restored may run here.
 # Arguments: Barman's name of the tenant; the time, empty for the end of the WAL; PostgreSQL's major version; where

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # For the scripts that may take long, which come after it. Of `tells COMMAND…`, what the command prints is told every
 # ten seconds from then on; run-script.ts hands it on.
 telling=

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Takes the data that lay-out.sh left to its time, in a container that has no network and no other tenant's backups.
 # Arguments: the old and the new name of the database; SQL that the new server is set up with; `beside` where the data
 # is left beside the present, as $PGDATA.exchange, else empty.
@@ -19,10 +20,10 @@ start() {
 
 segments=$(find "$laid_out/barman_wal" -name '[0-9A-F]*[0-9A-F]' ! -name '*.*' 2>/dev/null | wc -l)
 replaying() {
-  local done
+  local replayed
   # Some are fetched twice.
-  done=$(grep -oE 'restored log file "[0-9A-F]{24}"' "$log" | sort -u | wc -l)
-  echo "replaying WAL: $done of at most $segments segments"
+  replayed=$(grep -oE 'restored log file "[0-9A-F]{24}"' "$log" | sort -u | wc -l)
+  echo "replaying WAL: $replayed of at most $segments segments"
 }
 
 last_commit() {

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Runs in Barman's container, before a server starts on data that was restored from its own backups: what was streamed
 # of the timeline that it left is complete now, and the new one is received from where it begins.
 # Arguments: Barman's name of the tenant; the new timeline, as 00000002; its history, in base64.

@@ -74,7 +74,9 @@ def demand_room():
     """A full disk would stop the other tenants of the host."""
     free, needed = layout.room(), allocated(layout.DATA)
     if free < needed:
-        raise layout.Failure(f"a base backup takes up to {needed >> 20} MiB on the disk, and {free >> 20} MiB are free")
+        raise layout.Failure(
+            f"a base backup takes up to {needed >> 20} MiB on the disk, and {free >> 20} MiB are free"
+        )
 
 
 class Bounds:
@@ -95,7 +97,9 @@ class Bounds:
             size = allocated(self.folder) - self.before
             self.next = begun + max(5, 20 * (time.monotonic() - begun))
             if size > self.most:
-                return "the server sends more than twice what its data volume holds: the base backup was ended"
+                return (
+                    "the server sends more than twice what its data volume holds: the base backup was ended"
+                )
         return None
 
 
