@@ -70,6 +70,7 @@ export class Backups extends pulumi.ComponentResource {
         host,
         stack,
         name: names.offsite,
+        role: "offsite",
         image: this.image,
         imageId: this.imageId,
         entrypoint: ["pgs-offsite"],

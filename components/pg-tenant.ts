@@ -204,7 +204,11 @@ export class PgTenant extends pulumi.ComponentResource {
         settings,
         password,
         access: { open: tenant.access, clients: isolation === "shared" ? "proxy" : "all" },
-        tls: runs && tenant.tls === "passthrough" ? args.certificate.sign(name, host, this) : undefined,
+        // As a whole: what is secret only inside of it would be in the clear in the state of a run that fails.
+        tls:
+          runs && tenant.tls === "passthrough"
+            ? pulumi.secret(args.certificate.sign(name, host, this))
+            : undefined,
         database: { init: tenant.initFiles.map((file) => relative(process.cwd(), file)) },
         route: {
           proxy: proxy.containerName,

@@ -78,6 +78,7 @@ export class PostgresProxy extends pulumi.ComponentResource {
         host,
         stack,
         name: containerName,
+        role: "proxy",
         image: proxyImage,
         imageId: image.imageId,
         command: [

@@ -38,8 +38,8 @@ export async function changedInside(checkout: Checkout): Promise<Row[]> {
         output = await checkout.pulumi("preview");
       }),
     );
-    if (!output.includes(`${id} was changed by hand (settings)`)) {
-      throw new Error(`preview does not say that ${id} was changed:\n${output}`);
+    if (!new RegExp(`PostgresServer +${id} +update`).test(output)) {
+      throw new Error(`preview does not plan an update of ${id}:\n${output}`);
     }
     restored.push(await seconds(() => checkout.up()));
   }

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from "node:util";
 import type { TenantSummaries } from "./stack";
 
 /** What happened to a resource: https://www.pulumi.com/docs/reference/pkg/nodejs/pulumi/pulumi/automation/ */
@@ -12,7 +13,7 @@ interface Step {
 interface StepState {
   parent: string;
   retainOnDelete?: boolean;
-  inputs?: { state?: unknown };
+  inputs?: Record<string, unknown>;
   outputs?: { tenants?: TenantSummaries };
 }
 
@@ -26,7 +27,16 @@ export interface EngineEvent {
 }
 
 /** What a change means for the tenant's clients. */
-export type Effect = "new" | "live" | "restart" | "stop" | "start" | "remove" | "data" | "failed";
+export type Effect =
+  | "new"
+  | "newStopped"
+  | "live"
+  | "restart"
+  | "stop"
+  | "start"
+  | "remove"
+  | "data"
+  | "failed";
 
 /** What one run changes, or would change, of one tenant. */
 export interface TenantChange {
@@ -40,11 +50,16 @@ export interface TenantChange {
 
 interface Seen {
   steps: Step[];
-  details: string[];
-  restarts: boolean;
   failed: boolean;
   first: number;
   last: number;
+}
+
+type Diagnostic = NonNullable<EngineEvent["diagnosticEvent"]>;
+
+/** The provider's words before it restarts a server; undefined for other messages. */
+function restartReason(message: string): string | undefined {
+  return /^\S+ is restarted once: (.*)$/s.exec(message)?.[1];
 }
 
 /** Collects what a run of Pulumi did, or would do, for each tenant. */
@@ -54,9 +69,7 @@ export class RunReport {
   private after: TenantSummaries | undefined;
   /** Steps beside the tenants: proxy, certificate, images. */
   private readonly others = new Map<string, Step>();
-  /** Warnings and notes that are about no tenant. */
-  readonly notes: string[] = [];
-  readonly errors: string[] = [];
+  private readonly diagnostics: Diagnostic[] = [];
 
   /** @param at milliseconds */
   add(event: EngineEvent, at = Date.now()): void {
@@ -74,8 +87,8 @@ export class RunReport {
     return [...this.seen]
       .map(([id, seen]) => ({
         id,
-        effect: this.effectOf(seen),
-        details: seen.details,
+        effect: this.effectOf(id, seen),
+        details: this.detailsOf(id),
         seconds: (seen.last - seen.first) / 1000,
       }))
       .sort((one, other) => (one.id < other.id ? -1 : 1));
@@ -94,6 +107,15 @@ export class RunReport {
     return this.changes().find((change) => change.id === id);
   }
 
+  /** Warnings and notes that are about no tenant. */
+  notes(): string[] {
+    return this.detailsOf(undefined);
+  }
+
+  errors(): string[] {
+    return this.diagnostics.flatMap(({ severity, message }) => (severity === "error" ? [message] : []));
+  }
+
   /** How wide a column of tenants' ids is. */
   idWidth(): number {
     return Math.max(0, ...[...Object.keys(this.before), ...this.seen.keys()].map((id) => id.length));
@@ -109,10 +131,11 @@ export class RunReport {
     return [...this.others].map(([urn, { op }]) => `${nameOf(urn)} (${op})`);
   }
 
-  /** Whether every tenant's sessions end, as the proxy's container is replaced. */
+  /** Whether every tenant's sessions end, as the proxy's container is replaced or removed. */
   interruptsAll(): boolean {
     return [...this.others].some(
-      ([urn, { op, type }]) => /Container$/.test(type) && nameOf(urn) === "proxy" && /replace/.test(op),
+      ([urn, step]) =>
+        /:Container$/.test(step.type) && nameOf(urn) === "proxy" && step.op !== "create" && !isLive(step),
     );
   }
 
@@ -135,30 +158,27 @@ export class RunReport {
     if (failed) seen.failed = true;
   }
 
-  private addDiagnostic(diagnostic: NonNullable<EngineEvent["diagnosticEvent"]>): void {
-    const { urn, severity, ephemeral } = diagnostic;
-    if (severity === "debug" || ephemeral) return;
-    const message = diagnostic.message.trim();
-    // Pulumi's own last word, which says how many errors there were.
-    if (message === "" || /^update failed$|^preview failed$/.test(message)) return;
-    const id = this.tenantIn(urn, message);
-    const seen = id === undefined ? undefined : this.of(id);
-    if (severity === "error") {
-      if (seen) seen.failed = true;
-      if (!this.errors.includes(message)) this.errors.push(message);
+  /** Which tenant a message is about shows only when its steps have come as well: it is sorted at the end. */
+  private addDiagnostic({ urn, severity, ephemeral, message }: Diagnostic): void {
+    const text = message.trim();
+    // Pulumi's own last word only says that there were errors.
+    if (severity === "debug" || ephemeral || text === "" || /^(update|preview|destroy) failed$/.test(text))
       return;
-    }
-    const restart = /^\S+ is restarted once: (.*)$/s.exec(message);
-    if (seen && restart) seen.restarts = true;
-    const list = seen?.details ?? this.notes;
-    const text = restart?.[1] ?? message;
-    if (!list.includes(text)) list.push(text);
+    if (this.diagnostics.some((one) => one.message === text)) return;
+    this.diagnostics.push({ urn, severity, message: text });
+  }
+
+  /** Warnings and notes that are about a tenant, or with undefined about none. */
+  private detailsOf(id: string | undefined): string[] {
+    return this.diagnostics.flatMap(({ urn, severity, message }) =>
+      severity !== "error" && this.tenantIn(urn, message) === id ? [restartReason(message) ?? message] : [],
+    );
   }
 
   private of(id: string): Seen {
     let seen = this.seen.get(id);
     if (!seen) {
-      seen = { steps: [], details: [], restarts: false, failed: false, first: 0, last: 0 };
+      seen = { steps: [], failed: false, first: 0, last: 0 };
       this.seen.set(id, seen);
     }
     return seen;
@@ -174,25 +194,41 @@ export class RunReport {
       .sort((one, other) => other.length - one.length)[0];
   }
 
-  private effectOf({ steps, restarts, failed }: Seen): Effect {
-    if (failed) return "failed";
+  private effectOf(id: string, { steps, failed }: Seen): Effect {
+    const own = this.diagnostics.filter(({ urn, message }) => this.tenantIn(urn, message) === id);
+    if (failed || own.some(({ severity }) => severity === "error")) return "failed";
     const component = steps.find(({ type }) => type === tenantType)?.op;
     const losesData = steps.some(
       ({ op, type, old }) => /^delete|^replace/.test(op) && /:Volume$/.test(type) && !old?.retainOnDelete,
     );
     if (losesData) return "data";
     if (component === "delete") return "remove";
-    if (component === "create") return "new";
-    const server = steps.find(({ type, op }) => /:PostgresServer$/.test(type) && op === "update");
-    const [before, after] = [server?.old?.inputs?.state, server?.new?.inputs?.state];
+    if (component === "create") return stateAfter(steps) === "stopped" ? "newStopped" : "new";
+    const before = steps.find(({ type }) => /:PostgresServer$/.test(type))?.old?.inputs?.state;
+    const after = stateAfter(steps);
     if (before === "running" && after === "stopped") return "stop";
     if (before === "stopped" && after === "running") return "start";
     const replaced = steps.some(({ op, type }) => /replace/.test(op) && /:PostgresServer$/.test(type));
+    const restarts = own.some(({ message }) => restartReason(message) !== undefined);
     return restarts || replaced ? "restart" : "live";
   }
 }
 
 const tenantType = "pgs:index:PgTenant";
+
+function stateAfter(steps: Step[]): unknown {
+  return steps.find(({ type }) => /:PostgresServer$/.test(type))?.new?.inputs?.state;
+}
+
+/** Inputs of a container that the engine changes while it runs; for any other it is replaced. */
+const liveInputs = ["memory", "pids", "cpuShares"];
+
+function isLive({ op, old, new: now }: Step): boolean {
+  const keys = new Set([...Object.keys(old?.inputs ?? {}), ...Object.keys(now?.inputs ?? {})]);
+  const changed = [...keys].filter((key) => !isDeepStrictEqual(old?.inputs?.[key], now?.inputs?.[key]));
+  // Without one, it was changed or stopped by hand: clients are cut off already, or soon.
+  return op === "update" && changed.length > 0 && changed.every((key) => liveInputs.includes(key));
+}
 
 /** The tenant that a resource belongs to: its component's, or its own name. */
 function tenantOf({ urn, type, old, new: now }: Step): string | undefined {

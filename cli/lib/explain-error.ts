@@ -55,6 +55,11 @@ const explanations: [RegExp, (match: RegExpExecArray) => string][] = [
     () => "the passphrase is missing: set PULUMI_CONFIG_PASSPHRASE_FILE or PULUMI_CONFIG_PASSPHRASE",
   ],
   [
+    // The provider refused an input, with the value in Pulumi's notation before the reason.
+    /resource '([^']+)'(?:: property .*?)? has a problem: (.+)/s,
+    ([, name, reason]) => `${name}: ${reason?.trim()}`,
+  ],
+  [
     /Bind for [^\s]*?:(\d+) failed: port is already allocated|:(\d+): bind: address already in use/,
     ([, docker, kernel]) =>
       `port ${docker ?? kernel} of the Docker host is taken: stop what has it (docker ps --filter publish=${docker ?? kernel}), or pulumi config set pgs:port ANOTHER`,

@@ -6,6 +6,7 @@ import { coloured } from "./terminal";
 /** How a change reads before and after it is made, and what it means for the tenant's clients. */
 const words: Record<Effect, { planned: string; done: string; meaning: string; doneMeaning: string }> = {
   new: { planned: "create", done: "created", meaning: "no effect on others", doneMeaning: "ready" },
+  newStopped: { planned: "create", done: "created", meaning: "stopped", doneMeaning: "stopped" },
   live: { planned: "change", done: "changed", meaning: "live", doneMeaning: "live" },
   restart: {
     planned: "restart",
@@ -82,12 +83,17 @@ export function outcomeText({ id, effect, details, seconds }: TenantChange, widt
   return `${mark(effect)} ${id.padEnd(width)}  ${done.padEnd(9)}  ${time.padStart(6)}  ${text(meaning)}`.trimEnd();
 }
 
-/** What a run left to say beside its tenants: notes, errors, how many there were. */
+/** The errors of a run, those that users meet often in words that say what to do. */
+export function errorText(report: RunReport): string {
+  return report
+    .errors()
+    .map((error) => coloured.bad("error: ") + (explainError(error) ?? error).split("\n").map(text).join("\n"))
+    .join("\n");
+}
+
+/** The rest of a run beside its tenants' lines: notes, how many tenants did not change. */
 export function summaryText(report: RunReport, succeeded: boolean): string {
   const lines = notesOf(report);
-  for (const error of report.errors) {
-    lines.push(coloured.bad("error: ") + (explainError(error) ?? error.split("\n").map(text).join("\n")));
-  }
   const count = report.unchanged();
   const changes = report.changes().length + report.stackChanges().length;
   if (changes === 0 && succeeded) lines.push(`No changes (${tenants(count)}).`);
@@ -101,7 +107,7 @@ function notesOf(report: RunReport): string[] {
     .changes()
     .filter(({ effect }) => !["restart", "remove"].includes(effect))
     .flatMap(({ id, details }) => details.map((detail) => `${id}: ${detail}`));
-  return [...own, ...report.notes].map((note) => `  ${coloured.warning("note:")} ${text(note)}`);
+  return [...own, ...report.notes()].map((note) => `  ${coloured.warning("note:")} ${text(note)}`);
 }
 
 function mark(effect: Effect): string {

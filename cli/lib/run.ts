@@ -2,7 +2,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { type EngineEvent, RunReport } from "./engine-events";
 import { explainError, holderRuns, locksIn } from "./explain-error";
 import { CommandError, runPulumi, streamPulumi } from "./pulumi";
-import { outcomeText, summaryText } from "./run-text";
+import { errorText, outcomeText, summaryText } from "./run-text";
 import { isTerminal } from "./terminal";
 
 export interface Run {
@@ -54,6 +54,8 @@ class Outcomes {
     const summary = summaryText(report, succeeded);
     this.clear();
     if (summary) console.log(summary);
+    const errors = errorText(report);
+    if (errors) console.error(errors);
   }
 
   private print(id: string): void {
@@ -90,9 +92,9 @@ async function reported(
   outcomes?.end(report, code === 0);
   if (code === 0) return report;
   if (await otherRunEnded(output)) return reported(args, env, outcomes && new Outcomes());
-  if (report.errors.length > 0 && outcomes) throw new CommandError("", code);
-  const reason = report.errors.map((error) => explainError(error) ?? error).join("\n");
-  throw new CommandError(reason || (explainError(output) ?? output.trim()), code);
+  const errors = errorText(report);
+  // Those of an `up` are printed already.
+  throw new CommandError(errors ? (outcomes ? "" : errors) : (explainError(output) ?? output.trim()), code);
 }
 
 /** Waits for a run of Pulumi on this machine that holds the stack. @returns whether there was one */

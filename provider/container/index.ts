@@ -31,6 +31,8 @@ export interface ContainerInputs {
   name: string;
   /** The stack's id, which it is known by. */
   stack: string;
+  /** What it is to the stack, which has no other of it; a label. */
+  role: string;
   /** The image's name and tag. */
   image: string;
   imageId: string;
@@ -172,7 +174,7 @@ async function isInAll(
 }
 
 export function specOf(inputs: ContainerInputs): ContainerSpec {
-  const { host, name, stack, image, imageId, mounts, networks, memory, pids, stopSeconds } = inputs;
+  const { host, name, stack, role, image, imageId, mounts, networks, memory, pids, stopSeconds } = inputs;
   const network = networks[0]?.name;
   const { tmpfs = [], ports = [], resolvesNames, cpuShares } = inputs;
   const options: Docker.ContainerCreateOptions = {
@@ -192,7 +194,7 @@ export function specOf(inputs: ContainerInputs): ContainerSpec {
     },
   };
   const limits = { memory, cpus: 0, pids };
-  return { host, name, stack, image, imageId, mounts, network, limits, stopSeconds, options };
+  return { host, name, stack, role, image, imageId, mounts, network, limits, stopSeconds, options };
 }
 
 /** Who has a port that is to be published; undefined when it is free, or the stack's own. */

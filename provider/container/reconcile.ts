@@ -1,8 +1,8 @@
 import { createHash } from "node:crypto";
 import type Docker from "dockerode";
-import { networksByName } from "../../docker/cache";
+import { containersByName, networksByName } from "../../docker/cache";
 import { dockerClient, ensureRunning, ifPresent, stopCleanly } from "../../docker/client";
-import { digestLabel, stackLabel, tenantLabel } from "../../docker/labels";
+import { digestLabel, roleLabel, stackLabel, tenantLabel } from "../../docker/labels";
 import { replacementName } from "../../docker/names";
 import { type Limits, limitsOf, limitsUpdate, setLimits } from "./limits";
 import { isOfStack, takenName } from "./ownership";
@@ -15,6 +15,8 @@ export interface ContainerSpec {
   /** The stack's id, and the tenant that it is for: labels. */
   stack: string;
   tenant?: string;
+  /** What it is to the stack or to the tenant, which has no other of it: a label. */
+  role: string;
   /** The image's name and tag, as `docker ps` shows it. */
   image: string;
   /** Id of that image when the plan was made. */
@@ -130,6 +132,7 @@ export function createOptions(spec: ContainerSpec, image: string): Docker.Contai
     Labels: {
       [stackLabel]: spec.stack,
       ...(spec.tenant && { [tenantLabel]: spec.tenant }),
+      [roleLabel]: spec.role,
       [digestLabel]: digestOf(spec),
     },
     HostConfig: {
@@ -153,7 +156,7 @@ function hasMounts({ mounts }: ContainerSpec, { Mounts }: Docker.ContainerInspec
   );
 }
 
-/** By its name or, where somebody renamed it, by its id: then it gets its name back. */
+/** By its name or, where it has another one, by its id or its labels: then it gets its name back. */
 async function findContainer(
   spec: ContainerSpec,
   formerId: string | undefined,
@@ -162,12 +165,22 @@ async function findContainer(
   if (present && !isOfStack(present, spec.stack)) {
     throw new Error(takenName("container", spec.name, present.Config.Labels?.[stackLabel]));
   }
-  if (present || !formerId) return present;
-  const container = dockerClient(spec.host).getContainer(formerId);
-  const info = await ifPresent(container.inspect());
+  if (present) return present;
+  const inspect = (id: string | undefined) =>
+    id ? ifPresent(dockerClient(spec.host).getContainer(id).inspect()) : undefined;
+  const info = (await inspect(formerId)) ?? (await inspect(await idByLabels(spec)));
   if (!info || !isOfStack(info, spec.stack)) return undefined;
-  await container.rename({ name: spec.name });
+  await dockerClient(spec.host).getContainer(info.Id).rename({ name: spec.name });
   return info;
+}
+
+/** Of a container that a killed run has made under another name. */
+async function idByLabels({ host, stack, tenant, role }: ContainerSpec): Promise<string | undefined> {
+  const all = [...(await containersByName(host)).values()];
+  return all.find(
+    ({ Labels }) =>
+      Labels[stackLabel] === stack && Labels[tenantLabel] === tenant && Labels[roleLabel] === role,
+  )?.Id;
 }
 
 async function putAway(

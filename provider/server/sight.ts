@@ -1,7 +1,6 @@
-import type Docker from "dockerode";
 import { askedOnce, containersByName } from "../../docker/cache";
 import { dockerClient, ifPresent } from "../../docker/client";
-import { stackLabel, tenantLabel } from "../../docker/labels";
+import { roleLabel, stackLabel, tenantLabel } from "../../docker/labels";
 import { isOfStack } from "../container/ownership";
 import type { PostgresServerState } from "./inputs";
 import { type Inside, lookInside } from "./inside";
@@ -34,19 +33,16 @@ export async function see(state: PostgresServerState): Promise<(Sight & { silent
 async function answerOf(state: PostgresServerState, id: string): Promise<Inside> {
   const answer = ask(state.host, id, state.tenant, state.version);
   const all = [...(await containersByName(state.host)).values()].filter(
-    ({ Labels, State }) => State === "running" && Labels[stackLabel] === state.stack && Labels[tenantLabel],
+    ({ Labels, State }) =>
+      State === "running" && Labels[stackLabel] === state.stack && Labels[roleLabel] === "server",
   );
   // The engine lists the newest first, and they are planned mostly in the order in which they were made.
-  const servers = all.filter(isServer).reverse();
+  const servers = all.reverse();
   const next = servers.findIndex(({ Id }) => Id === id) + 1;
   for (const { Id, Labels } of servers.slice(next, next + atOnce)) {
     ask(state.host, Id, Labels[tenantLabel] ?? "", state.version).catch(() => {});
   }
   return answer;
-}
-
-function isServer({ Command }: Docker.ContainerInfo): boolean {
-  return Command.includes("start-server");
 }
 
 function ask(host: string | undefined, id: string, tenant: string, version: number): Promise<Inside> {

@@ -52,7 +52,7 @@ class Tenant {
       retention: 7,
     });
     const name = `${this.name}--backup`;
-    const labels = { stack: prefix, tenant: this.id };
+    const labels = { stack: prefix, tenant: this.id, role: "backup" };
     const image = { image: images.barman, imageId: images.barman };
     const spec = { name, ...labels, ...image, mounts, limits, stopSeconds: 30, options };
     const container = await docker.createContainer({ name, ...createOptions(spec, images.barman) });

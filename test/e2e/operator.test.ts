@@ -355,6 +355,7 @@ test("an up at a terminal asks only where a client feels it", async () => {
 });
 
 test("edits at the same time take turns, and none is lost", async () => {
+  const before = readFileSync(join(checkout.folder, "tenants.yaml"), "utf8");
   const [one, other] = await Promise.all([
     pgs(["set", "acme", "cpus", "0.7"]),
     pgs(["set", "globex", "cpus", "0.8"]),
@@ -363,6 +364,8 @@ test("edits at the same time take turns, and none is lost", async () => {
   expect(other.code, other.output).toBe(0);
   const { acme, globex } = await checkout.tenants();
   expect([acme?.cpus, globex?.cpus]).toEqual([0.7, 0.8]);
+  checkout.write("tenants.yaml", before);
+  expect((await pgs(["up"])).code).toBe(0);
 });
 
 test("a lock that an interrupted run left is named, and cancel removes it", async () => {

@@ -85,7 +85,7 @@ function containerOf(inputs: PostgresServerInputs): ContainerSpec | undefined {
   const { name, image, imageId, schedule, retention } = wanted;
   const volumes = { serverVolume: container.volume, backupVolume: name };
   return {
-    ...{ host, name, stack, tenant, image, imageId, stopSeconds },
+    ...{ host, name, stack, tenant, role: "backup", image, imageId, stopSeconds },
     ...backupContainer({ tenant, schedule, retention, ...volumes }),
   };
 }

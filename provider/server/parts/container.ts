@@ -62,6 +62,7 @@ export function serverContainer(inputs: PostgresServerInputs): ContainerSpec {
     name,
     stack: inputs.stack,
     tenant: inputs.tenant,
+    role: "server",
     image,
     imageId,
     mounts: [

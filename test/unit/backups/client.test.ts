@@ -114,7 +114,13 @@ describe("the container of a tenant's backups", () => {
   });
 
   it("has no network, little memory, few processes, and comes after the servers for the processors", () => {
-    const spec = { name: "pgs-acme--backup", stack: "dev-1", image: "pgs-barman:1", imageId: "sha256:1" };
+    const spec = {
+      name: "pgs-acme--backup",
+      stack: "dev-1",
+      role: "backup",
+      image: "pgs-barman:1",
+      imageId: "sha256:1",
+    };
     const { HostConfig } = createOptions(
       { ...spec, stopSeconds: 30, options, mounts, limits },
       "pgs-barman:1",

@@ -17,6 +17,7 @@ const proxy: ContainerInputs = {
   host: "tcp://docker.test:2376",
   name: "pgs-proxy",
   stack: "ours",
+  role: "proxy",
   image: "traefik:3.6",
   imageId: "sha256:36",
   command: ["--ping"],

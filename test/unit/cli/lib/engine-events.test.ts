@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { type EngineEvent, RunReport } from "../../../../cli/lib/engine-events";
 import {
   consequenceQuestion,
+  errorText,
   hasConsequence,
   outcomeText,
   planText,
@@ -17,10 +18,14 @@ function step(
   op: string,
   type: string,
   id: string,
-  states: { old?: object; new?: object; retainOnDelete?: boolean } = {},
+  states: { old?: Record<string, unknown>; new?: Record<string, unknown>; retainOnDelete?: boolean } = {},
 ): EngineEvent[] {
   const parent = type === component ? urn("pulumi:pulumi:Stack", "pgs-dev") : urn(component, id);
-  const state = (inputs: object | undefined) => ({ parent, retainOnDelete: states.retainOnDelete, inputs });
+  const state = (inputs: Record<string, unknown> | undefined) => ({
+    parent,
+    retainOnDelete: states.retainOnDelete,
+    inputs,
+  });
   const metadata = {
     op,
     type,
@@ -62,7 +67,18 @@ const removal = [
 describe("what a run means for a tenant", () => {
   it.each<[string, EngineEvent[]]>([
     ["new", [...step("create", component, "acme"), ...step("create", server, "acme")]],
+    [
+      "newStopped",
+      [
+        ...step("create", component, "acme"),
+        ...step("create", server, "acme", { new: { state: "stopped" } }),
+      ],
+    ],
     ["live", step("update", server, "acme")],
+    [
+      "restart",
+      [say("warning", "pgs-acme is restarted once: max_connections"), ...step("update", server, "acme")],
+    ],
     [
       "restart",
       [...step("update", server, "acme"), say("warning", "pgs-acme is restarted once: max_connections")],
@@ -147,19 +163,19 @@ describe("the text of a run", () => {
       say("error", "update failed"),
     );
     expect(failed.changes().map((change) => outcomeText(change))).toEqual(["✗ acme  failed      0.5 s"]);
-    expect(summaryText(failed, false)).toBe("error: acme: \\u001b[2J broken");
+    expect(errorText(failed)).toBe("error: acme: \\u001b[2J broken");
   });
 
   it("warns of a proxy that is replaced", () => {
     const type = "pgs:index:Container";
-    const metadata = {
-      op: "replace",
-      type,
-      urn: urn(`pgs:index:PostgresProxy$${type}`, "proxy"),
-      old: null,
-      new: null,
+    const proxy = (old: object, now: object) => {
+      const state = (inputs: object) => ({ parent: "", inputs: { ...inputs } });
+      const name = urn(`pgs:index:PostgresProxy$${type}`, "proxy");
+      const metadata = { op: "update", type, urn: name, old: state(old), new: state(now) };
+      return report({ resourcePreEvent: { metadata } });
     };
-    const replaced = report({ resourcePreEvent: { metadata } });
+    expect(hasConsequence(proxy({ memory: 1, image: "a" }, { memory: 2, image: "a" }))).toBe(false);
+    const replaced = proxy({ memory: 1, image: "a" }, { memory: 1, image: "b" });
     expect(hasConsequence(replaced)).toBe(true);
     expect(consequenceQuestion(replaced)).toBe("End the sessions of all tenants?");
   });

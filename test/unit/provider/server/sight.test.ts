@@ -22,15 +22,10 @@ beforeEach(() => {
   };
 });
 
-function tenant(
-  id: string,
-  labels: Record<string, string> = {},
-  command = "/pgs/start-server",
-  running = true,
-) {
+function tenant(id: string, labels: Record<string, string> = {}, running = true) {
   return engine.addContainer(
     `pgs-${id}`,
-    { Labels: { "pgs.stack": "ours", "pgs.tenant": id, ...labels }, Entrypoint: [command] },
+    { Labels: { "pgs.stack": "ours", "pgs.tenant": id, "pgs.role": "server", ...labels } },
     running,
   );
 }
@@ -62,9 +57,9 @@ describe("a look at a server", () => {
 
   it("asks no container that is no server of the stack that runs", async () => {
     tenant("acme");
-    tenant("stopped", {}, undefined, false);
+    tenant("stopped", {}, false);
     tenant("foreign", { "pgs.stack": "theirs" });
-    tenant("backup", {}, "pgs-backup");
+    tenant("backup", { "pgs.role": "backup" });
     await see(stateOf("acme"));
     await rest();
     expect(asked).toEqual(["pgs-acme"]);
