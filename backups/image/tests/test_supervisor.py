@@ -104,7 +104,7 @@ class Server:
 
 class SupervisorTest(unittest.TestCase):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory()
+        folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         self.addCleanup(folder.cleanup)
         self.home = folder.name
         for name in ("barman", "data/.sockets", "tmp", "fakes/barman", "bin"):

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What a restore in place is at, in the tenant's volume; the first run of it leaves a note there.
+# How far a restore in place is, by the tenant's volume; the first run of it leaves a note there.
 # Arguments: a time stamp, and whether the server ran: what an earlier run noted counts.
 # Prints that note, and `exchanged` where the restored data is in its place already, else `present`.
 set -euo pipefail

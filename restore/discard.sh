@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Takes away what a restore in place left beside the present data, which it has not touched.
+# Removes what a restore in place left beside the current data, which it has not touched.
 # Argument: `note` where its note goes as well.
 set -euo pipefail
 if [ -e "$PGDATA/.pgs-restored" ]; then
