@@ -275,7 +275,8 @@ async function tried(): Promise<object> {
 /** None is due any more. */
 async function hasBaseBackup(): Promise<void> {
   await eventually(90, async () => {
-    await inBackup(`ls ${home}/base/*/data/PG_VERSION && ! ls /var/lib/barman/due.json`);
+    const usable = `grep -E '^status=(DONE|WAITING_FOR_WALS)' ${home}/meta/*-backup.info`;
+    await inBackup(`${usable} && ! ls /var/lib/barman/due.json`);
   });
 }
 

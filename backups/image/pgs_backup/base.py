@@ -120,7 +120,9 @@ def remove_strangers(folders):
     kept = {folders.name, *(f"{name}.json" for name in Notes.NAMES)}
     strangers = [os.path.join(layout.HOME, name) for name in layout.names_in(layout.HOME)
                  if name not in kept and not name.startswith(folders.name + "-")]  # fmt: skip
-    strangers += [os.path.join(folders.base, name) for name in layout.names_in(folders.base) if name not in records]
+    strangers += [
+        os.path.join(folders.base, name) for name in layout.names_in(folders.base) if name not in records
+    ]
     for path in strangers:
         if os.path.isdir(path) and not os.path.islink(path):
             shutil.rmtree(path, ignore_errors=True)
