@@ -28,6 +28,8 @@ export class Backups extends pulumi.ComponentResource {
   /** The image's name and tag. */
   readonly image: string;
   readonly imageId: pulumi.Output<string>;
+  /** Whether backups are copied off the host. */
+  readonly offsite: boolean;
 
   constructor(
     name: string,
@@ -36,6 +38,7 @@ export class Backups extends pulumi.ComponentResource {
   ) {
     super("pgs:index:Backups", name, {}, opts);
     this.image = args.barmanImage;
+    this.offsite = args.backupDestination !== undefined;
     const image = new docker.RemoteImage(
       "barman",
       { name: args.barmanImage, keepLocally: true },

@@ -19,6 +19,8 @@ export interface PgTenantArgs {
   /** The stack's id, which its containers are labelled with. */
   stack: pulumi.Input<string>;
   names: ResourceNames;
+  /** Names of what the stack has start with it. */
+  prefix: string;
   /** The tenant is reached at HOSTNAME.domain, on `port`. */
   domain: string;
   port: number;
@@ -155,9 +157,10 @@ export class PgTenant extends pulumi.ComponentResource {
         database: tenant.id,
         version: tenant.version,
         settings: { ...initial, ...live, ...restart },
-        barman: args.names.backup(restoreFrom.tenant),
-        backups: args.names.backup(restoreFrom.tenant),
-        barmanImage: backupImage.imageId,
+        stack: args.stack,
+        prefix: args.prefix,
+        offsite: backupImage.offsite,
+        backupImage: backupImage.imageId,
         image: args.images.of(tenant.version).imageId,
       },
       { parent: this },

@@ -47,3 +47,8 @@ export function restoreContainer(volume: string): string {
 export function replacementName(container: string): string {
   return `${container}--new`;
 }
+
+/** The volume that copies off the host are fetched into for a restore in this volume. */
+export function fetchedVolume(volume: string): string {
+  return `${volume}--fetched`;
+}

@@ -1,7 +1,7 @@
 import { posix } from "node:path";
 import type Docker from "dockerode";
 import { dockerClient, ensureRunning, ifPresent } from "../docker/client";
-import { exec } from "../docker/exec";
+import { exec, printable } from "../docker/exec";
 import { getFile, putFile } from "../docker/files";
 import { postgresUser } from "../docker/hardening";
 import type { ResourceType } from "./resource-type";
@@ -78,12 +78,12 @@ async function apply(inputs: BackupDestinationInputs): Promise<void> {
   await run(container, ["sh", "-c", 'rm -rf "$1" && mkdir -m 700 "$1"', "sh", tried]);
   await putFile(container, tried, settingsFile, settingsOf(inputs), postgresUser);
   await putFile(container, tried, credentialsFile, credentialsOf(inputs), postgresUser);
-  const check = await exec(container, ["pgs-offsite", "check", tried], { seconds: 300 });
+  const check = await exec(container, ["pgs-offsite", "check", "--settings", tried], { seconds: 300 });
   if (check.code !== 0) {
     await exec(container, ["rm", "-rf", tried]);
     const where = `${inputs.destination}${inputs.endpoint ? ` at ${inputs.endpoint}` : ""}`;
     throw new Error(
-      `the backups' destination ${where} cannot be used: ${check.stderr.trim()}. Nothing was changed. Look at pgs:backups and pgs:backupCredentials (docs/backups.md)`,
+      `the backups' destination ${where} cannot be used: ${printable(check.stderr)}. Nothing was changed. Look at pgs:backups and pgs:backupCredentials (docs/backups.md)`,
     );
   }
   await run(container, ["sh", "-c", 'rm -rf "$2" && mv "$1" "$2"', "sh", tried, folder]);

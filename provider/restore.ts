@@ -1,6 +1,6 @@
 import * as pulumi from "@pulumi/pulumi";
 import { dockerClient, ifPresent } from "../docker/client";
-import { archiveWal, layOut, recover, takeUpTimeline } from "../restore";
+import { adoptTimeline, archiveWal, layOut, recover } from "../restore";
 import type { ResourceType } from "./resource-type";
 import { literal } from "./server/session";
 
@@ -8,6 +8,10 @@ import { literal } from "./server/session";
 export interface RestoreInputs {
   /** The Docker host; without one, the provider's default. */
   host?: string;
+  /** The stack's id. */
+  stack: string;
+  /** Names of what the stack has on the host start with it. */
+  prefix: string;
   /** The new tenant's volume. */
   volume: string;
   /** Id of the tenant whose backups are restored; it may be gone. */
@@ -20,14 +24,10 @@ export interface RestoreInputs {
   version: number;
   /** Settings that the new server starts with. */
   settings: Record<string, string>;
-  /** Name of Barman's container. */
-  barman: string;
-  /** Name of Barman's volume. */
-  backups: string;
-  /** Name of the network that leads to the copies off the host; undefined without them. */
-  offsiteNetwork?: string;
-  /** Id of Barman's image. */
-  barmanImage: string;
+  /** Whether backups are copied off the host. */
+  offsite: boolean;
+  /** Id of the backup containers' image. */
+  backupImage: string;
   /** Id of the new server's image. */
   image: string;
 }
@@ -50,9 +50,9 @@ export const Restore: ResourceType<RestoreInputs> = {
   async create(inputs) {
     const docker = dockerClient(inputs.host);
     // Not kept: of hundreds of them, the end of an up would list each again.
-    const tell = (progress: string) =>
+    const onProgress = (progress: string) =>
       void pulumi.log.info(`${inputs.volume}: ${progress}`, undefined, undefined, true);
-    const restored = { ...inputs, tell };
+    const restored = { ...inputs, onProgress };
     const settings = Object.entries(inputs.settings).map(
       ([name, value]) => `ALTER SYSTEM SET ${name} = ${literal(value)};`,
     );
@@ -60,8 +60,8 @@ export const Restore: ResourceType<RestoreInputs> = {
       await archiveWal(docker, restored);
       await layOut(docker, restored);
       await recover(docker, restored, inputs.database, settings.join("\n"));
-      // Its own backups go on, as of a tenant that is put back.
-      if (inputs.from === inputs.database) await takeUpTimeline(docker, restored);
+      // Its own backups continue, as of a tenant that is restored in place.
+      if (inputs.from === inputs.database) await adoptTimeline(docker, restored);
     } catch (error) {
       throw new Error(`restore of ${inputs.from} into ${inputs.volume}: ${(error as Error).message}`);
     }
@@ -69,7 +69,7 @@ export const Restore: ResourceType<RestoreInputs> = {
   },
 
   async read(_id, state) {
-    // A volume that was removed by hand is made anew, and its data with it.
+    // A volume that was removed by hand is made again, and its data with it.
     return (await ifPresent(dockerClient(state.host).getVolume(state.volume).inspect())) ? state : undefined;
   },
 

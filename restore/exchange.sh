@@ -1,5 +1,6 @@
-# Exchanges the restored data and the present in one step of the kernel: at no moment is there none, or half of it.
-# Argument: PostgreSQL's major version. The volume with a copy of the present data is at /kept, read-only.
+# shellcheck shell=bash
+# Exchanges the restored and the current data in one step of the kernel: at no moment is there none, or half of it.
+# Argument: PostgreSQL's major version. The volume with a copy of the current data is at /copy, read-only.
 set -euo pipefail
 exec 9>>/var/lib/postgresql/.in-use
 flock --nonblock 9 || { echo "a server uses the tenant's data" >&2; exit 72; }
@@ -8,8 +9,8 @@ if [ ! -e "$PGDATA.exchange/.pgs-restored" ] || [ -e "$PGDATA/.pgs-restored" ]; 
   exit 73
 fi
 # It changes with each start of a server: with the same, the copy is that of this data.
-if ! cmp --quiet "$PGDATA/global/pg_control" "/kept/$1/docker/global/pg_control"; then
-  echo "the present data was changed since it was copied" >&2
+if ! cmp --quiet "$PGDATA/global/pg_control" "/copy/$1/docker/global/pg_control"; then
+  echo "the current data was changed since it was copied" >&2
   exit 76
 fi
 # The settings that the tenant has now. A link would lead to who knows what.

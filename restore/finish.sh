@@ -1,12 +1,13 @@
-# Removes the former data from the tenant's volume, when the restored is in its place and the former is kept elsewhere.
-# Argument: PostgreSQL's major version. The volume with the former is at /kept, read-only.
+# shellcheck shell=bash
+# Removes the data from before from the tenant's volume, when the restored is in its place and the data from before is kept elsewhere.
+# Argument: PostgreSQL's major version. The volume with the data from before is at /copy, read-only.
 set -euo pipefail
 note=/var/lib/postgresql/.pgs-restore
 exec 9>>/var/lib/postgresql/.in-use
 flock --nonblock 9 || { echo "a server uses the tenant's data" >&2; exit 72; }
 if [ -e "$PGDATA/.pgs-restored" ]; then
-  if [ ! -s "/kept/$1/docker/PG_VERSION" ]; then
-    echo "the volume with the former data is empty: nothing is removed" >&2
+  if [ ! -s "/copy/$1/docker/PG_VERSION" ]; then
+    echo "the volume with the data from before is empty: nothing is removed" >&2
     exit 74
   fi
   rm -rf "$PGDATA.exchange"

@@ -1,10 +1,11 @@
-# Lays out a tenant's data as of a time in a tenant's volume, for recover.sh to go on with. All backups are mounted
-# here, read-only: so nothing of what is restored may run here.
-# Arguments: Barman's name of the tenant; the time, empty for the end of the WAL; PostgreSQL's major version; where
-# from: volume, or s3; `beside` where it is laid out beside data that stays, else empty; the base backup in the volume,
-# empty for the newest that fits.
+# shellcheck shell=bash
+# Lays out a tenant's data as of a time in a volume, for recover.sh. The tenant's backup volume, or what was fetched from
+# the copies off the host, is mounted read-only; the backups that this host has beside the latter are at /known.
+# Arguments: Barman's name of the tenant; the time, empty for the end of the WAL; PostgreSQL's major version; `beside`
+# where it is laid out beside data that stays, else empty; the base backup, empty for the newest that fits; `stopped`
+# where the tenant's server does not run, else empty.
 set -euo pipefail
-server=$1 at=$2 version=$3 source=$4 place=$5 chosen=$6
+server=$1 at=$2 version=$3 place=$4 chosen=$5 stopped=$6
 home=/var/lib/barman/$server
 laid_out=$PGDATA.restoring
 
@@ -19,10 +20,6 @@ if [ -z "$place" ] && [ -e "$PGDATA" ]; then
   fail 65 "there is data in the volume already, and a restore never replaces data: take restoreFrom out, or restore into another entry"
 fi
 rm -rf "$laid_out" "$laid_out.staging"
-
-refuse_other_version() {
-  if [ "$1" != "$version" ]; then fail 67 "the backup is that of PostgreSQL $1: write version: $1"; fi
-}
 
 # Of a backup, as Barman notes it.
 field() { sed -n "s/^$2=//p" "$home/meta/$1-backup.info"; }
@@ -49,109 +46,99 @@ lead_to_timeline() {
   path+=("$timeline")
 }
 
-fetching() { echo "fetching the base backup and its WAL from S3: $(mebibytes "$laid_out") MiB are here"; }
-
-from_s3() {
-  local file number
-  tells fetching
-  pgs-offsite restore "$server" "$at" "$laid_out"
-  refuse_other_version "$(cat "$laid_out/PG_VERSION")"
-  timeline=$(sed -n "s/^recovery_target_timeline = '\([0-9]*\)'$/\1/p" "$laid_out/postgresql.auto.conf" | tail -n 1)
-  lead_to_timeline "$laid_out/barman_wal/$(printf '%08X' "$timeline").history"
-  latest=$timeline
-  for file in "$laid_out"/barman_wal/*.history; do
-    if [ ! -e "$file" ]; then continue; fi
-    number=$((16#$(basename "$file" .history)))
-    if ((number > latest)); then latest=$number; fi
-  done
-  # What the backups on this host know of its timelines: this restore begins none of the same number.
-  for file in "$home"/{wals,streaming}/*.history; do
-    if [ -s "$file" ]; then cp --no-clobber "$file" "$laid_out/barman_wal/"; fi
-  done
-  begin=$(sed -n 's/^START WAL LOCATION: .*(file \([0-9A-F]\{24\}\))$/\1/p' "$laid_out/backup_label")
-}
-
 laying_out() {
   # With the segment that is being received.
   echo "laying out base backup $backup and its WAL: $(mebibytes "$laid_out" "$laid_out.staging") of about $(((size + wal >> 20) + 16)) MiB"
 }
 
-from_volume() {
-  # Each restore in place began a timeline, and Barman has its history from that moment on. What was the tenant's data
-  # at a time is on the timeline that was the last one then.
-  timeline=1 latest=1
-  target=$(date ${at:+-d "$at"} +%s%3N)
-  while read -r name _ begun _; do
-    number=$((16#${name%.history}))
-    if ((${begun%.*}000 <= target && number > timeline)); then timeline=$number; fi
-    if ((number > latest)); then latest=$number; fi
-  done < <(
-    grep -hE '^[0-9A-F]{8}\.history' "$home"/wals/*xlog.db 2>/dev/null || true
-    find "$home/streaming" -name '*.history' -printf '%f %s %T@\n' 2>/dev/null || true
-  )
+# Each restore in place began a timeline, and the backups have its history from that moment on. What was the tenant's
+# data at a time is on the timeline that was the last one then.
+timeline=1 latest=1
+target=$(date ${at:+-d "$at"} +%s%3N)
+while read -r name _ begun _; do
+  number=$((16#${name%.history}))
+  if ((${begun%.*}000 <= target && number > timeline)); then timeline=$number; fi
+  if ((number > latest)); then latest=$number; fi
+done < <(
+  grep -hE '^[0-9A-F]{8}\.history' "$home"/wals/*xlog.db 2>/dev/null || true
+  find "$home/streaming" -name '*.history' -printf '%f %s %T@\n' 2>/dev/null || true
+)
 
-  lead_to_timeline "$home"/{wals,streaming}/"$(printf '%08X' "$timeline").history"
+lead_to_timeline "$home"/{wals,streaming}/"$(printf '%08X' "$timeline").history"
 
-  # The newest that was complete by then and is on the way to it.
-  backup=
-  for info in $(compgen -G "$home/meta/*-backup.info" | sort -r); do
-    id=$(basename "$info" -backup.info)
-    if [ -n "$chosen" ] && [ "$id" != "$chosen" ]; then continue; fi
-    if ! grep -qE '^status=(DONE|WAITING_FOR_WALS)$' "$info"; then continue; fi
-    if [ -n "$at" ] && (($(date -d "$(field "$id" end_time)" +%s%3N) > target)); then continue; fi
-    on=$(field "$id" timeline)
-    if [ "$on" != "$timeline" ]; then
-      if [ -z "${left[$on]-}" ] || (($(position "$(field "$id" end_xlog)") > $(position "${left[$on]}"))); then continue; fi
-    fi
-    backup=$id
-    break
-  done
-  if [ -z "$backup" ]; then fail 68 "there is no base backup of ${server#tenant-}${at:+ from before $at}"; fi
-
-  refuse_other_version "$(($(field "$backup" version) / 10000))"
-
-  # A full disk would stop the other tenants of the host: the data, the WAL, and something to work with.
-  mkdir -p "$laid_out.staging"
-  size=$(field "$backup" cluster_size)
-  if ! [[ $size =~ ^[0-9]+$ ]]; then size=$(du -sb "$home/base/$backup" | cut -f1); fi
-  wal=$(awk -v begin="$(field "$backup" begin_wal)" '$1 >= begin { sum += $2 } END { print sum + 0 }' "$home"/wals/*xlog.db)
-  needed=$((size + wal + (256 << 20)))
-  free=$(df -B1 --output=avail "$laid_out.staging" | tail -n 1)
-  if ((free < needed)); then
-    rm -rf "$laid_out.staging"
-    fail 77 "it needs $((needed >> 20)) MiB on the disk of Docker's volumes, and $((free >> 20)) MiB are free"
+# The newest that was complete by then and is on the way to it.
+backup=
+for info in $(compgen -G "$home/meta/*-backup.info" | sort -r); do
+  id=$(basename "$info" -backup.info)
+  if [ -n "$chosen" ] && [ "$id" != "$chosen" ]; then continue; fi
+  if ! grep -qE '^status=(DONE|WAITING_FOR_WALS)$' "$info"; then continue; fi
+  if [ -n "$at" ] && (($(date -d "$(field "$id" end_time)" +%s%3N) > target)); then continue; fi
+  on=$(field "$id" timeline)
+  if [ "$on" != "$timeline" ]; then
+    if [ -z "${left[$on]-}" ] || (($(position "$(field "$id" end_xlog)") > $(position "${left[$on]}"))); then continue; fi
   fi
+  backup=$id
+  break
+done
+if [ -z "$backup" ]; then fail 68 "there is no base backup of ${server#tenant-}${at:+ from before $at}"; fi
 
-  # Barman would file what is complete, which it cannot do here; while another seems to be at it, it does not.
-  exec 8>"/tmp/.$server-archive-wal.lock"
-  flock 8
-  tells laying_out
-  target_options=(--target-tli "$timeline")
-  if [ -n "$at" ]; then target_options+=(--target-time "$at"); fi
-  # The limit in Barman's configuration is for base backups: whoever restores is in a hurry.
-  barman -q restore --bwlimit 0 --no-get-wal --partial-wal --target-action promote "${target_options[@]}" \
-    --staging-path "$laid_out.staging" --staging-location local "$server" "$backup" "$laid_out" >&2
+major=$(($(field "$backup" version) / 10000))
+if [ "$major" != "$version" ]; then fail 67 "the backup is that of PostgreSQL $major: write version: $major"; fi
+
+# A full disk would stop the other tenants of the host: the data, the WAL, and something to work with.
+mkdir -p "$laid_out.staging"
+size=$(field "$backup" cluster_size)
+if ! [[ $size =~ ^[0-9]+$ ]]; then size=$(du -sb "$home/base/$backup" | cut -f1); fi
+wal=$(awk -v begin="$(field "$backup" begin_wal)" '$1 >= begin { sum += $2 } END { print sum + 0 }' "$home"/wals/*xlog.db)
+needed=$((size + wal + (256 << 20)))
+free=$(df -B1 --output=avail "$laid_out.staging" | tail -n 1)
+if ((free < needed)); then
   rm -rf "$laid_out.staging"
+  fail 77 "it needs $((needed >> 20)) MiB on the disk of Docker's volumes, and $((free >> 20)) MiB are free"
+fi
 
-  # Barman itself takes what is being received only where the timeline has been archived before. What is complete and
-  # not filed it never takes, and of a stopped tenant it files nothing. The history of each timeline that was ever begun
-  # is here, so that this restore begins none of the same number.
-  mkdir -p "$laid_out/barman_wal"
-  find "$laid_out/barman_wal" -size 0 -delete
-  for file in "$home"/streaming/* "$home"/wals/*.history; do
-    name=${file##*/}
-    if [[ $name =~ ^([0-9A-F]{24}|[0-9A-F]{8}\.history)$ && -s $file && ! -e $laid_out/barman_wal/$name ]]; then
-      cp "$file" "$laid_out/barman_wal/$name"
-    fi
-  done
-  for partial in "$home"/streaming/"$(printf '%08X' "$timeline")"*.partial; do
-    name=$(basename "$partial" .partial)
-    if [ -s "$partial" ] && [ ! -e "$laid_out/barman_wal/$name" ]; then cp "$partial" "$laid_out/barman_wal/$name"; fi
-  done
-  begin=$(field "$backup" begin_wal)
-}
+# Barman would file what is complete, which it cannot do here; while another seems to be doing so, it does not.
+exec 8>"/tmp/.$server-archive-wal.lock"
+flock 8
+# Its home is nowhere: it would read more of its configuration from there.
+cat >/tmp/barman.conf <<CONF
+[barman]
+barman_user = postgres
+barman_home = /nonexistent
+barman_lock_directory = /tmp
+log_level = ERROR
 
-if [ "$source" = s3 ]; then from_s3; else from_volume; fi
+[$server]
+backup_directory = $home
+conninfo = host=/nonexistent user=postgres
+streaming_conninfo = host=/nonexistent user=postgres
+backup_method = postgres
+streaming_archiver = on
+slot_name = pgs_backup
+CONF
+report laying_out
+target_options=(--target-tli "$timeline")
+if [ -n "$at" ]; then target_options+=(--target-time "$at"); fi
+barman --config /tmp/barman.conf -q restore --no-get-wal --partial-wal --target-action promote "${target_options[@]}" \
+  --staging-path "$laid_out.staging" --staging-location local "$server" "$backup" "$laid_out" >&2
+rm -rf "$laid_out.staging"
+
+# Barman itself takes what is being received only where the timeline has been archived before. What is complete and
+# not filed it never takes, and of a stopped tenant it files nothing. The history of each timeline that was ever begun
+# is here, so that this restore begins none of the same number.
+mkdir -p "$laid_out/barman_wal"
+find "$laid_out/barman_wal" -size 0 -delete
+for file in "$home"/streaming/* "$home"/wals/*.history /known/"$server"/{streaming,wals}/*.history; do
+  name=${file##*/}
+  if [[ $name =~ ^([0-9A-F]{24}|[0-9A-F]{8}\.history)$ && -s $file && ! -e $laid_out/barman_wal/$name ]]; then
+    cp "$file" "$laid_out/barman_wal/$name"
+  fi
+done
+for partial in "$home"/streaming/"$(printf '%08X' "$timeline")"*.partial; do
+  name=$(basename "$partial" .partial)
+  if [ -s "$partial" ] && [ ! -e "$laid_out/barman_wal/$name" ]; then cp "$partial" "$laid_out/barman_wal/$name"; fi
+done
+begin=$(field "$backup" begin_wal)
 
 # Every segment is there: where one is missing, a recovery ends as if that were all there is, or goes on with what the
 # tenant has left. Where a timeline begins, the first segment has what came before, so that one is the new timeline's.
@@ -173,7 +160,7 @@ for tli in "${path[@]}"; do
     if [ -e "$laid_out/barman_wal/$name" ]; then continue; fi
     # Filed meanwhile.
     filed=$home/wals/${name:0:16}/$name
-    if [ "$source" = volume ] && cp "$filed" "$laid_out/barman_wal/$name" 2>/dev/null; then continue; fi
+    if cp "$filed" "$laid_out/barman_wal/$name" 2>/dev/null; then continue; fi
     if [ -z "$at" ]; then fail 66 "the WAL has a gap: $name is missing. A restore to a time before it is possible"; fi
     for file in "$laid_out"/barman_wal/*; do
       other=${file##*/}
@@ -184,8 +171,8 @@ for tli in "${path[@]}"; do
   done
 done
 # recover.sh sees whether what is here ends where that server was stopped: it is now, or was for a restore in place.
-# What is at S3 may be of a server elsewhere.
-if ((latest > timeline)) || { [ "$source" = volume ] && grep -qs '^; stopped' "/var/lib/barman/servers.d/$server.conf"; }; then
+# What was fetched may be of a server elsewhere.
+if ((latest > timeline)) || [ -n "$stopped" ]; then
   echo "$timeline" >"$laid_out/barman_wal/.stopped"
 fi
 if [ -z "$place" ]; then printf '%s %s' "$server" "$at" >"$PGDATA.restored"; fi

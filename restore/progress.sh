@@ -1,11 +1,12 @@
-# For the scripts that may take long, which come after it. Of `tells COMMAND…`, what the command prints is told every
-# ten seconds from then on; run-script.ts hands it on.
-telling=
-tells() {
-  if [ -n "$telling" ]; then kill "$telling" 2>/dev/null || true; fi
+# shellcheck shell=bash
+# For the scripts that may take long, which come after it. `report COMMAND…` prints every ten seconds from then on what
+# the command prints; run-script.ts passes it on.
+reporter=
+report() {
+  if [ -n "$reporter" ]; then kill "$reporter" 2>/dev/null || true; fi
   while sleep 10; do echo "progress: $("$@")" >&2; done &
-  telling=$!
-  # Else bash would tell of its end.
+  reporter=$!
+  # Otherwise bash would print its end.
   disown
 }
 

@@ -1,28 +1,22 @@
-# Takes the data that lay-out.sh left to its time, in a container that has no network and no other tenant's backups.
+# shellcheck shell=bash
+# Recovers the data that lay-out.sh left to its time, in a container that has this volume alone.
 # Arguments: the old and the new name of the database; SQL that the new server is set up with; `beside` where the data
-# is left beside the present, as $PGDATA.exchange, else empty.
+# is left beside the current, as $PGDATA.exchange, else empty.
 set -eu
 old=$1 new=$2 setup=$3 place=$4
 laid_out=$PGDATA.restoring
 log=/tmp/recovery.log
 if [ -z "$place" ] && [ -e "$PGDATA" ]; then exit 0; fi
 
-# Here nobody connects before the end of recovery: what is on its way to the time is no answer to anything.
-start() {
-  pg_ctl --pgdata "$laid_out" --wait --timeout 86400 --silent --log "$log" \
-    --options "-c listen_addresses= -c unix_socket_directories=/tmp -c hot_standby=off -c archive_mode=off -c shared_buffers=128MB -c log_min_messages=log -c logging_collector=off" start || return 1
-  until pg_isready --quiet --host /tmp; do
-    pg_ctl --pgdata "$laid_out" status >/dev/null || return 1
-    sleep 0.1
-  done
-}
+# No connection before the end of recovery: what is on its way to the time is no answer to anything.
+start() { start_server "$laid_out" "$log" hot_standby=off log_min_messages=log; }
 
 segments=$(find "$laid_out/barman_wal" -name '[0-9A-F]*[0-9A-F]' ! -name '*.*' 2>/dev/null | wc -l)
 replaying() {
-  local done
+  local replayed
   # Some are fetched twice.
-  done=$(grep -oE 'restored log file "[0-9A-F]{24}"' "$log" | sort -u | wc -l)
-  echo "replaying WAL: $done of at most $segments segments"
+  replayed=$(grep -oE 'restored log file "[0-9A-F]{24}"' "$log" | sort -u | wc -l)
+  echo "replaying WAL: $replayed of at most $segments segments"
 }
 
 last_commit() {
@@ -41,13 +35,13 @@ was_stopped() {
     grep -q CHECKPOINT_SHUTDOWN
 }
 
-tells replaying
+report replaying
 if ! start; then
   if ! grep -q "recovery ended before configured recovery target was reached" "$log"; then
     tail -n 5 "$log" >&2
     exit 1
   fi
-  # Of a server that was stopped there, what is here is that of any later time. Of others nobody knows what is missing.
+  # Of a server that was stopped there, what is here is that of any later time. Of others, it is unknown what is missing.
   if ! was_stopped; then
     echo "the WAL of that time is missing: its last commit that is there is of $(last_commit)$(gap)." \
       "A restore to the end, without a time, or to an earlier time is possible" >&2

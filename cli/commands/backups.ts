@@ -1,26 +1,56 @@
-import { resourceNames } from "../../docker/names";
-import { judgedBackups } from "../lib/backup-status";
-import { Barman } from "../lib/barman";
+import { printable } from "../../docker/exec";
+import { type JudgedBackups, judgedBackups } from "../lib/backup-status";
 import { command, exitNote } from "../lib/command";
 import { containersOf } from "../lib/containers";
+import { confirm, isAttended } from "../lib/prompt";
+import { CommandError } from "../lib/pulumi";
 import { requiredOutputs, stackConfig } from "../lib/stack";
-import { backupsTable } from "../lib/tenants-table";
+import { TenantBackups } from "../lib/tenant-backups";
+import { backupsTable, bytes } from "../lib/tenants-table";
 
 export const backups = exitNote(
   command("backups", "backup status and problems per tenant", "./pgs backups")
     .option("--json", "for programs: sizes in bytes, times in seconds since 1970")
-    .action(async (options: { json?: boolean }) => {
+    .option("--delete-expired", "delete the backups of removed tenants whose retention has ended")
+    .option("-y, --yes", "do not ask")
+    .action(async (options: { json?: boolean; deleteExpired?: boolean; yes?: boolean }) => {
       const [config, outputs] = await Promise.all([stackConfig(), requiredOutputs()]);
-      const { docker, name } = await Barman.find(config);
+      const tenantBackups = new TenantBackups(config, outputs.stack);
       const containers = await containersOf(config, outputs);
-      const names = resourceNames(config.prefix);
       const judged = await judgedBackups(
-        docker.getContainer(name),
+        tenantBackups,
         outputs.tenants,
-        (id) => containers.get(names.tenant(id))?.Created,
+        config,
+        (id) => containers.get(tenantBackups.names.tenant(id))?.Created,
       );
+      if (options.deleteExpired) return deleteExpired(tenantBackups, judged, options.yes);
       console.log(options.json ? JSON.stringify(judged, undefined, 2) : backupsTable(judged));
       process.exitCode = judged.every(({ problem }) => problem === null) ? 0 : 1;
     }),
   "when the backups of a tenant have a problem",
 );
+
+/** Deletes what is past its retention: all of a removed tenant, or the backups of data that a tenant had before. */
+async function deleteExpired(backups: TenantBackups, judged: JudgedBackups[], yes?: boolean): Promise<void> {
+  const expired = judged.filter(({ state, left }) => state === "removed" && left === 0);
+  if (expired.length === 0) {
+    console.log("No backups are past their retention.");
+    return;
+  }
+  const names = expired.map(({ tenant, size }) => `${tenant} (${bytes(size)})`).join(", ");
+  if (!yes) {
+    if (!isAttended()) throw new CommandError(`--delete-expired without a terminal needs --yes: ${names}`, 2);
+    await confirm(`Delete these backups for good: ${names}?`);
+  }
+  const failed: string[] = [];
+  for (const { tenant, owner } of expired) {
+    try {
+      if (tenant === owner) await backups.remove(tenant);
+      else await backups.ask(owner, (client) => client.deleteExpired());
+      console.log(`${tenant}: deleted`);
+    } catch (error) {
+      failed.push(`${tenant}: ${printable((error as Error).message, 300)}`);
+    }
+  }
+  if (failed.length > 0) throw new CommandError(failed.join("\n"));
+}

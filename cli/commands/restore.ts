@@ -1,11 +1,11 @@
 import { restoreTimeProblem } from "../../tenants/schema";
-import { Barman, type BaseBackup } from "../lib/barman";
 import { editingCommand } from "../lib/command";
 import { copyTenant } from "../lib/edit-tenants";
 import { type EditOptions, Stack } from "../lib/edited-stack";
 import { CommandError } from "../lib/pulumi";
 import { restoreInPlace } from "../lib/restore-in-place";
-import type { StackConfig } from "../lib/stack";
+import { requiredOutputs, type StackConfig } from "../lib/stack";
+import { TenantBackups, type UsableBackup } from "../lib/tenant-backups";
 
 interface RestoreOptions extends EditOptions {
   /** As of when; without it, the end of what was received. */
@@ -16,7 +16,7 @@ interface RestoreOptions extends EditOptions {
 
 export const restore = editingCommand(
   "restore",
-  "put a tenant back to any second, keeping its present data, or copy it as it was then",
+  "put a tenant back to any second, keeping its current data, or copy it as it was then",
   "./pgs restore acme --at 2026-11-23T10:15:00Z --as acme-copy",
   "./pgs restore acme --as acme-copy                        as it is now",
   "./pgs restore acme --at 2026-11-23T10:15:00Z             in place: asks for the tenant's id",
@@ -33,7 +33,7 @@ async function restoreTenant(
   id: string,
   { at, as, ...options }: RestoreOptions,
 ): Promise<void> {
-  const barman = await Barman.find(stack.config);
+  const backups = new TenantBackups(stack.config, (await requiredOutputs()).stack);
   const restoreFrom = { tenant: id, ...(at !== undefined && { at }) };
   if (as === undefined) {
     if (!options.up)
@@ -41,19 +41,17 @@ async function restoreTenant(
     stack.file.tenant(id);
     const problem = at === undefined ? undefined : restoreTimeProblem(at);
     if (problem) throw new CommandError(`--at: ${problem}`, 2);
-    fittingBackup(id, await barman.backupsOf(id), at);
+    fittingBackup(id, await backups.backupsOf(id), at);
     try {
-      return await restoreInPlace(id, { at, yes: options.yes }, stack, barman);
+      return await restoreInPlace(id, { at, yes: options.yes }, stack, backups);
     } catch (error) {
       if (error instanceof CommandError) throw error;
-      throw new CommandError(
-        `${id}: ${(error as Error).message}\nRun the same command again: it goes on from here.`,
-      );
+      throw new CommandError(`${id}: ${(error as Error).message}\nRe-run the same command to resume.`);
     }
   }
-  // What is wrong with the time or the new name is said before Barman is asked.
+  // A wrong time or name is an error before any container is asked.
   const planned = stack.file.plan([copyTenant(id, as, { restoreFrom })]).tenants;
-  const version = await versionOf(id, at, barman, stack.config);
+  const version = await versionOf(id, at, backups, stack.config);
   const sameVersion =
     version === undefined || planned.find((tenant) => tenant.id === as)?.version === version;
   await stack.apply([as], [copyTenant(id, as, { ...(!sameVersion && { version }), restoreFrom })], options);
@@ -63,17 +61,17 @@ async function restoreTenant(
 async function versionOf(
   id: string,
   at: string | undefined,
-  barman: Barman,
+  tenants: TenantBackups,
   { offsite }: StackConfig,
 ): Promise<number | undefined> {
-  const backups = await barman.backupsOf(id);
+  const backups = await tenants.backupsOf(id);
   if (offsite && !backups.some(({ complete }) => at === undefined || complete <= Date.parse(at)))
     return undefined;
   return fittingBackup(id, backups, at).version;
 }
 
 /** What a restore to that time begins with. @throws CommandError when there is nothing */
-function fittingBackup(id: string, backups: BaseBackup[], at: string | undefined): BaseBackup {
+function fittingBackup(id: string, backups: UsableBackup[], at: string | undefined): UsableBackup {
   const [first] = backups;
   if (!first) throw new CommandError(`${id} has no base backup: ./pgs backups lists what there is`, 2);
   const found = backups.findLast(({ complete }) => at === undefined || complete <= Date.parse(at));

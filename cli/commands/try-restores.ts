@@ -1,4 +1,7 @@
-import { exec } from "../../docker/exec";
+import type Docker from "dockerode";
+import { noteTrial } from "../../backups/trials";
+import { exec, printable } from "../../docker/exec";
+import { stackLabel, tenantLabel } from "../../docker/labels";
 import {
   archiveWal,
   type Contents,
@@ -7,13 +10,14 @@ import {
   countCommand,
   layOut,
   recover,
+  removeVolume,
   verifyBackup,
 } from "../../restore";
 import { databaseOf } from "../../restore/names";
-import { unlessGone } from "../../restore/run-script";
-import { Barman } from "../lib/barman";
+import { taskLabel } from "../../restore/run-script";
 import { command, exitNote } from "../lib/command";
-import { type StackConfig, stackConfig } from "../lib/stack";
+import { requiredOutputs, stackConfig } from "../lib/stack";
+import { TenantBackups } from "../lib/tenant-backups";
 import { duration } from "../lib/tenants-table";
 import { coloured, progressReporter } from "../lib/terminal";
 
@@ -57,9 +61,9 @@ export const tryRestores = exitNote(
 );
 
 /**
- * Restores the newest backup of each tenant where nobody reaches it, reads all of it, and takes it away again.
+ * Restores the newest backup of each tenant where no client reaches it, reads all of it, and removes it again.
  * @param named without any: all that are backed up
- * @returns whether all went well
+ * @returns whether all succeeded
  */
 async function tryAll(named: string[], options: { json?: boolean }): Promise<boolean> {
   const config = await stackConfig();
@@ -68,13 +72,13 @@ async function tryAll(named: string[], options: { json?: boolean }): Promise<boo
     if (options.json) console.log("[]");
     return true;
   }
-  const barman = await Barman.find(config);
-  const tenants = named.length > 0 ? named : await backedUp(barman);
-  await removeLeftovers(barman, `${config.prefix}--try-`);
+  const backups = new TenantBackups(config, (await requiredOutputs()).stack);
+  const tenants = named.length > 0 ? named : await backedUp(backups);
+  await removeLeftovers(backups);
   const trials: Trial[] = [];
   for (const tenant of tenants) {
-    const trial = await tryOut(tenant, barman, config);
-    await note(barman, trial);
+    const trial = await tryOut(tenant, backups);
+    await noteTrial(backups.docker, backups.trials, tenant, trial);
     trials.push(trial);
     if (!options.json) console.log(described(trial));
   }
@@ -82,16 +86,12 @@ async function tryAll(named: string[], options: { json?: boolean }): Promise<boo
   return trials.every(({ ok }) => ok);
 }
 
-async function backedUp(barman: Barman): Promise<string[]> {
-  const script = `cd /var/lib/barman/servers.d && grep -L '^active = false' -- tenant-*.conf || true`;
-  return (await barman.run(script))
-    .split("\n")
-    .flatMap((line) => /^tenant-(.*)\.conf$/.exec(line)?.[1] ?? [])
-    .sort();
+async function backedUp(backups: TenantBackups): Promise<string[]> {
+  return [...(await backups.all())].filter(([, { runs }]) => runs).map(([id]) => id);
 }
 
-async function tryOut(tenant: string, barman: Barman, config: StackConfig): Promise<Trial> {
-  const { docker } = barman;
+async function tryOut(tenant: string, backups: TenantBackups): Promise<Trial> {
+  const { docker, names, stack } = backups;
   const trial: Trial = {
     tenant,
     at: 0,
@@ -103,20 +103,25 @@ async function tryOut(tenant: string, barman: Barman, config: StackConfig): Prom
     rows: 0,
     compared: "",
   };
-  // Two hyphens: nothing of a tenant has such a name.
-  const volume = `${config.prefix}--try-${tenant}`;
+  const volume = names.trial(tenant);
   try {
-    const newest = (await barman.backupsOf(tenant)).at(-1);
+    const newest = (await backups.backupsOf(tenant)).at(-1);
     if (!newest) throw new Error("there is no base backup");
     trial.backup = newest.id;
     const { version } = newest;
-    const restored = barman.restored(
-      { from: tenant, version, volume, limits: { memory, cpuShares }, tell: progressReporter(tenant) },
-      config,
-    );
+    const restored = backups.restored({
+      from: tenant,
+      version,
+      volume,
+      limits: { memory, cpuShares },
+      onProgress: progressReporter(tenant),
+    });
     await verifyBackup(docker, restored, newest.id);
-    await removeVolume(barman, volume);
-    await docker.createVolume({ Name: volume });
+    await removeVolume(docker, volume, stack);
+    await docker.createVolume({
+      Name: volume,
+      Labels: { [stackLabel]: stack, [tenantLabel]: tenant, [taskLabel]: trialTask },
+    });
     const begun = Date.now();
     await archiveWal(docker, restored);
     await layOut(docker, restored, { backup: newest.id });
@@ -124,25 +129,27 @@ async function tryOut(tenant: string, barman: Barman, config: StackConfig): Prom
     const recovered = (Date.now() - begun) / 1000;
     const checked = await check(docker, restored);
     trial.seconds = Math.round((recovered + checked.seconds) * 10) / 10;
-    Object.assign(trial, await compare(tenant, barman, config, checked));
+    Object.assign(trial, await compare(tenant, backups, checked));
     trial.ok = true;
   } catch (error) {
-    trial.reason = printable((error as Error).message);
+    trial.reason = printable((error as Error).message, 500);
   } finally {
-    await removeVolume(barman, volume).catch((error: Error) => {
+    await removeVolume(docker, volume, stack).catch((error: Error) => {
       trial.ok = false;
-      trial.reason ||= printable(error.message);
+      trial.reason ||= printable(error.message, 500);
     });
   }
   trial.at = Math.round(Date.now() / 1000);
   return trial;
 }
 
+/** On the volumes that restores are tried in. */
+const trialTask = "trial";
+
 /** @throws Error when the live server has seen the same transactions, and has other relations or rows */
 async function compare(
   tenant: string,
-  { docker }: Barman,
-  { prefix }: StackConfig,
+  { docker, names }: TenantBackups,
   restored: Contents,
 ): Promise<Pick<Trial, "relations" | "rows" | "compared">> {
   const all = Object.values(restored.databases);
@@ -150,7 +157,7 @@ async function compare(
     relations: all.reduce((sum, { relations }) => sum + relations, 0),
     rows: all.reduce((sum, { rows = 0 }) => sum + rows, 0),
   };
-  const live = await liveContents(docker, `${prefix}-${tenant}`);
+  const live = await liveContents(docker, names.tenant(tenant));
   if (!live) return { ...found, compared: "its server gave no answer" };
   // The numbers differ as soon as something was written since.
   if (live.transactions !== restored.transactions) return { ...found, compared: "written since" };
@@ -158,7 +165,7 @@ async function compare(
     const copy = restored.databases[name];
     if (copy?.relations !== relations || (rows !== undefined && copy.rows !== rows)) {
       throw new Error(
-        `database ${name} has ${copy?.relations ?? "no"} tables with ${copy?.rows ?? "no"} rows, but on the live ` +
+        `database ${printable(name, 80)} has ${copy?.relations ?? "no"} tables with ${copy?.rows ?? "no"} rows, but on the live ` +
           `server, in which nothing was written since, ${relations} with ${rows ?? "rows that were not counted"}`,
       );
     }
@@ -170,47 +177,24 @@ async function compare(
 const countable = 256 * 1024 ** 2;
 
 /** Undefined when the server does not answer, or some table is locked. */
-async function liveContents(docker: Barman["docker"], name: string): Promise<Contents | undefined> {
-  const env = ["PGOPTIONS=-c lock_timeout=5s -c statement_timeout=30s", "PGAPPNAME=pgs"];
-  const command = countCommand(countable);
-  const output = await exec(docker.getContainer(name), command, { env }).catch(() => undefined);
-  const live = contentsOf(output?.stdout ?? "");
+async function liveContents(docker: Docker, name: string): Promise<Contents | undefined> {
+  const settings = ["search_path=pg_catalog", "lock_timeout=5s", "statement_timeout=30s"];
+  const env = [`PGOPTIONS=${settings.map((setting) => `-c ${setting}`).join(" ")}`, "PGAPPNAME=pgs"];
+  const container = docker.getContainer(name);
+  const answer = await exec(container, countCommand(countable), { env }).catch(() => undefined);
+  const live = contentsOf(answer?.code === 0 ? answer.stdout : "");
   return live.transactions === "" ? undefined : live;
 }
 
-/** For `pgs backups` and `pgs doctor`: in one step, beside the backups. */
-async function note(barman: Barman, { tenant, at, seconds, ok, backup, reason }: Trial): Promise<void> {
-  const text = JSON.stringify({ at, seconds, ok, backup, reason });
-  const script = `set -e; cd /var/lib/barman; mkdir -p tried
-    printf '%s\\n' "$2" >"tried/.$1.new"; mv -f "tried/.$1.new" "tried/$1.json"`;
-  await barman.run(script, [`tenant-${tenant}`, text]);
-}
-
-/** Of a run that was cut off. */
-async function removeLeftovers(barman: Barman, prefix: string): Promise<void> {
-  const { Volumes } = await barman.docker.listVolumes({ filters: JSON.stringify({ name: [prefix] }) });
-  for (const { Name } of Volumes ?? []) if (Name.startsWith(prefix)) await removeVolume(barman, Name);
-}
-
-/** With the container of a run that was cut off, which may still be at work in it. */
-async function removeVolume({ docker }: Barman, volume: string): Promise<void> {
-  const users = await docker.listContainers({ all: true, filters: { volume: [volume] } });
-  for (const { Id, Mounts } of users) {
-    // The filter finds names that only begin so, too.
-    if (!Mounts.some(({ Name }) => Name === volume)) continue;
-    await unlessGone(docker.getContainer(Id).remove({ force: true, v: true }));
-  }
-  await unlessGone(docker.getVolume(volume).remove());
+/** Of a run that was killed. */
+async function removeLeftovers({ docker, stack }: TenantBackups): Promise<void> {
+  const label = [`${stackLabel}=${stack}`, `${taskLabel}=${trialTask}`];
+  const { Volumes } = await docker.listVolumes({ filters: JSON.stringify({ label }) });
+  for (const { Name } of Volumes ?? []) await removeVolume(docker, Name, stack);
 }
 
 function described({ tenant, ok, seconds, reason, relations, rows, compared }: Trial): string {
   if (!ok) return `${coloured.bad("✗")} ${tenant}: ${reason}`;
   const found = `${relations} tables with ${rows} rows (${compared})`;
   return `${coloured.good("✓")} ${tenant}: ready after ${seconds < 10 ? `${seconds}s` : duration(seconds)}, ${found}`;
-}
-
-/** What a tenant's server says may hold what steers a terminal. */
-function printable(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
-  return text.replace(/[\x00-\x1f\x7f-\x9f]+/g, " ").slice(0, 500);
 }

@@ -1,11 +1,18 @@
-import type Docker from "dockerode";
-import { exec } from "../../docker/exec";
-import type { TenantSummaries } from "./stack";
+import type { BackupStatus as AskedStatus } from "../../backups/client";
+import { type OffsiteCopies, offsiteCopies } from "../../backups/offsite";
+import { readTrials, type TriedRestore } from "../../backups/trials";
+import { forEach } from "../../docker/client";
+import { printable } from "../../docker/exec";
+import type { StackConfig, TenantSummaries } from "./stack";
+import type { TenantBackups } from "./tenant-backups";
 
-/** The state of a tenant's backups, as Barman's container reports it. Times are seconds since 1970. */
+/** The state of a tenant's backups: what its own container says, and what is known of them elsewhere. Times are seconds since 1970. */
 export interface BackupStatus {
+  /** Its id; for backups of data that it had before, the name by which those can be restored. */
   tenant: string;
-  /** Only of a running tenant there are new backups; those of a removed one are deleted after its retention. */
+  /** Id of the tenant whose volume they are in. */
+  owner: string;
+  /** Only a running tenant gets new backups; those of a removed one stay until somebody deletes them. */
   state: "running" | "stopped" | "removed";
   /** When its first backup was begun; 0 before. */
   since: number;
@@ -19,21 +26,14 @@ export interface BackupStatus {
   behind: number | null;
   /** Bytes of base backups and WAL. */
   size: number;
-  /** Minutes until the backups of a removed tenant are deleted; null of the others. */
+  /** Minutes until the retention of a removed tenant ends; null of the others. */
   left: number | null;
   /** The last restore that was tried. */
   tried: TriedRestore | null;
   /** The copy off the host: its newest base backup, and as of when all WAL is there; null without a destination. */
   s3: { base: number; wal: number; waiting: number } | null;
-}
-
-interface TriedRestore {
-  at: number;
-  /** How long it took until the server was ready. */
-  seconds: number;
-  ok: boolean;
-  /** Why it failed. */
-  reason: string;
+  /** Why the last base backup failed, WAL is not received, or the state is not known. */
+  failure: string | null;
 }
 
 /** A tenant's backups and what is wrong with them; null when nothing is. */
@@ -45,8 +45,6 @@ export interface JudgedBackups extends BackupStatus {
   pending: string | null;
 }
 
-/** For so long a new tenant's first base backup may take until it is a problem, in seconds. */
-const firstBase = 15 * 60;
 const day = 24 * 3600;
 /** A daily base backup may be so old, in seconds: a day, and two hours in which it is made. */
 const oldestBase = day + 2 * 3600;
@@ -56,37 +54,92 @@ const oldestWal = 5 * 60;
 const oldestCopy = 8 * day;
 /** For so long the copy off the host may be behind. */
 const oldestCopiedWal = 15 * 60;
+/** For so long a new tenant's first base backup may take until it is a problem, in seconds. */
+const firstBase = 15 * 60;
 /** Restores are tried once a week, and have a day for it. */
 const oldestTrial = 8 * day;
 
+/** How many tenants are asked at once. */
+const atOnce = 8;
+
 /**
- * Those of all tenants, and of those that were removed.
- * @param barman its running container
- * @param created when a tenant's container was made, in seconds since 1970
+ * Those of all tenants that have backups or should have, and of those that were removed.
+ * @param created when a tenant's server was made, in seconds since 1970
  */
 export async function judgedBackups(
-  barman: Docker.Container,
+  backups: TenantBackups,
   tenants: TenantSummaries,
+  config: StackConfig,
   created: (tenant: string) => number | undefined,
 ): Promise<JudgedBackups[]> {
-  const { stdout } = await exec(barman, ["pgs-backups", "status"], { seconds: 300, outputLimit: 16 << 20 });
-  const found: BackupStatus[] = stdout
-    .split("\n")
-    .filter(Boolean)
-    .map((line) => JSON.parse(line));
+  const [volumes, trials, copies] = await Promise.all([
+    backups.all(),
+    readTrials(backups.docker, backups.trials),
+    config.offsite ? copiesOf(backups) : undefined,
+  ]);
+  const wanted = Object.entries(tenants).filter(([, { backup }]) => backup?.schedule !== "off");
+  const ids = [...new Set([...wanted.map(([id]) => id), ...volumes.keys()])].sort();
   const now = Date.now() / 1000;
-  const unknown = Object.entries(tenants)
-    .filter(([id, { backup }]) => backup?.schedule !== "off" && !found.some(({ tenant }) => tenant === id))
-    .map(([id]) => ({ ...nothing, tenant: id }));
-  return [...unknown, ...found].map((status) => {
-    const isNew = status.base === 0 && now - (created(status.tenant) ?? 0) < firstBase;
+  const judged = await forEach(ids, atOnce, async (id) => {
+    const known = {
+      tenant: id,
+      owner: id,
+      tried: trials.get(id) ?? null,
+      s3: copies && (copies.get(id) ?? notCopied),
+    };
+    const { aside = [], ...asked } = await askedStatus(backups, id, volumes.has(id));
+    const status: BackupStatus = {
+      ...nothing,
+      ...known,
+      s3: known.s3 ?? null,
+      ...asked,
+      state: stateOf(tenants[id]),
+    };
+    if (status.state !== "removed") status.left = null;
+    const isNew = status.base === 0 && now - (created(id) ?? 0) < firstBase;
     const pending = isNew && status.state === "running" ? "the first base backup is being made" : null;
     const problem = (pending === null && problemOf(status, now)) || null;
-    return { ...status, exposed: exposedOf(status, now), problem, pending };
+    const former = aside.map(({ name, retired, ...set }): JudgedBackups => {
+      const left = retired && minutesLeft(retired);
+      const of = { tenant: name, owner: id, state: "removed" as const, left };
+      return { ...nothing, ...set, ...of, exposed: null, problem: null, pending: null };
+    });
+    return [{ ...status, exposed: exposedOf(status, now), problem, pending }, ...former];
   });
+  return judged.flat();
 }
 
-const nothing: Omit<BackupStatus, "tenant"> = {
+function stateOf(tenant: TenantSummaries[string] | undefined): BackupStatus["state"] {
+  if (tenant === undefined || tenant.backup?.schedule === "off") return "removed";
+  return tenant.state === "stopped" ? "stopped" : "running";
+}
+
+/** A tenant that gives no answer, or an odd one, has a problem of its own. */
+async function askedStatus(
+  backups: TenantBackups,
+  id: string,
+  hasVolume: boolean,
+): Promise<Partial<BackupStatus & Pick<AskedStatus, "aside">>> {
+  if (!hasVolume) return {};
+  try {
+    const { problem, retired, ...status } = await backups.ask(id, (client) => client.status());
+    return { ...status, left: retired && minutesLeft(retired), failure: problem && printable(problem, 300) };
+  } catch (error) {
+    return { failure: printable((error as Error).message, 300) };
+  }
+}
+
+function minutesLeft({ at, retention }: NonNullable<AskedStatus["retired"]>): number {
+  return Math.max(0, Math.floor((at + retention * day - Date.now() / 1000) / 60));
+}
+
+const notCopied = { base: 0, wal: 0, waiting: 0 };
+
+async function copiesOf({ docker, names }: TenantBackups): Promise<Map<string, OffsiteCopies>> {
+  return offsiteCopies(docker.getContainer(names.offsite)).catch(() => new Map());
+}
+
+const nothing: Omit<BackupStatus, "tenant" | "owner"> = {
   state: "running",
   since: 0,
   base: 0,
@@ -97,6 +150,7 @@ const nothing: Omit<BackupStatus, "tenant"> = {
   left: null,
   tried: null,
   s3: null,
+  failure: null,
 };
 
 /** What is wrong with a tenant's backups; undefined when nothing is. */
@@ -117,6 +171,7 @@ export function problemOf(status: BackupStatus, now: number): string | undefined
       if (now - s3.wal > oldestCopiedWal) problems.push("WAL does not get to the destination");
     }
   }
+  if (status.failure && state === "running") problems.push(status.failure);
   if (tried && !tried.ok) problems.push(`a restore was tried and failed: ${tried.reason}`);
   // A stopped tenant's backups do not change.
   else if (state === "running" && now - (tried?.at ?? (since || now)) > oldestTrial) {

@@ -8,6 +8,7 @@ import { judgedBackups } from "./backup-status";
 import { containersOf } from "./containers";
 import { CommandError, quietly } from "./pulumi";
 import { caOf, requiredOutputs, type StackConfig, type StackOutputs, stackConfig } from "./stack";
+import { TenantBackups } from "./tenant-backups";
 import { login, probeTls, type Target, type TlsProbe } from "./tenant-probe";
 import { stateOf } from "./tenant-status";
 import { coloured } from "./terminal";
@@ -133,7 +134,7 @@ async function examine(
     forEach(Object.keys(outputs.tenants), atOnce, (id) =>
       examineTenant(id, config, outputs, containers.get(names.tenant(id)), address),
     ),
-    backupFindings(docker, containers, config, outputs),
+    backupFindings(containers, config, outputs),
     options.quick ? [] : drift(),
   ]);
   return [
@@ -153,23 +154,19 @@ async function examine(
 }
 
 async function backupFindings(
-  docker: Docker,
   containers: Map<string, Docker.ContainerInfo>,
   config: StackConfig,
-  { tenants }: StackOutputs,
+  outputs: StackOutputs,
 ): Promise<Finding[]> {
   const check = "backup";
   if (config.backups.schedule === "off") {
     const advice = "pulumi config set --path pgs:backups.schedule 02:30, then ./pgs up (docs/backups.md)";
     return [{ check, level: "note", message: "backups are off", advice }];
   }
-  const info = containers.get(`${config.prefix}--backups`);
-  if (info?.State !== "running") {
-    const message = `${config.prefix}--backups does not run: no tenant is backed up`;
-    return [{ check, level: "problem", message, advice: "./pgs up starts or replaces it" }];
-  }
-  const server = (id: string) => containers.get(resourceNames(config.prefix).tenant(id));
-  const all = await judgedBackups(docker.getContainer(info.Id), tenants, (id) => server(id)?.Created);
+  const names = resourceNames(config.prefix);
+  const server = (id: string) => containers.get(names.tenant(id));
+  const backups = new TenantBackups(config, outputs.stack);
+  const all = await judgedBackups(backups, outputs.tenants, config, (id) => server(id)?.Created);
   // Of a server that is down, that is the finding: its backups wait for it.
   const judged = all.filter(
     ({ tenant, state }) => state !== "running" || server(tenant)?.State === "running",
@@ -183,7 +180,7 @@ async function backupFindings(
     level: "problem",
     tenant,
     message: String(problem),
-    advice: `docker logs --tail 20 ${config.prefix}--backups says why (docs/backups.md)`,
+    advice: `docker logs --tail 20 ${names.backup(tenant)} says why (docs/backups.md)`,
   }));
   if (good.length > 0) {
     const named = good.slice(0, 8).map(({ tenant }) => tenant);

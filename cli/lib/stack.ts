@@ -28,9 +28,9 @@ export type TenantSummaries = Record<string, TenantSummary>;
 
 /** What the last `up` left as the stack's outputs. */
 export interface StackOutputs {
-  tenants: TenantSummaries;
   /** Value of the label that everything of the stack has on the Docker host. */
   stack: string;
+  tenants: TenantSummaries;
   /** PEM of the stack's own CA; null when clients meet no certificate that it signed. */
   caCertificate: string | null;
   /** By tenant id, with the password: only when secrets were asked for. */
@@ -53,6 +53,8 @@ export interface StackConfig {
   tenantsFile: string;
   /** PostgreSQL's images by major version. */
   images: Record<number, string>;
+  /** Image of the backup containers. */
+  backupImage: string;
   /** How tenants are backed up that say nothing else. */
   backups: BackupPlan;
   /** Whether backups are copied off the host. */
@@ -75,6 +77,7 @@ export function commandsConfig(settings: Settings): StackConfig {
     operatorsCertificate: (settings.certificate ?? settings.acme) !== undefined,
     tenantsFile: resolve(projectFolder, settings.tenantsFile),
     images: Object.fromEntries(settings.postgresImages),
+    backupImage: settings.barmanImage,
     backups: settings.backups,
     offsite: settings.backupDestination !== undefined,
     // As the Docker provider has it: its own key comes before the environment.

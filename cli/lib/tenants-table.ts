@@ -75,7 +75,10 @@ const backups: Column<JudgedBackups>[] = [
 ];
 
 function walCell({ state, exposed, behind, left }: JudgedBackups): string {
-  if (state === "removed") return left === null ? "removed" : `removed, kept for ${duration(left * 60)}`;
+  if (state === "removed") {
+    if (left === null) return "removed";
+    return left === 0 ? "removed, expired" : `removed, kept for ${duration(left * 60)}`;
+  }
   if (state === "stopped") return "stopped";
   if (behind === null) return "-";
   return exposed === 0 ? "all there" : `${duration(exposed)}, ${bytes(behind)} behind`;

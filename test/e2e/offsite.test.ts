@@ -12,7 +12,8 @@ const bucket = "off-site";
 let checkout: Checkout;
 let s3: S3Server;
 
-const barman = () => checkout.name("-backups");
+const offsite = () => checkout.name("-offsite");
+const backup = (id: string) => checkout.name(`${id}--backup`);
 
 beforeAll(async () => {
   checkout = await Checkout.create(file({ acme: {}, globex: {}, hooli: {} }));
@@ -52,22 +53,28 @@ describe("a destination", () => {
     }
   });
 
-  test("is known by secrets that are in no environment, argument, label or log", async () => {
-    expect(await succeed("docker", ["inspect", barman()])).not.toContain(secretAccessKey);
-    expect((await run("docker", ["logs", barman()])).output).not.toContain(secretAccessKey);
+  test("is known by secrets that are in no environment, argument, label or log, and in no tenant's container", async () => {
+    expect(await succeed("docker", ["inspect", offsite()])).not.toContain(secretAccessKey);
+    expect((await run("docker", ["logs", offsite()])).output).not.toContain(secretAccessKey);
     const processes = "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | tr '\\0' ' '";
-    expect(await succeed("docker", ["exec", barman(), "bash", "-c", processes])).not.toContain(
+    expect(await succeed("docker", ["exec", offsite(), "bash", "-c", processes])).not.toContain(
       secretAccessKey,
     );
     expect(await checkout.pulumi("stack", "export")).not.toContain(secretAccessKey);
+    const mounts = await succeed("docker", ["inspect", "--format", "{{json .Mounts}}", backup("acme")]);
+    expect(mounts).not.toContain(offsite());
   });
 
-  test("is a way out for Barman alone", async () => {
+  test("is a way out for what copies alone, which reads the tenants' backups and cannot write to them", async () => {
     const target = `/dev/tcp/${await hostAddress()}/${s3.port}`;
     expect(
       await bySql(checkout, "acme", `timeout 5 bash -c '<${target}' && echo open || echo closed`),
     ).toContain("closed");
-    await succeed("docker", ["exec", barman(), "bash", "-c", `timeout 5 bash -c '<${target}'`]);
+    await succeed("docker", ["exec", offsite(), "bash", "-c", `timeout 5 bash -c '<${target}'`]);
+    const network = ["inspect", "--format", "{{.HostConfig.NetworkMode}}", backup("acme")];
+    expect((await succeed("docker", network)).trim()).toBe("none");
+    const written = await run("docker", ["exec", offsite(), "touch", "/backups/acme/written"]);
+    expect(written.output).toContain("Read-only file system");
   });
 
   test("that is away stops no backup on the host, and gets what is missing when it is back", async () => {
@@ -158,7 +165,7 @@ describe("when the host is gone", () => {
     missing = row?.segment as string;
     for (const n of [5, 6]) await write("globex", n);
     const first = await basesOf("globex");
-    await succeed("docker", ["exec", barman(), "pgs-backups", "backup", "tenant-globex"]);
+    await succeed("docker", ["exec", backup("globex"), "pgs-backup", "backup", "--tenant", "globex"]);
     await eventually(90, async () => {
       await fileWal("globex");
       expect((await basesOf("globex")).length).toBeGreaterThan(first.length);
@@ -263,7 +270,7 @@ describe("when the host is gone", () => {
     const newest = keys.find((key) => key.includes(`/${archives.at(-1)}/`) && key.endsWith("/backup.info"));
     await s3.overwrite(bucket, newest ?? "", "no description");
     for (const key of await basesOf("globex")) {
-      if (key.endsWith("/data.tar.lz4")) await s3.overwrite(bucket, key, "no data");
+      if (key.endsWith(".tar.lz4")) await s3.overwrite(bucket, key, "no data");
     }
     const refused = {
       unread: { restoreFrom: { tenant: "acme", at: times[1002] } },
@@ -274,9 +281,7 @@ describe("when the host is gone", () => {
     expect(code).not.toBe(0);
     const errors = errorsOf(output);
     expect(errors).toMatch(/tenant-acme\/\S+\/backup\.info at s3:\/\/off-site\/of\/pgs cannot be read/);
-    expect(errors).toMatch(
-      /base backup \S+ of tenant-globex\/\S+ at s3:\/\/off-site\/of\/pgs cannot be read: \S/,
-    );
+    expect(errors).toMatch(/tenant-globex\/\S+\.tar\.lz4 at s3:\/\/off-site\/of\/pgs cannot be read: \S/);
   });
 });
 
@@ -297,7 +302,7 @@ async function newRows(id: string): Promise<number[]> {
 /** The keys of a tenant's base backups in the bucket. */
 async function basesOf(id: string): Promise<string[]> {
   const keys = await s3.list(bucket, `of/pgs/tenant-${id}/`);
-  return keys.filter((key) => /\/base\/\d{8}T\d{6}\/(data\.tar\.lz4|backup\.info)$/.test(key));
+  return keys.filter((key) => /\/base\/\d{8}T\d{6}\/(\S+\.tar\.lz4|backup\.info)$/.test(key));
 }
 
 function file(entries: Record<string, object>): string {
@@ -338,10 +343,9 @@ async function follow(start: string, on: Checkout, id = "acme"): Promise<void> {
   on.forgetOutputs();
 }
 
-/** As Barman does each minute. */
+/** Now, and not as soon as a segment is complete. */
 async function fileWal(id: string): Promise<void> {
-  await run("docker", ["exec", barman(), "barman", "-q", "archive-wal", `tenant-${id}`]);
-  await run("docker", ["exec", barman(), "barman", "-q", "check-backup", `tenant-${id}`, "latest"]);
+  await run("docker", ["exec", backup(id), "pgs-backup", "archive", "--tenant", id, "--mark"]);
 }
 
 interface Status {
@@ -352,9 +356,8 @@ interface Status {
 }
 
 async function status(id: string): Promise<Status> {
-  const lines = (await succeed("docker", ["exec", barman(), "pgs-backups", "status"])).trim().split("\n");
-  const all = lines.map((line) => JSON.parse(line) as Status & { tenant: string });
-  const found = all.find(({ tenant }) => tenant === id);
+  const { stdout } = await run("./pgs", ["backups", "--json"], checkout.options());
+  const found = (JSON.parse(stdout) as (Status & { tenant: string })[]).find(({ tenant }) => tenant === id);
   if (!found) throw new Error(`no status of ${id}`);
   return found;
 }

@@ -95,27 +95,38 @@ describe("tried", () => {
     checkout.write("restore/progress.sh", script);
   });
 
+  test("ends when whoever started it is killed, and the next command finds nothing of it in its way", async () => {
+    const { cwd, env } = checkout.options();
+    const child = spawn(join(checkout.folder, "pgs"), ["try-restores", "acme"], { cwd, env, detached: true });
+    await eventually(60, async () => expect(await restoreContainers()).not.toEqual([]));
+    process.kill(-(child.pid ?? Number.NaN), "SIGKILL");
+    await eventually(20, async () => expect(await restoreContainers()).toEqual([]));
+    const result = await pgs("try-restores", "acme");
+    expect(result.code, result.output).toBe(0);
+    await nothingIsLeft();
+  });
+
   test("finds a byte that was changed in a base backup", async () => {
-    const damaged = (await inBarman(`find ${home}/base/*/data/base -size +8k -type f | head -n 1`)).trim();
-    await inBarman(`cp -a ${damaged} /tmp/saved; printf X | dd of=${damaged} bs=1 seek=5000 conv=notrunc`);
+    const damaged = (await inBackup(`find ${home}/base/*/data/base -size +8k -type f | head -n 1`)).trim();
+    await inBackup(`cp -a ${damaged} /tmp/saved; printf X | dd of=${damaged} bs=1 seek=5000 conv=notrunc`);
     const result = await pgs("try-restores", "acme");
     expect(result.code, result.output).toBe(1);
     expect(result.stdout).toMatch(/✗ acme: base backup \d+T\d+ is damaged: .*checksum mismatch/);
     expect(await tried()).toMatchObject({ ok: false, reason: expect.stringContaining("checksum mismatch") });
-    await inBarman(`cp -a /tmp/saved ${damaged}`);
+    await inBackup(`cp -a /tmp/saved ${damaged}`);
     await nothingIsLeft();
   });
 
-  test("finds WAL that is missing, and a restore in place then leaves the tenant as it was", async () => {
+  test("finds WAL that is missing, and a restore in place then leaves the tenant as it is", async () => {
     for (const n of [3, 4]) {
       await write(n);
       await checkout.query("acme", "SELECT pg_switch_wal()");
     }
     await write(5);
-    await inBarman("barman -q archive-wal tenant-acme");
-    const [missing] = (await inBarman(`ls -r ${home}/wals/0000000100000000/`)).split("\n").slice(1);
+    await inBackup("pgs-backup archive --tenant acme");
+    const [missing] = (await inBackup(`ls -r ${home}/wals/0000000100000000/`)).split("\n").slice(1);
     const segment = `${home}/wals/0000000100000000/${missing}`;
-    await inBarman(`mv ${segment} /tmp/saved-wal`);
+    await inBackup(`mv ${segment} /tmp/saved-wal`);
     const result = await pgs("try-restores", "acme");
     expect(result.code, result.output).toBe(1);
     expect(result.stdout).toContain(missing);
@@ -124,13 +135,13 @@ describe("tried", () => {
     expect(refused.code, refused.output).toBe(1);
     expect(refused.stderr).toContain("Nothing of its data was changed.");
     expect(await rows("acme")).toEqual([1, 2, 3, 4, 5]);
-    await inBarman(`mv /tmp/saved-wal ${segment}`);
+    await inBackup(`mv /tmp/saved-wal ${segment}`);
     await nothingIsLeft();
   });
 });
 
 describe("in place", () => {
-  let kept: string[];
+  let before: string[];
 
   beforeAll(async () => {
     await hasBaseBackup();
@@ -140,8 +151,8 @@ describe("in place", () => {
     const result = await pgs("restore", "acme", "--at", times[6] ?? "", "--yes");
     expect(result.code, result.output).toBe(0);
     expect(await neighbour.stop()).toMatchObject({ failed: 0 });
-    kept = await keptVolumes();
-    expect(result.stdout).toContain(`docker volume rm ${kept[0]}`);
+    before = await volumesOfBefore();
+    expect(result.stdout).toContain(`docker volume rm ${before[0]}`);
   });
 
   test("has the rows of that second, with the password and settings that it had", async () => {
@@ -151,8 +162,8 @@ describe("in place", () => {
   });
 
   test("what it had before is a volume that an entry starts", async () => {
-    expect(kept).toHaveLength(1);
-    checkout.write("tenants.yaml", `${file()}  former: { volume: ${kept[0]} }\n`);
+    expect(before).toHaveLength(1);
+    checkout.write("tenants.yaml", `${file()}  former: { volume: ${before[0]} }\n`);
     await checkout.up();
     const psql = ["exec", checkout.name("former"), "psql", "-U", "postgres", "-d", "acme", "-Atc"];
     const said = await succeed("docker", [
@@ -160,6 +171,40 @@ describe("in place", () => {
       "SELECT string_agg(n::text, ' ' ORDER BY n) FROM written",
     ]);
     expect(said).toBe("1 2 3 4 5 6 7\n");
+  });
+
+  test("neither loads a library nor runs a command that the data names", async () => {
+    const name = checkout.name("acme");
+    const evil = "/var/lib/postgresql/18/docker/evil";
+    const settings = {
+      shared_preload_libraries: evil,
+      archive_mode: "on",
+      archive_command: `touch ${evil}`,
+      recovery_end_command: `touch ${evil}`,
+    };
+    const sql = Object.entries(settings).flatMap(([key, value]) => [
+      "-c",
+      `ALTER SYSTEM SET ${key} = '${value}'`,
+    ]);
+    const role = ["-c", `ALTER ROLE postgres SET session_preload_libraries = '${evil}'`];
+    await succeed("docker", ["exec", name, "psql", "-U", "postgres", ...sql, ...role]);
+    await inBackup("pgs-backup backup --tenant acme");
+    const result = await pgs("try-restores", "acme");
+    expect(result.code, result.output).toBe(0);
+    // The role's setting ends every session that loads what is not there.
+    await succeed("docker", [
+      "exec",
+      "-e",
+      "PGOPTIONS=-c session_preload_libraries=",
+      name,
+      "psql",
+      "-U",
+      "postgres",
+      "-c",
+      "ALTER ROLE postgres RESET ALL",
+    ]);
+    await succeed("docker", ["exec", name, "psql", "-U", "postgres", "-c", "ALTER SYSTEM RESET ALL"]);
+    await checkout.up();
   });
 
   test("every second stays restorable: on the way that was left, and after it", async () => {
@@ -172,7 +217,7 @@ describe("in place", () => {
     expect(await rows("at-8")).toEqual([1, 2, 3, 4, 5, 6, 8]);
   });
 
-  test("cut off before the restored server starts, the same command brings the same rows", async () => {
+  test("cut off before the restored server starts, the same command completes it with the same rows", async () => {
     await hasBaseBackup();
     await write(10);
     await write(11);
@@ -181,7 +226,7 @@ describe("in place", () => {
     const result = await pgs(...command);
     expect(result.code, result.output).toBe(0);
     expect(await rows("acme")).toEqual([1, 2, 3, 4, 5, 6, 8, 9, 10]);
-    expect((await keptVolumes()).length).toBeGreaterThan(1);
+    expect((await volumesOfBefore()).length).toBeGreaterThan(1);
   });
 });
 
@@ -218,31 +263,35 @@ async function rows(id: string): Promise<number[]> {
   return (await checkout.query(id, "SELECT n FROM written ORDER BY n")).map(({ n }) => n as number);
 }
 
-async function inBarman(script: string): Promise<string> {
-  return succeed("docker", ["exec", checkout.name("-backups"), "bash", "-c", script]);
+async function inBackup(script: string): Promise<string> {
+  return succeed("docker", ["exec", checkout.name("acme--backup"), "bash", "-c", script]);
 }
 
 async function tried(): Promise<object> {
-  return JSON.parse(await inBarman("cat /var/lib/barman/tried/tenant-acme.json"));
+  const backups = JSON.parse((await pgs("backups", "--json")).stdout);
+  return backups.find(({ tenant }: { tenant: string }) => tenant === "acme").tried;
 }
 
 /** None is due any more. */
 async function hasBaseBackup(): Promise<void> {
   await eventually(90, async () => {
-    await inBarman(`ls ${home}/base/*/data/PG_VERSION && ! ls /var/lib/barman/servers.d/*.due`);
+    const usable = `grep -E '^status=(DONE|WAITING_FOR_WALS)' ${home}/meta/*-backup.info`;
+    await inBackup(`${usable} && ! ls /var/lib/barman/due.json`);
   });
 }
 
-async function keptVolumes(): Promise<string[]> {
+async function volumesOfBefore(): Promise<string[]> {
   return (await volumes()).filter((name) => name.startsWith(checkout.name("-before-")));
 }
 
 async function nothingIsLeft(): Promise<void> {
-  expect((await volumes()).filter((name) => /--(try|before)-/.test(name))).toEqual([]);
-  const containers = await succeed("docker", ["ps", "--all", "--format", "{{.Names}}"]);
-  expect(
-    containers.split("\n").filter((name) => name.startsWith(checkout.prefix) && /restore/.test(name)),
-  ).toEqual([]);
+  expect((await volumes()).filter((name) => /--(trial|fetched)$|--before-/.test(name))).toEqual([]);
+  expect(await restoreContainers()).toEqual([]);
+}
+
+async function restoreContainers(): Promise<string[]> {
+  const names = (await succeed("docker", ["ps", "--all", "--format", "{{.Names}}"])).split("\n");
+  return names.filter((name) => name.startsWith(checkout.prefix) && /--restore$/.test(name));
 }
 
 async function volumes(): Promise<string[]> {

@@ -278,6 +278,10 @@ def adopt_timeline(folders, notes, timeline, history, retention):
     # Its time says from when on the timeline was the tenant's.
     replace_file(os.path.join(folders.streaming, timeline + ".history"), history.encode())
     notes.note_due()
+    # The data may have been restored into another volume: the next one is its own.
+    known = notes.identity()
+    if known:
+        notes.note_identity(known["system"], "")
     # An empty one is where pg_receivewal goes on from. It comes last: with it, all of this was done.
     touch(os.path.join(folders.streaming, layout.segment_at(timeline, positions[-1]) + ".partial"))
     barman_command.prepare(folders.name, retention)

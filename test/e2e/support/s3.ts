@@ -98,7 +98,7 @@ export class S3Server {
       { host: "127.0.0.1", port: this.inner, method, path: url, headers },
       (response) => {
         answer.writeHead(response.statusCode ?? 500, response.headers);
-        const delay = method === "GET" && url?.includes("data.tar") ? this.delay : 0;
+        const delay = method === "GET" && url?.includes(".tar.lz4") ? this.delay : 0;
         setTimeout(() => response.pipe(answer), delay * 1000);
       },
     );

@@ -432,9 +432,9 @@ describe("a tenant that is made from another's backups", () => {
       at: "2026-01-02T03:04:05Z",
       database: "acme",
       version: 18,
-      barman: "pgs-gone--backup",
-      backups: "pgs-gone--backup",
-      barmanImage: serverOf(graph).backup?.imageId,
+      prefix: "pgs",
+      offsite: false,
+      backupImage: serverOf(graph).backup?.imageId,
       image: imageId("postgres:18.6-bookworm"),
       settings: { shared_buffers: "128MB", summarize_wal: "on" },
     });

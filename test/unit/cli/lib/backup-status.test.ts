@@ -5,9 +5,10 @@ import { backupsTable } from "../../../../cli/lib/tenants-table";
 describe("a tenant's backups", () => {
   const now = 1_800_000_000;
   const hours = 3600;
-  const tried = { at: now - 3 * 24 * hours, seconds: 4.2, ok: true, reason: "" };
+  const tried = { at: now - 3 * 24 * hours, seconds: 4.2, ok: true, backup: "20261123T023000", reason: "" };
   const good: BackupStatus = {
     tenant: "acme",
+    owner: "acme",
     state: "running",
     since: now - 30 * 24 * hours,
     base: now - 20 * hours,
@@ -18,6 +19,7 @@ describe("a tenant's backups", () => {
     left: null,
     tried,
     s3: null,
+    failure: null,
   };
   const copied = { base: now - 6 * 24 * hours, wal: now - 4, waiting: 0 };
   const old = { ...tried, at: now - 9 * 24 * hours };
@@ -37,6 +39,7 @@ describe("a tenant's backups", () => {
     [{ tried: null, since: 0, base: 0 }, "no base backup yet"],
     [{ tried: old }, "no restore was tried for 9 days"],
     [{ tried: failed }, "a restore was tried and failed: the WAL has a gap"],
+    [{ failure: "its disk is full" }, "its disk is full"],
     [{ behind: null, base: 0 }, "no WAL is received; no base backup yet"],
     [{ state: "stopped", behind: null, base: now - 300 * hours, tried: old }, undefined],
     [{ state: "stopped", behind: null, tried: failed }, "a restore was tried and failed: the WAL has a gap"],

@@ -1,4 +1,5 @@
-# What a restore in place is at, in the tenant's volume; the first run of it leaves a note there.
+# shellcheck shell=bash
+# How far a restore in place is, by the tenant's volume; the first run of it leaves a note there.
 # Arguments: a time stamp, and whether the server ran: what an earlier run noted counts.
 # Prints that note, and `exchanged` where the restored data is in its place already, else `present`.
 set -euo pipefail

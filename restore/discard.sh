@@ -1,4 +1,5 @@
-# Takes away what a restore in place left beside the present data, which it has not touched.
+# shellcheck shell=bash
+# Removes what a restore in place left beside the current data, which it has not touched.
 # Argument: `note` where its note goes as well.
 set -euo pipefail
 if [ -e "$PGDATA/.pgs-restored" ]; then

@@ -1,7 +1,8 @@
+# shellcheck shell=bash
 # For check.sh and for a live server. Prints a line for each database: its relations, its rows, its name; and last how
 # many transactions the server has seen. Rows of a database with more than $1 bytes are not counted: `-`.
 # What follows $1 goes to psql.
-count_all() {
+count_rows() {
   local most=$1 database size counts tables
   shift
   ask() { psql --no-psqlrc --quiet --tuples-only --no-align --username postgres --set ON_ERROR_STOP=1 "$@"; }
