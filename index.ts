@@ -5,14 +5,15 @@ import { LimitedUp } from "./components/limited-up";
 import { PgTenant } from "./components/pg-tenant";
 import { PostgresImages } from "./components/postgres-images";
 import { PostgresProxy } from "./components/proxy";
-import { readSettings, readTenantEntries } from "./components/stack-settings";
+import { readDigests, readSettings, readTenantEntries } from "./components/stack-settings";
 import { WildcardCertificate } from "./components/wildcard-certificate";
 import { resourceNames } from "./docker/names";
 import { PgsProvider, Programs } from "./provider/resources";
 
 const settings = readSettings();
 const entries = readTenantEntries(settings);
-const limited = LimitedUp.asked(entries);
+const digests = readDigests(entries);
+const limited = LimitedUp.asked(entries, digests);
 
 const providers = [new PgsProvider("pgs")];
 /** The stack's id: what it has on the Docker host is labelled with it. */
@@ -56,3 +57,5 @@ const signsNothing =
   (settings.certificate || settings.acme) && entries.every(({ tls }) => tls === "terminate");
 /** The stack's own CA, PEM; null when clients meet no certificate that it signed. */
 export const caCertificate = signsNothing ? null : certificate.caCertificate;
+/** Of what this `up` is made from: an edit of one tenant needs no whole `up` where nothing else differs from it. */
+export const digest = pulumi.secret(digests);

@@ -59,6 +59,7 @@ export function backupContainer({
 }
 
 const natural = z.int().nonnegative();
+const setName = z.string().regex(/^[a-z][a-z0-9-]{0,79}$/);
 
 const retiredSchema = z.object({
   /** When the tenant was removed, in seconds since 1970. */
@@ -84,6 +85,10 @@ const statusSchema = z.object({
   retired: retiredSchema.nullable(),
   /** Why the last base backup failed, or nothing is received; null when all is well. */
   problem: z.string().max(1000).nullable(),
+  /** Backups of data that the tenant had before. */
+  aside: z
+    .array(z.object({ name: setName, base: natural, size: natural, retired: retiredSchema.nullable() }))
+    .max(100),
 });
 
 /** The state of one tenant's backups: its own word. */
@@ -109,7 +114,7 @@ const baseBackupSchema = z.object({
 
 const backupSetSchema = z.object({
   /** The tenant's id; for data that the tenant had before, with the system's identifier behind it. */
-  name: z.string().regex(/^[a-z][a-z0-9-]{0,79}$/),
+  name: setName,
   retired: retiredSchema.nullable(),
   /** The oldest first. */
   backups: z.array(baseBackupSchema).max(10_000),
@@ -190,7 +195,7 @@ export class BackupClient {
 
   /** Deletes backups of former data whose retention has ended. @returns their names */
   async deleteExpired(seconds = 600): Promise<string[]> {
-    const answer = z.object({ deleted: z.array(backupSetSchema.shape.name).max(1000) });
+    const answer = z.object({ deleted: z.array(setName).max(1000) });
     return (await this.ask("delete-expired", answer, { seconds })).deleted;
   }
 
@@ -207,7 +212,7 @@ export class BackupClient {
 }
 
 const done = z.object({});
-const adoptedSchema = z.object({ aside: backupSetSchema.shape.name.nullable() });
+const adoptedSchema = z.object({ aside: setName.nullable() });
 
 /** @throws Error with what the verb says is wrong, or what is wrong with its answer; not fit for a terminal */
 export function parseAnswer<T>(schema: z.ZodType<T>, stdout: string, stderr: string): T {

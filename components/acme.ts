@@ -1,6 +1,6 @@
-import { readFileSync } from "node:fs";
 import * as pulumi from "@pulumi/pulumi";
 import type { AcmeSettings } from "../config";
+import { readPlainFile } from "../tenants/plain-file";
 
 /** What the proxy calls its certificate resolver. */
 export const acmeResolver = "acme";
@@ -64,7 +64,7 @@ export function acmeContents(
 
 function readFile(path: string): string {
   try {
-    return readFileSync(path, "utf8");
+    return readPlainFile(path);
   } catch (error) {
     throw new pulumi.RunError(`pgs:acme.caCertificate: ${(error as Error).message}`);
   }

@@ -1,5 +1,6 @@
 import * as pulumi from "@pulumi/pulumi";
 import { type BackupDestination, ConfigurationError, checkedSettings, type Settings } from "../config";
+import { type Digests, digestsOf } from "../config/digest";
 import { positionOf, readTenants, type Tenant, TenantsFileError } from "../tenants";
 
 /** The stack's configuration, with what is secret as secret outputs. */
@@ -55,6 +56,13 @@ export function readTenantEntries(settings: StackSettings): Tenant[] {
     if (error instanceof TenantsFileError) throw new pulumi.RunError(error.message);
     throw error;
   }
+}
+
+/** Of all that this run of the program reads. */
+export function readDigests(tenants: Tenant[]): Digests {
+  const raw = pulumi.runtime.allConfig();
+  const { DOCKER_HOST: dockerHost } = process.env;
+  return digestsOf({ settings: checked(), raw, dockerHost, tenants, folder: process.cwd() });
 }
 
 /** A volume of the stack's own is some other tenant's, or the proxy's. */

@@ -1,7 +1,7 @@
 import { createPrivateKey, X509Certificate } from "node:crypto";
-import { readFileSync } from "node:fs";
 import * as pulumi from "@pulumi/pulumi";
 import * as tls from "@pulumi/tls";
+import { readPlainFile } from "../tenants/plain-file";
 
 export interface WildcardCertificateArgs {
   /** The certificate covers `*.domain`. */
@@ -107,7 +107,7 @@ export class WildcardCertificate extends pulumi.ComponentResource {
 function readFiles(files: { chain: string; key: string }, domain: string): KeyPair {
   const read = (what: "chain" | "key") => {
     try {
-      return readFileSync(files[what], "utf8");
+      return readPlainFile(files[what]);
     } catch (error) {
       throw new pulumi.RunError(`pgs:certificate.${what}: ${(error as Error).message}`);
     }

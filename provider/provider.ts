@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from "node:util";
 import { log } from "@pulumi/pulumi";
 import type * as pulumi from "@pulumi/pulumi/provider";
 import { clearCache } from "../docker/cache";
+import { version } from "../package.json";
 import { AcmeCertificate } from "./acme-certificate";
 import { BackupDestination } from "./backup-destination";
 import { Container } from "./container";
@@ -27,7 +28,7 @@ const types: Record<string, ResourceType<Fields>> = {
 
 /** Translates between Pulumi's protocol and the resource types. */
 export class Provider implements pulumi.Provider {
-  readonly version = "0.1.0";
+  readonly version = version;
 
   async check(urn: string, olds: unknown, news: unknown): Promise<pulumi.CheckResult> {
     const failures = (await typeOf(urn).check?.(known(news), known(olds))) ?? [];

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Starts a restored server that no client reaches, and reads all of it. Prints the seconds until it was ready, and
 # what is in it as count-rows.sh does, which comes before.
 set -euo pipefail

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Copies a stopped server's data into a volume of its own, and compares the two. The copy counts when it is called
 # like data: a run that is cut off leaves it under another name, and the next one starts again.
 # Argument: PostgreSQL's major version. The tenant's volume is at /tenant, read-only.

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # For check.sh and for a live server. Prints a line for each database: its relations, its rows, its name; and last how
 # many transactions the server has seen. Rows of a database with more than $1 bytes are not counted: `-`.
 # What follows $1 goes to psql.

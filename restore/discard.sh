@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Removes what a restore in place left beside the current data, which it has not touched.
 # Argument: `note` where its note goes as well.
 set -euo pipefail

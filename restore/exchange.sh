@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Exchanges the restored and the current data in one step of the kernel: at no moment is there none, or half of it.
 # Argument: PostgreSQL's major version. The volume with a copy of the current data is at /copy, read-only.
 set -euo pipefail

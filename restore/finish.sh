@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Removes the data from before from the tenant's volume, when the restored is in its place and the data from before is kept elsewhere.
 # Argument: PostgreSQL's major version. The volume with the data from before is at /copy, read-only.
 set -euo pipefail

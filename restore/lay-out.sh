@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Lays out a tenant's data as of a time in a volume, for recover.sh. The tenant's backup volume, or what was fetched from
 # the copies off the host, is mounted read-only; the backups that this host has beside the latter are at /known.
 # Arguments: Barman's name of the tenant; the time, empty for the end of the WAL; PostgreSQL's major version; `beside`

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # For the scripts that may take long, which come after it. `report COMMAND…` prints every ten seconds from then on what
 # the command prints; run-script.ts passes it on.
 reporter=

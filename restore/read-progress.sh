@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # How far a restore in place is, by the tenant's volume; the first run of it leaves a note there.
 # Arguments: a time stamp, and whether the server ran: what an earlier run noted counts.
 # Prints that note, and `exchanged` where the restored data is in its place already, else `present`.

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Recovers the data that lay-out.sh left to its time, in a container that has this volume alone.
 # Arguments: the old and the new name of the database; SQL that the new server is set up with; `beside` where the data
 # is left beside the current, as $PGDATA.exchange, else empty.
@@ -12,10 +13,10 @@ start() { start_server "$laid_out" "$log" hot_standby=off log_min_messages=log; 
 
 segments=$(find "$laid_out/barman_wal" -name '[0-9A-F]*[0-9A-F]' ! -name '*.*' 2>/dev/null | wc -l)
 replaying() {
-  local done
+  local replayed
   # Some are fetched twice.
-  done=$(grep -oE 'restored log file "[0-9A-F]{24}"' "$log" | sort -u | wc -l)
-  echo "replaying WAL: $done of at most $segments segments"
+  replayed=$(grep -oE 'restored log file "[0-9A-F]{24}"' "$log" | sort -u | wc -l)
+  echo "replaying WAL: $replayed of at most $segments segments"
 }
 
 last_commit() {

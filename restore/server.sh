@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # For recover.sh and check.sh, which come after it. The data is a tenant's: its server loads no library and runs no
 # command that the data names, and connections are the script's alone.
 export PGOPTIONS=""

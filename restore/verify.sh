@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Verifies a base backup, and those that it is made on, where they lie: every file against its checksum.
 # Arguments: Barman's name of the tenant; the base backup.
 set -euo pipefail

@@ -5,7 +5,7 @@ import { settingNames, settingProblem, sizeInBytes } from "./postgres-settings";
 import { formatKey, formatPath, type Problem, show } from "./problems";
 import { builtInDefaults, settingName, settingText, settingValue, type tenantsFileSchema } from "./schema";
 import { largestSharedBuffers } from "./sizing";
-import { nearest } from "./suggest";
+import { type Suggest, suggestions } from "./suggest";
 import type { YamlData } from "./yaml-data";
 
 type Schema = ReturnType<typeof tenantsFileSchema>;
@@ -16,24 +16,25 @@ type Schema = ReturnType<typeof tenantsFileSchema>;
  */
 export function findProblems(yaml: YamlData, schema: Schema, versions: readonly number[]): Problem[] {
   const tenants = tenantEntries(yaml.data);
+  const suggest = suggestions();
   return [
-    ...schemaProblems(yaml, schema),
+    ...schemaProblems(yaml, schema, suggest),
     ...repeatedInitScripts(yaml, tenants),
     ...sharedHostnames(yaml, tenants),
     ...sharedVolumes(yaml, tenants),
     ...deletedVolumes(yaml, tenants),
     ...unavailableDefaultVersion(yaml, tenants, versions),
-    ...settingProblems(yaml, tenants),
+    ...settingProblems(yaml, tenants, suggest),
     ...restoreProblems(yaml, tenants),
   ];
 }
 
-function schemaProblems(yaml: YamlData, schema: Schema): Problem[] {
+function schemaProblems(yaml: YamlData, schema: Schema, suggest: Suggest): Problem[] {
   const problemsOf = (part: z.ZodType, value: unknown, at: readonly PropertyKey[]): Problem[] =>
     (part.safeParse(value).error?.issues ?? []).flatMap((issue) => {
       const path = [...at, ...issue.path];
       if (issue.code === "unrecognized_keys") {
-        return issue.keys.map((key) => unknownField(yaml, schema, path, key));
+        return issue.keys.map((key) => unknownField(yaml, schema, path, key, suggest));
       }
       if (issue.code === "invalid_key") {
         const key = { ...yaml.keyPosition(path), path: formatPath(path) };
@@ -49,7 +50,13 @@ function schemaProblems(yaml: YamlData, schema: Schema): Problem[] {
   return problemsOf(schema, yaml.data, []);
 }
 
-function unknownField(yaml: YamlData, schema: Schema, at: readonly PropertyKey[], key: string): Problem {
+function unknownField(
+  yaml: YamlData,
+  schema: Schema,
+  at: readonly PropertyKey[],
+  key: string,
+  suggest: Suggest,
+): Problem {
   const path = [...at, key];
   const tenantShape = schema.shape.tenants.valueType.unwrap().shape;
   const tenantFields = Object.keys(tenantShape);
@@ -64,7 +71,7 @@ function unknownField(yaml: YamlData, schema: Schema, at: readonly PropertyKey[]
         : at[0] === "defaults"
           ? sharedFields
           : tenantFields;
-  const meant = nearest(key, allowed);
+  const meant = suggest(key, allowed);
   const message =
     at.length === 1 && at[0] === "defaults" && tenantFields.includes(key)
       ? `${key} belongs to one tenant; write it there`
@@ -79,9 +86,13 @@ function unknownField(yaml: YamlData, schema: Schema, at: readonly PropertyKey[]
 function repeatedInitScripts(yaml: YamlData, tenants: [string, TenantEntry][]): Problem[] {
   return tenants.flatMap(([id, { init }]) => {
     if (!Array.isArray(init)) return [];
-    const scripts = init.map((script) => (typeof script === "string" ? normalize(script) : script));
-    return scripts.flatMap((script, index) => {
-      if (typeof script !== "string" || scripts.indexOf(script) === index) return [];
+    const seen = new Set<string>();
+    return init.flatMap((given, index) => {
+      const script = typeof given === "string" ? normalize(given) : undefined;
+      if (script === undefined || !seen.has(script)) {
+        if (script !== undefined) seen.add(script);
+        return [];
+      }
       const path = ["tenants", id, "init", index];
       const message = "this script is in the list already; each runs once";
       return [{ ...yaml.valuePosition(path), path: formatPath(path), message }];
@@ -162,7 +173,7 @@ function unavailableDefaultVersion(
 }
 
 /** Settings are those of a version, so each tenant's version decides about its own and those of `defaults`. */
-function settingProblems(yaml: YamlData, tenants: [string, TenantEntry][]): Problem[] {
+function settingProblems(yaml: YamlData, tenants: [string, TenantEntry][], suggest: Suggest): Problem[] {
   const shared = valueAt(yaml.data, ["defaults"]);
   const defaults: TenantEntry = isMap(shared) ? shared : {};
   const places: { path: string[]; entry: TenantEntry }[] = [
@@ -182,7 +193,7 @@ function settingProblems(yaml: YamlData, tenants: [string, TenantEntry][]): Prob
       const problem = settingProblem(version, name, text);
       if (problem) {
         const unknown = problem.includes("has no setting");
-        const meant = unknown ? nearest(name, settingNames(version)) : undefined;
+        const meant = unknown ? suggest(name, settingNames(version)) : undefined;
         const position = unknown ? yaml.keyPosition(at) : yaml.valuePosition(at);
         return [
           {

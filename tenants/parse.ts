@@ -1,9 +1,9 @@
-import { readFileSync } from "node:fs";
 import { dirname, relative, resolve } from "node:path";
 import type { BackupPlan } from "./backup";
 import { findProblems } from "./check";
 import { initProblem } from "./init-scripts";
 import { memoryBytes } from "./memory";
+import { readPlainFile } from "./plain-file";
 import { type Position, type Problem, TenantsFileError } from "./problems";
 import { builtInDefaults, settingText, type TenantsFileContent, tenantsFileSchema } from "./schema";
 import { readYaml, type YamlData } from "./yaml-data";
@@ -110,8 +110,9 @@ export function positionOf(tenant: Pick<Tenant, "positions">, field = ""): strin
 
 /** What cannot be read is no proper value either; one message about a place is enough. */
 function isElsewhere(others: readonly Problem[]) {
-  return (problem: Problem) =>
-    !others.some((other) => other.line === problem.line && other.column === problem.column);
+  const place = ({ line, column }: Problem) => `${line}:${column}`;
+  const places = new Set(others.map(place));
+  return (problem: Problem) => !places.has(place(problem));
 }
 
 const emptyFile: Problem = {
@@ -123,7 +124,7 @@ const emptyFile: Problem = {
 
 function readText(path: string, file: string): string {
   try {
-    return readFileSync(path, "utf8");
+    return readPlainFile(path);
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     const reason =

@@ -12,8 +12,11 @@ export interface Problem extends Position {
   readonly message: string;
 }
 
+/** More lines than these help no reader. */
+const mostShown = 500;
+
 /**
- * A mistake in tenants.yaml: the only error that reading it throws. Its message names every problem,
+ * A mistake in tenants.yaml: the only error that reading it throws. Its message names every problem (of thousands, the first ones),
  * each on a line of its own, in the order of the file; a stack trace would tell the operator nothing more.
  */
 export class TenantsFileError extends Error {
@@ -23,7 +26,9 @@ export class TenantsFileError extends Error {
   /** @param file the name of the file as the messages show it */
   constructor(file: string, problems: readonly Problem[]) {
     const sorted = withoutRepeats([...problems].sort(byPosition));
-    super(sorted.map((problem) => formatProblem(file, problem)).join("\n"));
+    const shown = sorted.slice(0, mostShown).map((problem) => formatProblem(file, problem));
+    const more = sorted.length - shown.length;
+    super([...shown, ...(more > 0 ? [`and ${more} more problems`] : [])].join("\n"));
     this.problems = sorted;
   }
 }

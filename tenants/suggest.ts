@@ -10,6 +10,17 @@ export function nearest(word: string, candidates: readonly string[]): string | u
   return best?.candidate;
 }
 
+export type Suggest = (word: string, candidates: readonly string[]) => string | undefined;
+
+/**
+ * {@link nearest} for the first words of a file. More than these are no slips of the pen, and to compare each of
+ * thousands with every setting of PostgreSQL would take minutes.
+ */
+export function suggestions(most = 30): Suggest {
+  let left = most;
+  return (word, candidates) => (left-- > 0 ? nearest(word, candidates) : undefined);
+}
+
 /** `password_version` and `PasswordVersion` are both meant for `passwordVersion`. */
 function simplify(word: string): string {
   return word.toLowerCase().replace(/[-_\s]/g, "");

@@ -30,6 +30,8 @@ export interface YamlData {
 
 /** Deeper than any tenants.yaml; keeps text that was made to overflow the stack from doing so. */
 const maxDepth = 32;
+/** Longer than the name of any setting. */
+const maxKeyLength = 256;
 /** More than a thousand tenants need; keeps a few nested aliases from becoming billions of values. */
 const maxNodes = 200_000;
 
@@ -55,11 +57,13 @@ export function readYaml(text: string): YamlData {
   const walk = new Walk(document, positionAt);
   const data = walk.data();
   const find = (path: readonly PropertyKey[], part: "key" | "value"): Position => {
-    for (let length = path.length; length >= 0; length--) {
-      const found = walk.offsets.get(JSON.stringify(path.slice(0, length)));
-      if (found) return positionAt(found[part]);
+    let place = walk.root;
+    for (const name of path) {
+      const inner = place.children.get(name);
+      if (!inner) break;
+      place = inner;
     }
-    return { line: 1, column: 1 };
+    return positionAt(place[part]);
   };
   return {
     data,
@@ -104,6 +108,13 @@ const syntaxMessages: Partial<Record<string, string>> = {
   TAG_RESOLVE_FAILED: "tags (!…) are not known here; write the plain value",
 };
 
+/** Where a value and its key are; a tree, as paths as text would take as long as all keys on them. */
+interface Place {
+  key: number;
+  value: number;
+  readonly children: Map<PropertyKey, Place>;
+}
+
 interface Entry {
   readonly pair: Pair;
   /** Where the key is. */
@@ -113,9 +124,11 @@ interface Entry {
 /** One walk over a document, which gathers its data, what is wrong with it and where everything is. */
 class Walk {
   readonly problems: { offset: number; path: Path; message: string }[] = [];
-  readonly offsets = new Map<string, { key: number; value: number }>();
+  readonly root: Place = { key: 0, value: 0, children: new Map() };
   private readonly reported = new Set<string>();
   private readonly aliasTargets: ReadonlyMap<unknown, unknown>;
+  /** Maps and lists that are being read: an alias to one of them would never end. */
+  private readonly open = new Set<unknown>();
   private nodes = 0;
 
   constructor(
@@ -126,26 +139,33 @@ class Walk {
   }
 
   data(): unknown {
-    return this.read(this.document.contents, [], 0);
+    return this.read(this.document.contents, [], 0, this.root);
   }
 
   /** The data of one node; `key` is the offset of the key that it belongs to. */
-  private read(node: unknown, path: Path, key: number): unknown {
+  private read(node: unknown, path: Path, key: number, place: Place): unknown {
     const offset = offsetOf(node) ?? key;
-    this.offsets.set(JSON.stringify(path), { key, value: offset });
+    place.key = key;
+    place.value = offset;
     if (this.isTooMuch(path.length, offset)) return undefined;
     if (isAlias(node)) {
       const target = this.aliasTarget(node, path);
-      return target === undefined ? undefined : this.read(target, path, key);
+      return target === undefined ? undefined : this.read(target, path, key, place);
     }
-    if (isMap(node)) {
+    if (isScalar(node)) return this.readScalar(node, path, offset);
+    if (!isMap(node) && !isSeq(node)) return null;
+    this.open.add(node);
+    try {
+      const inner = (name: string | number, value: unknown, at: number) =>
+        this.read(value, [...path, name], at, childOf(place, name));
+      if (isSeq(node)) return node.items.map((item, index) => inner(index, item, offset));
       const entries = [...this.entries(node, path, 0)];
       return Object.fromEntries(
-        entries.map(([name, entry]) => [name, this.read(entry.pair.value, [...path, name], entry.offset)]),
+        entries.map(([name, entry]) => [name, inner(name, entry.pair.value, entry.offset)]),
       );
+    } finally {
+      this.open.delete(node);
     }
-    if (isSeq(node)) return node.items.map((item, index) => this.read(item, [...path, index], offset));
-    return isScalar(node) ? this.readScalar(node, path, offset) : null;
   }
 
   private readScalar({ value, source }: Scalar, path: Path, offset: number): unknown {
@@ -187,6 +207,10 @@ class Walk {
       this.report(offset, path, `a key has to be text, got ${show(name)}${hint}`);
       return false;
     }
+    if (name.length > maxKeyLength) {
+      this.report(offset, path, `a key has at most ${maxKeyLength} characters, got ${name.length}`);
+      return false;
+    }
     if (name === "__proto__") {
       this.report(offset, [...path, name], "this key is not allowed");
       return false;
@@ -203,8 +227,16 @@ class Walk {
   private merged(merge: Pair, path: Path, depth: number): [string, Entry][] {
     const sources = isSeq(merge.value) ? merge.value.items : [merge.value];
     return sources.flatMap((source) => {
+      if (this.isTooMuch(path.length + depth, offsetOf(source) ?? 0)) return [];
       const node = isAlias(source) ? this.aliasTarget(source, path) : source;
-      if (isMap(node)) return [...this.entries(node, path, depth)];
+      if (isMap(node)) {
+        this.open.add(node);
+        try {
+          return [...this.entries(node, path, depth)];
+        } finally {
+          this.open.delete(node);
+        }
+      }
       if (node !== undefined) {
         const offset = offsetOf(source) ?? offsetOf(merge.key) ?? 0;
         this.report(
@@ -221,6 +253,10 @@ class Walk {
     const target = this.aliasTargets.get(alias);
     if (target === undefined) {
       this.report(offsetOf(alias) ?? 0, path, `there is no anchor &${alias.source} before this alias`);
+    }
+    if (this.open.has(target)) {
+      this.report(offsetOf(alias) ?? 0, path, `this alias is inside of what it stands for, &${alias.source}`);
+      return undefined;
     }
     return target;
   }
@@ -242,6 +278,14 @@ class Walk {
     this.reported.add(identity);
     this.problems.push({ offset, path, message });
   }
+}
+
+function childOf(place: Place, name: PropertyKey): Place {
+  const known = place.children.get(name);
+  if (known) return known;
+  const child: Place = { key: place.value, value: place.value, children: new Map() };
+  place.children.set(name, child);
+  return child;
 }
 
 /** An alias stands for the last node before it that has its anchor. */

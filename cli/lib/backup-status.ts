@@ -8,7 +8,10 @@ import type { TenantBackups } from "./tenant-backups";
 
 /** The state of a tenant's backups: what its own container says, and what is known of them elsewhere. Times are seconds since 1970. */
 export interface BackupStatus {
+  /** Its id; for backups of data that it had before, the name by which those can be restored. */
   tenant: string;
+  /** Id of the tenant whose volume they are in. */
+  owner: string;
   /** Only a running tenant gets new backups; those of a removed one stay until somebody deletes them. */
   state: "running" | "stopped" | "removed";
   /** When its first backup was begun; 0 before. */
@@ -77,9 +80,14 @@ export async function judgedBackups(
   const wanted = Object.entries(tenants).filter(([, { backup }]) => backup?.schedule !== "off");
   const ids = [...new Set([...wanted.map(([id]) => id), ...volumes.keys()])].sort();
   const now = Date.now() / 1000;
-  return forEach(ids, atOnce, async (id) => {
-    const known = { tenant: id, tried: trials.get(id) ?? null, s3: copies && (copies.get(id) ?? notCopied) };
-    const asked = await askedStatus(backups, id, volumes.has(id));
+  const judged = await forEach(ids, atOnce, async (id) => {
+    const known = {
+      tenant: id,
+      owner: id,
+      tried: trials.get(id) ?? null,
+      s3: copies && (copies.get(id) ?? notCopied),
+    };
+    const { aside = [], ...asked } = await askedStatus(backups, id, volumes.has(id));
     const status: BackupStatus = {
       ...nothing,
       ...known,
@@ -91,8 +99,14 @@ export async function judgedBackups(
     const isNew = status.base === 0 && now - (created(id) ?? 0) < firstBase;
     const pending = isNew && status.state === "running" ? "the first base backup is being made" : null;
     const problem = (pending === null && problemOf(status, now)) || null;
-    return { ...status, exposed: exposedOf(status, now), problem, pending };
+    const former = aside.map(({ name, retired, ...set }): JudgedBackups => {
+      const left = retired && minutesLeft(retired);
+      const of = { tenant: name, owner: id, state: "removed" as const, left };
+      return { ...nothing, ...set, ...of, exposed: null, problem: null, pending: null };
+    });
+    return [{ ...status, exposed: exposedOf(status, now), problem, pending }, ...former];
   });
+  return judged.flat();
 }
 
 function stateOf(tenant: TenantSummaries[string] | undefined): BackupStatus["state"] {
@@ -105,7 +119,7 @@ async function askedStatus(
   backups: TenantBackups,
   id: string,
   hasVolume: boolean,
-): Promise<Partial<BackupStatus>> {
+): Promise<Partial<BackupStatus & Pick<AskedStatus, "aside">>> {
   if (!hasVolume) return {};
   try {
     const { problem, retired, ...status } = await backups.ask(id, (client) => client.status());
@@ -125,7 +139,7 @@ async function copiesOf({ docker, names }: TenantBackups): Promise<Map<string, O
   return offsiteCopies(docker.getContainer(names.offsite)).catch(() => new Map());
 }
 
-const nothing: Omit<BackupStatus, "tenant"> = {
+const nothing: Omit<BackupStatus, "tenant" | "owner"> = {
   state: "running",
   since: 0,
   base: 0,

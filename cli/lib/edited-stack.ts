@@ -1,11 +1,21 @@
+import { type Digests, digestsOf } from "../../config/digest";
 import type { Tenant } from "../../tenants";
 import type { Edit } from "./edit-tenants";
 import { limitedUp } from "./limited-up";
 import { confirm, isAttended } from "./prompt";
-import { CommandError, ensureStack } from "./pulumi";
+import { CommandError, ensureStack, projectFolder } from "./pulumi";
 import { apply, plan, type Run } from "./run";
 import { consequenceQuestion, hasConsequence, planText } from "./run-text";
-import { type StackConfig, stackConfig, stackOutputs, type TenantSummaries } from "./stack";
+import {
+  commandsConfig,
+  lastUpSucceeded,
+  readConfiguration,
+  type StackConfig,
+  type StackConfiguration,
+  type StackOutputs,
+  stackOutputs,
+  type TenantSummaries,
+} from "./stack";
 import { type Change, TenantsFile } from "./tenants-file";
 import { coloured } from "./terminal";
 import { inTurn } from "./turn";
@@ -18,11 +28,22 @@ export interface EditOptions {
 
 /** tenants.yaml, and what the last `up` made of it. */
 export class Stack {
+  readonly config: StackConfig;
+  readonly file: TenantsFile;
+  readonly applied: TenantSummaries | undefined;
+  /** Undefined also when the last `up` failed. */
+  private readonly digest: Digests | undefined;
+
   private constructor(
-    readonly file: TenantsFile,
-    readonly config: StackConfig,
-    readonly applied: TenantSummaries | undefined,
-  ) {}
+    private readonly configuration: StackConfiguration,
+    outputs: StackOutputs | undefined,
+    upSucceeded: boolean,
+  ) {
+    this.config = commandsConfig(configuration.settings);
+    this.file = new TenantsFile(this.config);
+    this.applied = outputs?.tenants;
+    this.digest = upSucceeded ? outputs?.digest : undefined;
+  }
 
   /** Does work on the stack while no other command edits or applies tenants.yaml. */
   static async edit(work: (stack: Stack) => Promise<void>): Promise<void> {
@@ -32,13 +53,18 @@ export class Stack {
 
   /** As the stack is now: after an `up` of this command's own, or one that it waited for. */
   static async read(): Promise<Stack> {
-    const ask = () => Promise.all([stackConfig(), stackOutputs()]);
+    const ask = () =>
+      Promise.all([
+        readConfiguration({ withoutSecrets: false }),
+        stackOutputs({ secrets: true }),
+        lastUpSucceeded(),
+      ]);
     // There mostly is one selected: to ask for that first would take a quarter of a second.
-    const [config, outputs] = await ask().catch((error) => {
+    const [configuration, outputs, upSucceeded] = await ask().catch((error) => {
       ensureStack(error);
       return ask();
     });
-    return new Stack(new TenantsFile(config), config, outputs?.tenants);
+    return new Stack(configuration, outputs, upSucceeded);
   }
 
   /** As tenants.yaml has it; undefined without an entry. */
@@ -77,7 +103,10 @@ export class Stack {
   }
 
   private limited(ids: string[], wanted: Tenant[]): Run {
-    return limitedUp(ids, this.applied, wanted, this.config);
+    const { settings, raw } = this.configuration;
+    const { DOCKER_HOST: dockerHost } = process.env;
+    const digests = digestsOf({ settings, raw, dockerHost, tenants: wanted, folder: projectFolder });
+    return limitedUp(ids, this.digest, digests);
   }
 }
 

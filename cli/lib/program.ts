@@ -1,4 +1,5 @@
 import { Command } from "commander";
+import { version } from "../../package.json";
 import { groups } from "../commands";
 
 const footer = `
@@ -22,6 +23,7 @@ function assembled(): Command {
   const pgs = new Command("./pgs")
     .description("pgs: a PostgreSQL server for every tenant, all behind one public port.")
     .usage("COMMAND [OPTIONS]")
+    .version(version, "-V, --version", "print the version of pgs")
     .exitOverride()
     .enablePositionalOptions()
     .helpCommand(false)

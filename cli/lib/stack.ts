@@ -1,5 +1,6 @@
 import { resolve } from "node:path";
 import { ConfigurationError, checkedSettings, type Settings, secretKeys } from "../../config";
+import type { Digests } from "../../config/digest";
 import type { BackupPlan } from "../../tenants/backup";
 import { unknownTenant } from "./edit-tenants";
 import { askPulumi, CommandError, projectFolder } from "./pulumi";
@@ -27,13 +28,15 @@ export type TenantSummaries = Record<string, TenantSummary>;
 
 /** What the last `up` left as the stack's outputs. */
 export interface StackOutputs {
-  tenants: TenantSummaries;
   /** Value of the label that everything of the stack has on the Docker host. */
   stack: string;
+  tenants: TenantSummaries;
   /** PEM of the stack's own CA; null when clients meet no certificate that it signed. */
   caCertificate: string | null;
   /** By tenant id, with the password: only when secrets were asked for. */
   connectionStrings: Record<string, string>;
+  /** Of what the last `up` that ended well was made from: only when secrets were asked for. */
+  digest?: Digests;
 }
 
 /** What the commands need of the stack's configuration. */
@@ -62,7 +65,10 @@ export interface StackConfig {
 
 /** @throws CommandError that lists what is wrong in the configuration */
 export async function stackConfig(): Promise<StackConfig> {
-  const settings = await stackSettings({ withoutSecrets: true });
+  return commandsConfig((await readConfiguration({ withoutSecrets: true })).settings);
+}
+
+export function commandsConfig(settings: Settings): StackConfig {
   return {
     domain: settings.domain,
     port: settings.port,
@@ -79,21 +85,33 @@ export async function stackConfig(): Promise<StackConfig> {
   };
 }
 
+export interface StackConfiguration {
+  settings: Settings;
+  /** By key, of every namespace. */
+  raw: Record<string, unknown>;
+}
+
 /**
  * The configuration as the program reads it; the defaults where no stack is selected.
  * @throws CommandError that lists what is wrong in it
  */
-export async function stackSettings({ withoutSecrets }: { withoutSecrets: boolean }): Promise<Settings> {
+export async function readConfiguration({
+  withoutSecrets,
+}: {
+  withoutSecrets: boolean;
+}): Promise<StackConfiguration> {
   let config = await pulumiConfig(withoutSecrets ? [] : ["--show-secrets"]);
   // Somebody may keep any key as a secret, and its value is then left out.
   const hidden = Object.entries(config).some(
     ([key, { secret }]) => secret && !secretKeys.some((known) => key === `pgs:${known}`),
   );
   if (withoutSecrets && hidden) config = await pulumiConfig(["--show-secrets"]);
-  const values = Object.entries(config).map(([key, { value, objectValue }]) => [key, objectValue ?? value]);
+  const raw = Object.fromEntries(
+    Object.entries(config).map(([key, { value, objectValue }]) => [key, objectValue ?? value]),
+  );
   const secrets = Object.keys(config).filter((key) => config[key]?.secret);
   try {
-    return checkedSettings(Object.fromEntries(values), { withoutSecrets, secrets });
+    return { settings: checkedSettings(raw, { withoutSecrets, secrets }), raw };
   } catch (error) {
     if (error instanceof ConfigurationError) throw new CommandError(error.message, 2);
     throw error;
@@ -117,6 +135,16 @@ export async function stackOutputs(options: { secrets?: boolean } = {}): Promise
   const args = ["stack", "output", "--json", ...(options.secrets ? ["--show-secrets"] : [])];
   const outputs = await askPulumi<Partial<StackOutputs>>(args);
   return outputs.tenants ? (outputs as StackOutputs) : undefined;
+}
+
+/**
+ * Whether the last `up` did all that was to be done. With --continue-on-error, and when something is not deleted, one
+ * that fails leaves its outputs as if it had.
+ */
+export async function lastUpSucceeded(): Promise<boolean> {
+  const args = ["stack", "history", "--json", "--page-size", "20"];
+  const updates = await askPulumi<{ kind: string; result: string }[]>(args);
+  return updates.find(({ kind }) => kind === "update")?.result === "succeeded";
 }
 
 /** @throws CommandError when there is nothing yet */

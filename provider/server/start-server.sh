@@ -54,6 +54,7 @@ fi
 
 # The tenant's backup container has this volume too, and reaches the server by the socket in it. On the command line, no
 # setting of the tenant's overrides it. /tmp is where programs of some builds look.
-mkdir -p -m 0700 "$sockets"
+mkdir -p "$sockets"
+chmod 0700 "$sockets"
 rm -f "$sockets"/.s.PGSQL.*
 exec docker-entrypoint.sh "$@" -c "unix_socket_directories=/var/run/postgresql,/tmp,$sockets" -c "listen_addresses=*"

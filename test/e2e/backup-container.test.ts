@@ -194,6 +194,16 @@ describe("the backup container of a tenant", () => {
     await acme.allIsReceived();
   });
 
+  test("the next base backup of a large tenant has only what differs from the last full one", async () => {
+    const full = (await acme.ids()).at(-1) ?? "";
+    // Every tenant is large here.
+    const record = `/var/lib/barman/tenant-acme/meta/${full}-backup.info`;
+    await acme.inBackup(`sed -i 's/^size=.*/size=1000000000/' ${record}`);
+    const made = await acme.client.backup(120);
+    const [own] = await acme.client.list();
+    expect(own?.backups.find(({ id }) => id === made)).toMatchObject({ usable: true, parent: full });
+  });
+
   test("goes on after a gap with a new base backup", async () => {
     const before = await acme.ids();
     await succeed("docker", ["stop", acme.backup.id]);
@@ -300,15 +310,19 @@ describe("the backup container of a tenant", () => {
 
 describe("a tenant that answers in its server's place", () => {
   const mallory = new Tenant("mallory");
+  const neighbour = new Tenant("neighbour");
   const relay = `${mallory.name}-relay`;
   /** Where a program would find it, with what it would do. */
   const planted = "import os; os.system('touch /tmp/pwned /var/lib/barman/pwned')";
   const hook = "touch /tmp/pwned /var/lib/barman/pwned";
 
   beforeAll(async () => {
-    await mallory.remove();
+    for (const one of [mallory, neighbour]) await one.remove();
+    await neighbour.startServer();
+    await neighbour.startBackup();
     await mallory.startServer("/var/lib/postgresql/.real");
-    await mallory.answers();
+    for (const one of [mallory, neighbour]) await one.answers();
+    await neighbour.anotherBackup([]);
     await docker.createVolume({ Name: relay });
     const container = await docker.createContainer({
       name: relay,
@@ -325,12 +339,16 @@ describe("a tenant that answers in its server's place", () => {
     await plan("/tmp", {});
   });
   afterAll(async () => {
-    await mallory.remove();
+    for (const one of [mallory, neighbour]) await one.remove();
     await run("docker", ["volume", "rm", "--force", relay]);
   });
 
   async function plan(location: string, files: Record<string, string>, archive = "evil.tar"): Promise<void> {
-    const content = JSON.stringify({ location, files, archive });
+    await planAll({ location, files, archive });
+  }
+
+  async function planAll(all: object): Promise<void> {
+    const content = JSON.stringify({ location: "/tmp", files: {}, archive: "evil.tar", ...all });
     const write = ["exec", "--interactive", relay, "sh", "-c", "cat >/tmp/plan.json"];
     await succeed("docker", write, { stdin: content });
   }
@@ -401,6 +419,62 @@ describe("a tenant that answers in its server's place", () => {
   test.each(["../evil.tar", "/evil.tar", ".", "a/../b"])("cannot name an archive %s", async (archive) => {
     await plan("/tmp", { x: "x" }, archive);
     await expect(mallory.client.backup(120)).rejects.toThrow(/cannot make a base backup/);
+  });
+
+  test("links in an archive lead nowhere else: neither when they are written, nor measured, nor deleted", async () => {
+    const wals = "/var/lib/barman/tenant-mallory/wals";
+    const before = await mallory.inBackup(`ls ${wals}/*/`);
+    await planAll({ location: "", links: { out: "/usr/local/bin" }, files: { "out/evil": hook } });
+    await expect(mallory.client.backup(120)).rejects.toThrow(/cannot make a base backup/);
+    expect(await mallory.inBackup("ls /usr/local/bin/evil")).toContain("No such file");
+    const links = { wals, loop: ".", root: "/", process: "/proc/1/root", data: "/var/lib/postgresql" };
+    await planAll({ location: "", links });
+    const made = await mallory.client.backup(120);
+    const home = `/var/lib/barman/tenant-mallory/base/${made}`;
+    expect(await mallory.inBackup(`readlink ${home}/data/wals`)).toBe(wals);
+    expect((await mallory.client.status()).size).toBeLessThan(2 ** 30);
+    await planAll({});
+    await mallory.client.backup(120);
+    const deleted = `pgs-backup barman --tenant mallory --name mallory -- delete tenant-mallory ${made}`;
+    await mallory.inBackup(deleted);
+    expect(await mallory.ids()).not.toContain(made);
+    expect(await mallory.inBackup(`ls ${wals}/*/`)).toContain(before.split("\n").at(-1));
+    expect(await mallory.query("SELECT count(*) > 0 FROM pg_class")).toBe("t");
+  });
+
+  test("a label larger than the container's memory costs this base backup, and nothing is left of it", async () => {
+    const before = await mallory.ids();
+    const { StartedAt } = (await mallory.backup.inspect()).State;
+    await planAll({ location: "", zeros: { backup_label: 700 << 20 }, after: true });
+    await expect(mallory.client.backup(240)).rejects.toThrow(/backups of mallory: /);
+    await planAll({});
+    await eventually(60, async () => expect(before).not.toContain(await mallory.client.backup(120)));
+    expect((await mallory.backup.inspect()).State).toMatchObject({ Running: true, StartedAt });
+    const left = await mallory.inBackup("find /var/lib/barman -size +600M");
+    expect(left).toBe("");
+    await mallory.allIsReceived();
+  });
+
+  test.each([
+    ["into its own folder", ""],
+    ["beside it", "/var/lib/barman/flood"],
+  ])("a stream without end %s is ended, and what it wrote is removed", async (_, location) => {
+    const before = await mallory.ids();
+    const others = await neighbour.ids();
+    await planAll({ location, endless: true });
+    const flooded = expect(mallory.client.backup(240)).rejects.toThrow(/the server sends more than twice/);
+    await neighbour.query("CREATE TABLE IF NOT EXISTS written (n int); INSERT INTO written VALUES (1)");
+    await neighbour.allIsReceived();
+    await flooded;
+    await planAll({});
+    expect(await neighbour.ids()).toEqual(others);
+    expect(await neighbour.client.status()).toMatchObject({ problem: null, behind: 0 });
+    expect(await mallory.ids()).toEqual(before);
+    expect(await mallory.inBackup("ls /var/lib/barman/tenant-mallory/base")).toBe(before.join("\n"));
+    expect(await mallory.inBackup("find /var/lib/barman -size +60M; ls -d /var/lib/barman/flood")).toContain(
+      "No such file",
+    );
+    expect(before).not.toContain(await mallory.client.backup(120));
   });
 
   test("answers for itself alone: odd notes and records are data", async () => {

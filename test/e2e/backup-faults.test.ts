@@ -3,47 +3,54 @@ import { parse, stringify } from "yaml";
 import type { JudgedBackups } from "../../cli/lib/backup-status";
 import { Checkout, withBackups } from "./support/checkout";
 import { eventually, run, succeed } from "./support/command";
+import { inspect } from "./support/inside";
 
 let checkout: Checkout;
 /** What was written until then is known. */
 const times: Record<string, string> = {};
 
 const entries: Record<string, object> = { acme: {}, globex: {} };
-const barman = () => checkout.name("-backups");
-/** Has Barman's volume too, and keeps it mounted while Barman is killed. */
+const backupOf = (id: string) => checkout.name(`${id}--backup`);
+/** Keeps a volume of backups mounted while their container is restarted: its disk is in memory. */
 const holder = () => checkout.name("-holder");
 
 beforeAll(async () => {
   checkout = await Checkout.create(file(), withBackups);
-  // A disk that can be filled.
-  const disk = ["--driver", "local", "--opt", "type=tmpfs", "--opt", "device=tmpfs"];
-  await succeed("docker", ["volume", "create", ...disk, "--opt", "o=size=600m,uid=999,mode=700", barman()]);
   await checkout.up();
-  const { Image } = JSON.parse(await succeed("docker", ["inspect", barman()]))[0];
-  const mount = ["--volumes-from", barman(), "--network", "none"];
-  await succeed("docker", ["run", "--detach", "--name", holder(), ...mount, Image, "sleep", "3600"]);
   for (const id of ["acme", "globex"]) await checkout.query(id, "CREATE TABLE written (step text)");
   await allIsWell();
 });
-afterAll(async () => {
-  await run("docker", ["rm", "--force", holder()]);
-  await checkout?.remove();
-});
+afterAll(() => checkout?.remove());
 
-test("Barman killed while it receives WAL and makes a base backup misses nothing, and makes it anew", async () => {
+test("a backup container killed while it receives WAL and makes a base backup misses nothing, and makes it again", async () => {
   const before = await newestBackup("acme");
   await beginSlowBackup("acme");
   const writing = await keepWriting("acme");
-  await succeed("docker", ["kill", barman()]);
+  await succeed("docker", ["kill", backupOf("acme")]);
   const reported = await pgs("backups");
   expect(reported.code).toBe(1);
-  expect(reported.stderr).toContain(`the container ${barman()} does not run: ./pgs up`);
-  await unslow("acme");
-  await succeed("docker", ["start", barman()]);
+  expect(reported.stdout).toMatch(/^acme .*no WAL is received/m);
+  expect(reported.stdout).toMatch(/^globex .*all there/m);
+  await succeed("docker", ["start", backupOf("acme")]);
   await eventually(60, async () => expect((await newestBackup("acme")) > before).toBe(true));
   expect(await writing.stop()).toBeGreaterThan(50);
-  expect(await unusable("acme")).toBe("");
+  expect(await unusable("acme")).toEqual([]);
   await allIsWell();
+});
+
+test("one removed by hand is seen by preview and made again by up, on the same backups, without a restart", async () => {
+  const before = await listed("acme");
+  const { StartedAt } = (await inspect(checkout.name("acme"))).State;
+  await succeed("docker", ["rm", "--force", backupOf("acme")]);
+  await write("acme", "without a backup container");
+  const preview = await checkout.pulumi("preview", "--refresh");
+  expect(preview).toMatch(/~ .*PostgresServer +acme/);
+  expect(preview).not.toMatch(/PostgresServer +globex/);
+  await checkout.up("--refresh");
+  await allIsWell();
+  expect(await listed("acme")).toEqual(before);
+  expect((await inspect(checkout.name("acme"))).State.StartedAt).toBe(StartedAt);
+  await checkout.up("--expect-no-changes");
 });
 
 test("a tenant restarted during a base backup gets another one", async () => {
@@ -51,28 +58,27 @@ test("a tenant restarted during a base backup gets another one", async () => {
   await beginSlowBackup("acme");
   await succeed("docker", ["restart", "--time", "60", checkout.name("acme")]);
   await eventually(20, () => write("acme", "after a restart"));
-  await eventually(30, async () => expect(await unusable("acme")).toBe(""));
-  await unslow("acme");
-  expect(await newestBackup("acme")).toBe(before);
-  await tryBackupAgain("acme");
-  await soonWell();
-  await eventually(30, async () => expect((await newestBackup("acme")) > before).toBe(true));
+  await eventually(60, async () => expect((await newestBackup("acme")) > before).toBe(true));
+  expect(await unusable("acme")).toEqual([]);
+  await allIsWell();
 });
 
 test("a slot that was dropped by hand is made again, and goes on where it ended", async () => {
   const backup = await newestBackup("acme");
   await dropSlot("acme");
   await write("acme", "without a slot");
-  await soonWell();
+  await allIsWell();
   expect(await newestBackup("acme")).toBe(backup);
 });
 
-test("with WAL that is gone it is reported, and begins anew with a base backup", async () => {
+test("with WAL that is gone it is reported, and begins again with a new base backup", async () => {
   const before = await newestBackup("globex");
   await write("globex", "before the slot was dropped");
   times.received = await now("globex");
   await write("globex", "when that was over");
   await allIsReceived("globex");
+  // The supervisor makes a new slot within a second.
+  await succeed("docker", ["pause", backupOf("globex")]);
   await dropSlot("globex");
   await write("globex", "without a slot");
   for (let n = 0; n < 3; n++) await checkout.query("globex", "SELECT pg_switch_wal(); CHECKPOINT");
@@ -80,35 +86,45 @@ test("with WAL that is gone it is reported, and begins anew with a base backup",
   const reported = await pgs("backups");
   expect(reported.code, reported.output).toBe(1);
   expect(reported.stdout).toMatch(/^globex .*no WAL is received/m);
+  expect(reported.stdout).toMatch(/^acme .*all there/m);
+  await succeed("docker", ["unpause", backupOf("globex")]);
+  await eventually(60, async () => expect((await newestBackup("globex")) > before).toBe(true));
+  await allIsWell();
   await refusesRestore("globex", times.lost, /the WAL of that time is missing/);
-  await soonWell();
-  expect((await newestBackup("globex")) > before).toBe(true);
   await write("globex", "with a new one");
 });
 
-test("a full disk is reported, and once there is room again nothing is missing", async () => {
-  const before = await newestBackup("acme");
-  // Enough for a part of a base backup, and of a segment of WAL.
-  await fillDisk(15);
-  await inVolume("touch /var/lib/barman/servers.d/tenant-acme.due");
-  await eventually(60, () => succeed("docker", ["exec", barman(), "ls", "/tmp/tenant-acme.failed"]));
-  expect(await newestBackup("acme")).toBe(before);
-  await fillDisk(5);
-  await write("acme", "on a full disk");
-  for (let n = 0; n < 2; n++) await checkout.query("acme", "SELECT pg_switch_wal()");
-  await write("acme", "still on a full disk");
-  await eventually(30, async () => {
-    expect(await standing("acme")).toMatchObject({ problem: expect.stringMatching(/^no WAL is received/) });
+test("a full disk is reported, the neighbour is not touched, and with room again nothing is missing", async () => {
+  await onSmallDisk("globex");
+  const before = await newestBackup("globex");
+  // Enough for WAL, and for no base backup.
+  await fillDisk(60);
+  await inVolume("globex", `echo '{"at": 1}' >/var/lib/barman/due.json`);
+  await succeed("docker", ["restart", backupOf("globex")]);
+  await eventually(60, async () => {
+    expect(await standing("globex")).toMatchObject({
+      problem: expect.stringContaining("a base backup takes up to"),
+    });
   });
+  expect(await newestBackup("globex")).toBe(before);
+  await fillDisk(5);
+  await write("globex", "on a full disk");
+  for (let n = 0; n < 2; n++) await checkout.query("globex", "SELECT pg_switch_wal()");
+  await write("globex", "still on a full disk");
+  await eventually(60, async () => {
+    expect(await standing("globex")).toMatchObject({ problem: expect.stringMatching(/^no WAL is received/) });
+  });
+  expect((await standing("globex")).problem).toContain("the disk is full");
+  expect(await standing("acme")).toMatchObject({ problem: null, exposed: 0 });
   const doctor = await pgs("doctor", "--quick");
   expect(doctor.code).toBe(1);
-  expect(doctor.stdout).toMatch(/✗ backup +acme: no WAL is received/);
-  await inVolume("rm /var/lib/barman/filler");
-  await tryBackupAgain("acme");
-  await soonWell();
-  expect((await newestBackup("acme")) > before).toBe(true);
-  expect(await unusable("acme")).toBe("");
-  await write("acme", "with room again");
+  expect(doctor.stdout).toMatch(/✗ backup +globex: no WAL is received/);
+  await inVolume("globex", "rm /var/lib/barman/filler");
+  await succeed("docker", ["restart", backupOf("globex")]);
+  await eventually(60, async () => expect((await newestBackup("globex")) > before).toBe(true));
+  await allIsWell();
+  expect(await unusable("globex")).toEqual([]);
+  await write("globex", "with room again");
 });
 
 test("every restore after it is right, or refused", async () => {
@@ -165,7 +181,7 @@ async function now(id: string): Promise<string> {
 async function dropSlot(id: string): Promise<void> {
   await checkout.query(
     id,
-    "SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots; SELECT pg_drop_replication_slot('pgs_barman')",
+    "SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots; SELECT pg_drop_replication_slot('pgs_backup')",
   );
 }
 
@@ -185,25 +201,51 @@ async function refusesRestore(id: string, at: string | undefined, message: RegEx
   expect(refused.output).toMatch(message);
 }
 
-/** Leaves so many MiB. */
-async function fillDisk(left: number): Promise<void> {
-  await inVolume(
-    `cd /var/lib/barman && head -c 1G /dev/zero >filler 2>/dev/null; truncate --size -${left}M filler`,
-  );
+/** Moves a tenant's backups to a disk that can be filled. */
+async function onSmallDisk(id: string): Promise<void> {
+  const { Image } = await inspect(backupOf(id));
+  const volume = backupOf(id);
+  const { Labels } = JSON.parse(await succeed("docker", ["volume", "inspect", volume]))[0];
+  const labels = Object.entries(Labels).flatMap(([name, value]) => ["--label", `${name}=${value}`]);
+  const disk = ["--driver", "local", "--opt", "type=tmpfs", "--opt", "device=tmpfs"];
+  const isolated = ["run", "--network", "none", "--user", "root"];
+  const aside = checkout.name("-aside");
+  await succeed("docker", ["rm", "--force", backupOf(id)]);
+  const copy = async (from: string, to: string) =>
+    succeed("docker", [
+      ...[...isolated, "--rm", "--volume", `${from}:/from`, "--volume", `${to}:/to`, Image],
+      ...["cp", "--archive", "/from/.", "/to"],
+    ]);
+  await copy(volume, aside);
+  await succeed("docker", ["volume", "rm", volume]);
+  await succeed("docker", [
+    ...["volume", "create", ...disk, "--opt", "o=size=600m,uid=999,mode=700", ...labels, volume],
+  ]);
+  // What keeps it mounted, since a tmpfs is empty when nothing does.
+  await succeed("docker", [
+    ...[...isolated, "--detach", "--name", holder(), "--volume", `${volume}:/var/lib/barman`],
+    ...[Image, "sleep", "3600"],
+  ]);
+  await copy(aside, volume);
+  await checkout.up("--refresh");
+  await allIsWell();
 }
 
-/** As after the two minutes that it waits. */
-async function tryBackupAgain(id: string): Promise<void> {
-  await inVolume(`touch /var/lib/barman/servers.d/tenant-${id}.due`);
-  await succeed("docker", ["exec", barman(), "touch", "--date", "5 minutes ago", `/tmp/tenant-${id}.failed`]);
+/** Leaves so many MiB. */
+async function fillDisk(left: number): Promise<void> {
+  await succeed("docker", [
+    ...["exec", holder(), "bash", "-c"],
+    `cd /var/lib/barman && head -c 1G /dev/zero >filler 2>/dev/null; truncate --size -${left}M filler`,
+  ]);
 }
 
 async function steps(id: string): Promise<unknown[]> {
   return (await checkout.query(id, "SELECT step FROM written")).map(({ step }) => step);
 }
 
-async function inVolume(script: string): Promise<string> {
-  return (await succeed("docker", ["exec", holder(), "bash", "-c", script])).trim();
+/** As the server's stream could do it. */
+async function inVolume(id: string, script: string): Promise<string> {
+  return (await succeed("docker", ["exec", backupOf(id), "bash", "-c", script])).trim();
 }
 
 async function standing(id: string): Promise<JudgedBackups> {
@@ -212,41 +254,35 @@ async function standing(id: string): Promise<JudgedBackups> {
 }
 
 async function allIsWell(): Promise<void> {
-  await eventually(60, async () => {
-    const { code, output } = await pgs("backups");
-    expect(code, output).toBe(0);
-  });
-}
-
-/** Barman looks at what it receives once a minute, or when one of these files comes or goes. */
-async function soonWell(): Promise<void> {
   await eventually(90, async () => {
-    await inVolume("cd /var/lib/barman/servers.d && touch .look && sleep 1.5 && rm .look");
-    const { code, output } = await pgs("backups");
-    expect(code, output).toBe(0);
+    for (const id of ["acme", "globex"]) {
+      expect(await standing(id)).toMatchObject({ problem: null, pending: null, exposed: 0, due: false });
+    }
   });
 }
 
-/** A base backup of 30 MB that takes ten seconds. @returns when it has begun */
+/** A base backup of a table of 200 MB, which takes some seconds. @returns when it has begun */
 async function beginSlowBackup(id: string): Promise<void> {
-  await inVolume(
-    `cd /var/lib/barman/servers.d && echo 'bandwidth_limit = 3000' >>tenant-${id}.conf && touch tenant-${id}.due`,
+  await checkout.query(
+    id,
+    "CREATE TABLE IF NOT EXISTS large AS SELECT repeat(md5(i::text), 30) FROM generate_series(1, 200000) i",
   );
-  await eventually(30, async () => expect(await unusable(id)).not.toBe(""));
+  await allIsReceived(id);
+  await inVolume(id, `echo '{"at": 1}' >/var/lib/barman/due.json`);
+  // The supervisor looks once a minute by itself.
+  await succeed("docker", ["restart", backupOf(id)]);
+  await eventually(60, async () => expect(await unusable(id)).not.toEqual([]));
 }
 
-async function unslow(id: string): Promise<void> {
-  await inVolume(`sed -i /^bandwidth_limit/d /var/lib/barman/servers.d/tenant-${id}.conf`);
+async function listed(id: string): Promise<{ id: string; usable: boolean }[]> {
+  return JSON.parse(await inVolume(id, `pgs-backup list --tenant ${id}`)).sets[0].backups;
 }
 
-/** The records of base backups that are not done, or never will be. */
-async function unusable(id: string): Promise<string> {
-  return inVolume(
-    `grep -LE '^status=(DONE|WAITING_FOR_WALS)$' /var/lib/barman/tenant-${id}/meta/*-backup.info || true`,
-  );
+/** Those that are not done, or never will be. */
+async function unusable(id: string): Promise<string[]> {
+  return (await listed(id)).filter(({ usable }) => !usable).map(({ id }) => id);
 }
 
 async function newestBackup(id: string): Promise<string> {
-  const usable = `cd /var/lib/barman/tenant-${id}/meta && grep -lE '^status=(DONE|WAITING_FOR_WALS)$' *-backup.info`;
-  return (await inVolume(usable)).split("\n").sort().at(-1) ?? "";
+  return (await listed(id)).filter(({ usable }) => usable).at(-1)?.id ?? "";
 }

@@ -44,34 +44,6 @@ test("disable-access and enable-access close and open the route", async () => {
   await checkout.query("acme", "CREATE TABLE kept ()");
 });
 
-test("an edit's up leaves the stack as a whole one would", async () => {
-  const before = JSON.parse(await checkout.pulumi("stack", "output", "--json", "--show-secrets"));
-  const { code, output } = await pgs(["set", "hooli", "cpus", "0.5"]);
-  expect(code, output).toBe(0);
-  expect(output).toMatch(/^✓ hooli +changed +[0-9.]+ s {2}live$/m);
-  before.tenants.hooli.cpus = 0.5;
-  expect(JSON.parse(await checkout.pulumi("stack", "output", "--json", "--show-secrets"))).toEqual(before);
-  expect(JSON.parse(await checkout.pulumi("stack", "output", "--json"))).toMatchObject({
-    connectionStrings: "[secret]",
-    tenants: { acme: { access: true }, hooli: { cpus: 0.5 } },
-  });
-  await checkout.pulumi("preview", "--expect-no-changes");
-});
-
-test("a whole up that is told of some tenants alone takes none away", async () => {
-  const options = checkout.options();
-  const wrong = { ...options, env: { ...options.env, PGS_LIMITED_TO: "hooli" } };
-  const { code, output } = await run("pulumi", ["up", "--yes", "--skip-preview", "--non-interactive"], wrong);
-  expect(code).not.toBe(0);
-  expect(output).toContain("PGS_LIMITED_TO is for ./pgs, which passes --target with it: unset it");
-  expect(output).not.toMatch(/delet/);
-  await checkout.query("acme", "SELECT 1");
-  // What it left in the state is in nobody's way.
-  expect((await pgs(["set", "hooli", "cpus", "0.6"])).code).toBe(0);
-  await checkout.up();
-  await checkout.pulumi("preview", "--expect-no-changes");
-});
-
 test("stop and start keep the data", async () => {
   expect((await pgs(["stop", "acme", "hooli"])).code).toBe(0);
   expect((await login(checkout, psql[18], "acme")).code).not.toBe(0);

@@ -66,7 +66,7 @@ async function programsAnswer() {
 /** What the commands read: with all secrets, or without. */
 async function commandsAnswer(withoutSecrets: boolean) {
   const script = `
-    require("./cli/lib/stack").stackSettings({ withoutSecrets: ${withoutSecrets} }).then((settings) =>
+    require("./cli/lib/stack").readConfiguration({ withoutSecrets: ${withoutSecrets} }).then(({ settings }) =>
       console.log(JSON.stringify({ ...settings, postgresImages: Object.fromEntries(settings.postgresImages) })),
       (error) => { console.error(error.message); process.exitCode = 1; });`;
   const preload = join(checkout.folder, "toolchain/preload.cjs");

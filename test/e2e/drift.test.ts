@@ -117,7 +117,9 @@ test("a container of the same name that the stack did not make is not touched, a
   );
   const up = await checkout.tryUp();
   expect(up.code).not.toBe(0);
-  expect(up.output).toContain(`a container ${checkout.name("removed")} exists that is not this stack's`);
+  expect(up.output).toContain(
+    `the container ${checkout.name("removed")} on the Docker host was not made by pgs`,
+  );
   expect(await inspect(checkout.name("removed"), "{{.Id}} {{.State.Running}}")).toBe(
     `${foreign.trim()} true`,
   );

@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
-import { hostname, tmpdir } from "node:os";
+import { hostname } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Finding } from "../../cli/lib/doctor";
@@ -100,7 +100,11 @@ test("list counts a processor that is busy", async () => {
 const whoami = "SELECT ssl, current_database() FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
 
 test("connect runs psql with verify-full, whatever the environment says, and leaves no file", async () => {
+  // Of its own: other tests connect at the same time.
+  const temporary = join(checkout.folder, "temporary");
+  mkdirSync(temporary);
   const misleading = {
+    TMPDIR: temporary,
     PGPASSWORD: "wrong",
     PGSSLMODE: "disable",
     PGHOSTADDR: "192.0.2.1",
@@ -114,7 +118,7 @@ test("connect runs psql with verify-full, whatever the environment says, and lea
   expect(answer.stdout).toMatch(/ssl\|acme\n$/);
   expect(answer.stdout).toContain("acme.pgs.localhost");
   expect(answer.output).not.toContain(await checkout.password("acme"));
-  expect(readdirSync(tmpdir()).filter((name) => name.startsWith("pgs-connect-"))).toEqual([]);
+  expect(readdirSync(temporary)).toEqual([]);
 });
 
 test("connect gives psql no password by argument, and files that are this user's alone", async () => {

@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -386,7 +387,7 @@ describe("YAML", () => {
     ["tenants: { true: {} }", '1:12: tenants: a key has to be text, got true; in quotes, "true", it is text'],
     ["tenants: { ? [a] : {} }", "1:14: tenants: a key has to be text, got nothing"],
     ["tenants: { __proto__: {} }", "1:12: tenants.__proto__: this key is not allowed"],
-    ["tenants: &t { acme: *t }", "1:15: tenants.acme.acme: there is no field acme"],
+    ["tenants: &t { acme: *t }", "1:21: tenants.acme: this alias is inside of what it stands for, &t"],
   ])("that is wrong is an error with its place: %j", (text, message) => {
     const [first] = errorsOf(text);
     expect(first?.slice(0, "tenants.yaml:".length + message.length)).toBe(`tenants.yaml:${message}`);
@@ -763,5 +764,93 @@ describe("a setting that PostgreSQL 18 knows", () => {
         ),
       ],
     );
+  });
+});
+
+describe("a file that was made to take long", () => {
+  /** Of this process alone: other work on the machine does not count. */
+  function seconds(work: () => void): number {
+    const start = process.cpuUsage();
+    work();
+    const { user, system } = process.cpuUsage(start);
+    return (user + system) / 1e6;
+  }
+  /** As errorsOf, of a message that leaves some out. */
+  const linesOf = (text: string) => {
+    try {
+      parse(text);
+    } catch (error) {
+      return (error as Error).message.split("\n");
+    }
+    return [];
+  };
+  const many = (count: number, unit: (index: number) => string) =>
+    Array.from({ length: count }, (_, index) => unit(index)).join(", ");
+
+  it.each([
+    ["aliases to what they are in", "tenants: &t { acme: *t, b: *t, c: *t, d: *t }"],
+    ["lists of themselves", "tenants: &t [*t, *t, *t, *t]"],
+    ["merges of themselves", "tenants: &t { <<: [*t, *t, *t], a: *t, c: { <<: *t } }"],
+  ])("by %s is refused at once", (_, text) => {
+    let errors: string[] = [];
+    expect(seconds(() => (errors = linesOf(text)))).toBeLessThan(0.5);
+    expect(errors.join("\n")).toContain("this alias is inside of what it stands for, &t");
+  });
+
+  it.each([
+    [
+      "settings",
+      (count: number) => `{ acme: { settings: { ${many(count, (n) => `maxconections${n}: 1`)} } } }`,
+    ],
+    ["fields", (count: number) => `{ acme: { ${many(count, (n) => `memori${n}: 1`)} } }`],
+    ["tenants", (count: number) => `{ ${many(count, (n) => `t${n}: { memory: 5 }`)} }`],
+    ["init scripts", (count: number) => `{ acme: { init: [${many(count, (n) => `x${n}.sql`)}] } }`],
+    [
+      "settings that are there twice",
+      (count: number) => `{ acme: { settings: { ${many(count, () => "work_mem: 1")} } } }`,
+    ],
+  ])("by twenty thousand wrong %s takes a time that grows with their number alone", (_, text) => {
+    linesOf(`tenants: ${text(2_000)}`);
+    const few = seconds(() => linesOf(`tenants: ${text(2_000)}`));
+    let errors: string[] = [];
+    const whole = seconds(() => (errors = linesOf(`tenants: ${text(20_000)}`)));
+    // Ten times as many: a hundred times as long would be the square.
+    expect(whole).toBeLessThan(40 * few + 0.5);
+    expect(errors).toHaveLength(501);
+    expect(errors.at(-1)).toMatch(/^and \d+ more problems$/);
+  });
+
+  it("has no key of more than 256 characters", () => {
+    expect(errorsOf(`tenants: { ${"a".repeat(257)}: {} }`)).toEqual([
+      "tenants.yaml:1:12: tenants: a key has at most 256 characters, got 257",
+    ]);
+  });
+
+  it("still has suggestions for its first unknown names", () => {
+    expect(
+      errorsOf(`tenants: { acme: { settings: { ${many(100, (n) => `work_mem${n}: 1`)} } } }`)[0],
+    ).toContain("did you mean work_mem?");
+  });
+});
+
+describe("a file that is no plain file, or too large", () => {
+  it.each([
+    ["/dev/zero", "this is no plain file"],
+    ["a pipe", "this is no plain file"],
+    ["a folder", "this is a folder"],
+    ["more than 1 MiB", "it has more than 1 MiB"],
+  ])("%s is refused at once", (what, reason) => {
+    const path = what === "/dev/zero" ? what : join(folder, what.replaceAll(" ", "-"));
+    if (what === "a pipe") execFileSync("mkfifo", [path]);
+    if (what === "a folder") mkdirSync(path);
+    if (what === "more than 1 MiB") writeFileSync(path, `tenants: {}\n#${"x".repeat(2 ** 20)}`);
+    expect(() => readTenants(path)).toThrow(reason);
+  });
+
+  it("of just 1 MiB is read", () => {
+    const path = join(folder, "1 MiB");
+    const text = "tenants: {}\n#";
+    writeFileSync(path, text + "x".repeat(2 ** 20 - text.length));
+    expect(readTenants(path)).toEqual([]);
   });
 });

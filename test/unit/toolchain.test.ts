@@ -4,6 +4,7 @@ import {
   chmodSync,
   cpSync,
   existsSync,
+  lstatSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -357,6 +358,18 @@ describe("setup", () => {
     expect(readFileSync(calls, "utf8").trim().split("\n")).toEqual([
       expect.stringMatching(/^ci --ignore-scripts/),
     ]);
+  });
+
+  it("replaces a linked node_modules, and leaves alone what it links to", () => {
+    const box = readyMachine();
+    const others = join(box.home, "others");
+    mkdirSync(others);
+    writeFileSync(join(others, "kept"), "");
+    rmSync(join(box.checkout, "node_modules"), { recursive: true });
+    symlinkSync(others, join(box.checkout, "node_modules"));
+    expect(box.run("./pgs", ["setup"])).toMatchObject({ status: 0 });
+    expect(readdirSync(others)).toEqual(["kept"]);
+    expect(lstatSync(join(box.checkout, "node_modules")).isSymbolicLink()).toBe(false);
   });
 
   it("says how a step failed, and does it again the next time", () => {

@@ -5,6 +5,7 @@ import shutil
 import time
 
 from . import barman_command, catalog, layout, server, wal
+from .notes import Notes, remove
 
 # A base backup of 2.5 TB at the limit of its bandwidth.
 DEADLINE = 24 * 3600
@@ -34,9 +35,10 @@ def back_up_locked(folders, notes, retention, full):
     full = full or notes.is_due() or catalog.has_to_be_full(found, retention, time.time())
     options = [] if full else ["--incremental", catalog.newest(found, full=True).id]
     try:
-        succeeded = barman_command.run(["backup", *options, folders.name], DEADLINE, Bounds(folders).exceeded)
+        succeeded = barman_command.run(["backup", *options, folders.name], DEADLINE, Bounds().exceeded)
     except layout.Failure:
         remove_failed(folders)
+        remove_strangers(folders)
         raise
     made = [backup for backup in catalog.backups(folders) if backup.usable and backup.id not in known]
     if not succeeded or not made:
@@ -74,15 +76,17 @@ def demand_room():
     """A full disk would stop the other tenants of the host."""
     free, needed = layout.room(), allocated(layout.DATA)
     if free < needed:
-        raise layout.Failure(f"a base backup takes up to {needed >> 20} MiB on the disk, and {free >> 20} MiB are free")
+        raise layout.Failure(
+            f"a base backup takes up to {needed >> 20} MiB on the disk, and {free >> 20} MiB are free"
+        )
 
 
 class Bounds:
-    """The server may send without end. What it sends is about what its volume holds, which is measured here."""
+    """The server may send without end, to any folder. What it sends is about what its volume holds, which is measured
+    here. WAL does not count: a busy tenant may write much of it meanwhile."""
 
-    def __init__(self, folders):
-        self.folder = folders.base
-        self.before = allocated(self.folder)
+    def __init__(self):
+        self.before = allocated(layout.HOME, without_wal=True)
         self.most = 2 * allocated(layout.DATA) + (1 << 30)
         self.next = 0.0
 
@@ -92,10 +96,12 @@ class Bounds:
             return "the disk is full: the base backup was ended"
         begun = time.monotonic()
         if begun >= self.next:
-            size = allocated(self.folder) - self.before
+            size = allocated(layout.HOME, without_wal=True) - self.before
             self.next = begun + max(5, 20 * (time.monotonic() - begun))
             if size > self.most:
-                return "the server sends more than twice what its data volume holds: the base backup was ended"
+                return (
+                    "the server sends more than twice what its data volume holds: the base backup was ended"
+                )
         return None
 
 
@@ -108,7 +114,23 @@ def remove_failed(folders):
             barman_command.run(["delete", folders.name, backup.id], 600)
 
 
-def allocated(folder):
+def remove_strangers(folders):
+    """What a stream that was ended wrote beside its base backup."""
+    records = {backup.id for backup in catalog.backups(folders)}
+    kept = {folders.name, *(f"{name}.json" for name in Notes.NAMES)}
+    strangers = [os.path.join(layout.HOME, name) for name in layout.names_in(layout.HOME)
+                 if name not in kept and not name.startswith(folders.name + "-")]  # fmt: skip
+    strangers += [
+        os.path.join(folders.base, name) for name in layout.names_in(folders.base) if name not in records
+    ]
+    for path in strangers:
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            remove(path)
+
+
+def allocated(folder, without_wal=False):
     """Bytes on the disk below a folder; no link is followed."""
     total = 0
     pending = [folder]
@@ -120,9 +142,15 @@ def allocated(folder):
         with entries:
             for entry in entries:
                 try:
-                    total += entry.stat(follow_symlinks=False).st_blocks * 512
+                    status = entry.stat(follow_symlinks=False)
+                    if not (without_wal and is_wal(entry.name, status)):
+                        total += status.st_blocks * 512
                     if entry.is_dir(follow_symlinks=False):
                         pending.append(entry.path)
                 except OSError:
                     continue
     return total
+
+
+def is_wal(name, status):
+    return (layout.is_segment(name) or layout.is_partial(name)) and status.st_size <= layout.SEGMENT

@@ -60,6 +60,8 @@ def remove(path):
 
 
 class Notes:
+    NAMES = ("identity", "due", "retired", "settings")
+
     def __init__(self, home=None):
         self.home = home or layout.HOME
 

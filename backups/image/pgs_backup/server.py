@@ -87,7 +87,9 @@ def run_bounded(command, env, deadline, limit=64 << 10):
         (os.POSIX_SPAWN_DUP2, out_write, 1),
         (os.POSIX_SPAWN_DUP2, err_write, 2),
     ]
-    pid = os.posix_spawnp(command[0], command, env, file_actions=actions, setsigmask=[], setsigdef=[signal.SIGINT])
+    pid = os.posix_spawnp(
+        command[0], command, env, file_actions=actions, setsigmask=[], setsigdef=[signal.SIGINT]
+    )
     os.close(out_write)
     os.close(err_write)
     end = time.monotonic() + deadline

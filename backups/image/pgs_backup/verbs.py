@@ -31,7 +31,24 @@ def status(context):
         "size": base.allocated(folders.home),
         "retired": notes.retired(),
         "problem": problem(),
+        "aside": [aside_status(name) for name in asides(folders.name)],
     }
+
+
+def aside_status(name):
+    folders = layout.Folders(name)
+    newest = catalog.newest(catalog.backups(folders))
+    return {
+        "name": name[len("tenant-") :],
+        "base": newest.begin if newest else 0,
+        "size": base.allocated(folders.home),
+        "retired": Notes(folders.home).retired(),
+    }
+
+
+def asides(own):
+    """The backups of data that the tenant had before; a stream may have made more folders than can be told."""
+    return [name for name in layout.names_in(layout.HOME) if is_aside(own, name)][:100]
 
 
 def problem():

@@ -60,9 +60,13 @@ class Catalog(unittest.TestCase):
         )
 
     def test_an_odd_record_gives_numbers_all_the_same(self):
-        self.record("20261199T990000", version="x" * 99, size="-1", end_time="never", parent_backup_id="../../x")
+        self.record(
+            "20261199T990000", version="x" * 99, size="-1", end_time="never", parent_backup_id="../../x"
+        )
         [backup] = self.all()
-        self.assertEqual((backup.begin, backup.end, backup.version, backup.size, backup.parent), (0, 0, 0, 0, None))
+        self.assertEqual(
+            (backup.begin, backup.end, backup.version, backup.size, backup.parent), (0, 0, 0, 0, None)
+        )
 
     def test_other_names_links_and_long_files_are_no_records(self):
         os.symlink("/etc/passwd", os.path.join(self.folders.meta, "20261123T023000-backup.info"))

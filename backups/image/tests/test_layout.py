@@ -6,7 +6,12 @@ from pgs_backup import layout
 class Names(unittest.TestCase):
     def test_a_segment_is_24_digits_and_nothing_else(self):
         self.assertTrue(layout.is_segment("00000001000000A0000000FF"))
-        for name in ("00000001000000A0000000F", "00000001000000A0000000FF.partial", "00000001000000a0000000ff", "../1"):
+        for name in (
+            "00000001000000A0000000F",
+            "00000001000000A0000000FF.partial",
+            "00000001000000a0000000ff",
+            "../1",
+        ):
             self.assertFalse(layout.is_segment(name), name)
         self.assertFalse(layout.is_segment("00000001000000A0000000FF\n"))
 

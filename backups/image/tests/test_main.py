@@ -15,7 +15,9 @@ class Arguments(unittest.TestCase):
             command.parse(["barman", "--tenant", "acme", "--name", "acme-71", "--", "restore", "--x"]),
             ("barman", {"tenant": "acme", "name": "acme-71"}, ["restore", "--x"]),
         )
-        self.assertEqual(command.parse(["archive", "--tenant", "a", "--mark"])[1], {"tenant": "a", "mark": True})
+        self.assertEqual(
+            command.parse(["archive", "--tenant", "a", "--mark"])[1], {"tenant": "a", "mark": True}
+        )
         self.assertEqual(command.parse(["archive", "--tenant", "a"])[1], {"tenant": "a"})
 
     def test_wrong_usage_is_a_failure(self):

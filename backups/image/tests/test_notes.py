@@ -32,7 +32,14 @@ class NotesTest(unittest.TestCase):
         self.assertEqual(self.notes.retired()["retention"], 7)
 
     def test_a_bad_note_counts_as_none(self):
-        for text in ("", "}{", "[]", '{"at": "1", "retention": 7}', '{"at": -1, "retention": 7}', "[" * 100_000):
+        for text in (
+            "",
+            "}{",
+            "[]",
+            '{"at": "1", "retention": 7}',
+            '{"at": -1, "retention": 7}',
+            "[" * 100_000,
+        ):
             self.write("retired.json", text)
             self.assertIsNone(self.notes.retired(), text[:20])
 

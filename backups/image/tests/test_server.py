@@ -42,7 +42,12 @@ class Session(unittest.TestCase):
 
     def test_a_session_does_not_depend_on_settings_of_its_role(self):
         options = self.environment("18")["PGOPTIONS"]
-        for setting in ("search_path=pg_catalog", "statement_timeout=60s", "lock_timeout=10s", "event_triggers=off"):
+        for setting in (
+            "search_path=pg_catalog",
+            "statement_timeout=60s",
+            "lock_timeout=10s",
+            "event_triggers=off",
+        ):
             self.assertIn(f"-c {setting}", options)
 
     def test_a_version_without_the_switch_for_event_triggers_is_not_asked_for_it(self):
@@ -81,4 +86,6 @@ class Answers(unittest.TestCase):
                 self.assertEqual(server.bytes_behind(), behind, answer)
 
     def test_text_for_the_log_has_no_control_characters(self):
-        self.assertEqual(server.plain(b"\x1b]0;title\x07 a\nb \xff"), "]0;title a b \N{REPLACEMENT CHARACTER}")
+        self.assertEqual(
+            server.plain(b"\x1b]0;title\x07 a\nb \xff"), "]0;title a b \N{REPLACEMENT CHARACTER}"
+        )

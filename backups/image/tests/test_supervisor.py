@@ -104,7 +104,7 @@ class Server:
 
 class SupervisorTest(unittest.TestCase):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory()
+        folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         self.addCleanup(folder.cleanup)
         self.home = folder.name
         for name in ("barman", "data/.sockets", "tmp", "fakes/barman", "bin"):
@@ -191,7 +191,9 @@ class SupervisorTest(unittest.TestCase):
         self.eventually(lambda: "is complete" in self.read("log"))
         self.assertEqual(len(self.backups()), 1)
         self.assertEqual(self.calls("retention"), ["retention tenant-acme"])
-        self.assertTrue(os.path.exists(self.path("barman/tenant-acme/wals/0000000100000000/000000010000000000000001")))
+        self.assertTrue(
+            os.path.exists(self.path("barman/tenant-acme/wals/0000000100000000/000000010000000000000001"))
+        )
         time.sleep(0.5)
         self.assertEqual(len(self.calls("pg_receivewal")), 1)
         self.assertEqual(len(self.backups()), 1)
@@ -252,7 +254,10 @@ class SupervisorTest(unittest.TestCase):
         self.eventually(lambda: not os.path.exists(self.path("barman/due.json")))
 
     def test_a_flood_of_errors_does_not_fill_the_log(self):
-        self.script("bin/pg_receivewal", "#!/bin/sh\ntrap 'exit 0' INT\nwhile :; do echo error error error >&2; done\n")
+        self.script(
+            "bin/pg_receivewal",
+            "#!/bin/sh\ntrap 'exit 0' INT\nwhile :; do echo error error error >&2; done\n",
+        )
         self.serve()
         self.start()
         time.sleep(2)

@@ -34,7 +34,10 @@ class WalTest(unittest.TestCase):
             file.truncate(size)
 
     def streaming(self):
-        return {name: os.path.getsize(os.path.join(self.folders.streaming, name)) for name in os.listdir(self.folders.streaming)}
+        return {
+            name: os.path.getsize(os.path.join(self.folders.streaming, name))
+            for name in os.listdir(self.folders.streaming)
+        }
 
 
 class Gap(WalTest):
@@ -151,7 +154,12 @@ class Timeline(WalTest):
         self.assertFalse(self.notes.is_due())
 
     def test_of_a_history_that_is_none_nothing_is_taken(self):
-        for timeline, history in (("2", HISTORY), ("../0002", HISTORY), ("00000002", ""), ("00000002", "1 0/0 x\n")):
+        for timeline, history in (
+            ("2", HISTORY),
+            ("../0002", HISTORY),
+            ("00000002", ""),
+            ("00000002", "1 0/0 x\n"),
+        ):
             with self.assertRaises(layout.Failure):
                 self.adopt(timeline, history)
         self.assertEqual(self.streaming(), {})

@@ -1,5 +1,5 @@
 import * as pulumi from "@pulumi/pulumi";
-import { BackupClient, backupContainer } from "../../../backups/client";
+import { BackupClient, backupContainer, withBackupVolume } from "../../../backups/client";
 import { dockerClient, ensureRunning, ifPresent } from "../../../docker/client";
 import { stackLabel, tenantLabel, versionLabel } from "../../../docker/labels";
 import { isOfStack } from "../../container/ownership";
@@ -51,12 +51,7 @@ export const backup: Part & {
     const spec = containerOf(inputs);
     if (!spec || !id) return;
     try {
-      const container = dockerClient(inputs.host).getContainer(id);
-      const info = await ifPresent(container.inspect());
-      if (info && isOfStack(info, inputs.stack)) {
-        await ensureRunning(container, info);
-        await new BackupClient(container, inputs.tenant).retire(inputs.backup?.retention ?? 0);
-      }
+      await retire(spec, id, inputs.backup?.retention ?? 0);
     } catch (error) {
       await pulumi.log.warn(
         `${spec.name}: its last WAL may be missing in its backups: ${(error as Error).message}`,
@@ -65,6 +60,24 @@ export const backup: Part & {
     await removeContainer(spec, id);
   },
 };
+
+async function retire(spec: ContainerSpec, id: string, retention: number): Promise<void> {
+  const { host, name, stack, tenant = "", imageId } = spec;
+  const docker = dockerClient(host);
+  const container = docker.getContainer(id);
+  const info = await ifPresent(container.inspect());
+  if (info && isOfStack(info, stack)) {
+    await ensureRunning(container, info);
+    await new BackupClient(container, tenant).retire(retention);
+    return;
+  }
+  // Somebody removed it. What it had received is in the volume.
+  const volume = await ifPresent(docker.getVolume(name).inspect());
+  if (volume?.Labels?.[stackLabel] !== stack) return;
+  await withBackupVolume(docker, { image: imageId, volume: name, tenant, stack }, (client) =>
+    client.retire(retention),
+  );
+}
 
 function containerOf(inputs: PostgresServerInputs): ContainerSpec | undefined {
   const { host, stack, tenant, container, backup: wanted } = inputs;

@@ -1,7 +1,16 @@
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import { Client, type ClientConfig } from "pg";
 import type { TenantSummaries } from "../../../cli/lib/stack";
 import { type Options, type Result, run, succeed } from "./command";
@@ -48,7 +57,7 @@ export class Checkout {
     await copyProject(folder);
     symlinkSync(join(root, "node_modules"), join(folder, "node_modules"));
     mkdirSync(join(folder, "state"));
-    const checkout = new Checkout(folder, `${runPrefix}-${++made}${randomLetters(2)}`, await freePort(), {
+    const checkout = new Checkout(folder, `${runPrefix}-${++made}${randomLetters(4)}`, await freePort(), {
       ...process.env,
       PULUMI_BACKEND_URL: `file://${join(folder, "state")}?metadata=skip`,
       PULUMI_CONFIG_PASSPHRASE: "for these tests",
@@ -68,6 +77,27 @@ export class Checkout {
     const plain = pairs.flatMap(([key, value]) => ["--plaintext", `${key}=${value}`]);
     await checkout.pulumi("config", "set-all", "--path", ...plain);
     return checkout;
+  }
+
+  /** Goes on with the code of a commit, or with today's; tenants, configuration and state stay. */
+  async useCode(commit?: string): Promise<void> {
+    const tenants = readFileSync(join(this.folder, "tenants.yaml"), "utf8");
+    const kept = ["state", "Pulumi.dev.yaml"];
+    for (const name of readdirSync(this.folder).filter((name) => !kept.includes(name))) {
+      rmSync(join(this.folder, name), { recursive: true, force: true });
+    }
+    if (commit === undefined) await copyProject(this.folder);
+    else {
+      const archive = join(this.folder, "code.tar");
+      await succeed("git", ["archive", "--output", archive, commit], { cwd: root });
+      await succeed("tar", ["-C", this.folder, "-xf", archive]);
+      rmSync(archive);
+    }
+    if (isDeepStrictEqual(packages(this.folder), packages(root)))
+      symlinkSync(join(root, "node_modules"), join(this.folder, "node_modules"));
+    // Packages and images of another version.
+    else await succeed("toolchain/setup", [], this.options());
+    this.write("tenants.yaml", tenants);
   }
 
   /** After something else than the methods below may have changed the stack. */
@@ -107,6 +137,11 @@ export class Checkout {
   async apply(tenants: string, ...options: string[]): Promise<string> {
     this.write("tenants.yaml", tenants);
     return this.up(...options);
+  }
+
+  async tryApply(tenants: string, ...options: string[]): Promise<Result> {
+    this.write("tenants.yaml", tenants);
+    return this.tryUp(...options);
   }
 
   async tenants(): Promise<TenantSummaries> {
@@ -232,6 +267,12 @@ export async function freePort(): Promise<number> {
     await new Promise((resolve) => server.close(resolve));
     return port;
   }
+}
+
+/** What package-lock.json installs, its own project left out. */
+function packages(folder: string): unknown {
+  const { "": _, ...others } = JSON.parse(readFileSync(join(folder, "package-lock.json"), "utf8")).packages;
+  return others;
 }
 
 function randomLetters(count: number): string {

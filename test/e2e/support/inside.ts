@@ -48,7 +48,7 @@ interface ContainerInfo {
   Config: { Entrypoint: string[]; Cmd: string[] };
   State: { StartedAt: string; OOMKilled: boolean };
   HostConfig: Record<string, unknown>;
-  Mounts: { Type: string; Name?: string; Destination: string }[];
+  Mounts: { Type: string; Name?: string; Destination: string; RW: boolean }[];
   NetworkSettings: {
     Ports: Record<string, { HostPort: string }[] | null>;
     Networks: Record<string, { IPAddress: string }>;

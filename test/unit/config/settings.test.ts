@@ -3,10 +3,10 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
 import { z } from "zod";
-import { ConfigurationError, checkedSettings, secretKeys } from "../../config";
-import { configurationSchema } from "../../config/schema";
+import { ConfigurationError, checkedSettings, secretKeys } from "../../../config";
+import { configurationSchema } from "../../../config/schema";
 
-const root = join(__dirname, "..", "..");
+const root = join(__dirname, "..", "..", "..");
 
 /** The lines of the message that the configuration is refused with. */
 function problemsOf(raw: Record<string, unknown>, options = {}): string[] {

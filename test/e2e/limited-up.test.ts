@@ -1,0 +1,95 @@
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { Checkout } from "./support/checkout";
+import { run, succeed } from "./support/command";
+
+let checkout: Checkout;
+const pgs = async (...args: string[]) => {
+  checkout.forgetOutputs();
+  return run("./pgs", args, checkout.options());
+};
+/** The outputs with all secrets. */
+const outputs = async () => JSON.parse(await checkout.pulumi("stack", "output", "--json", "--show-secrets"));
+const summaries = (output: string) =>
+  [...output.matchAll(/pgs:index:PostgresServer\s+(\w+)/g)].map(([, id = ""]) => id);
+
+beforeAll(async () => {
+  checkout = await Checkout.create("tenants:\n  acme: {}\n  globex: {}\n");
+  await checkout.up();
+  await checkout.query("acme", "CREATE TABLE kept ()");
+});
+afterAll(() => checkout?.remove());
+
+test("an edit's up is of its tenant alone, and leaves the outputs as a whole one would", async () => {
+  const before = await outputs();
+  const { code, output } = await pgs("set", "acme", "cpus", "0.5", "--verbose");
+  expect(code, output).toBe(0);
+  expect(new Set(summaries(output))).toEqual(new Set(["acme"]));
+  const after = await outputs();
+  before.tenants.acme.cpus = 0.5;
+  expect({ ...after, digest: undefined }).toEqual({ ...before, digest: undefined });
+  expect(after.digest.stack).toBe(before.digest.stack);
+  expect(after.digest.tenants.globex).toBe(before.digest.tenants.globex);
+  expect(after.digest.tenants.acme).not.toBe(before.digest.tenants.acme);
+  await checkout.up();
+  expect(await outputs()).toEqual(after);
+  const shown = JSON.parse(await checkout.pulumi("stack", "output", "--json"));
+  expect(shown).toMatchObject({ digest: "[secret]", connectionStrings: "[secret]" });
+});
+
+test("a password of one's own for a new tenant leaves the up limited to it", async () => {
+  const made = await run("./pgs", ["create", "hooli", "--yes", "--verbose", "--password", "-"], {
+    ...checkout.options(),
+    stdin: "my own\n",
+  });
+  expect(made.code, made.output).toBe(0);
+  expect(new Set(summaries(made.output))).toEqual(new Set(["hooli"]));
+  expect((await pgs("remove", "hooli", "--yes")).code).toBe(0);
+  await checkout.query("acme", "SELECT * FROM kept");
+});
+
+test.each([
+  ["ids alone", async () => "acme"],
+  ["a digest of another stack", async () => `acme:${"0".repeat(64)}`],
+])("PGS_LIMITED_TO with %s, set by hand, takes no tenant away", async (_, variable) => {
+  const options = checkout.options();
+  const wrong = { ...options, env: { ...options.env, PGS_LIMITED_TO: await variable() } };
+  const { code, output } = await run("pulumi", ["up", "--yes", "--skip-preview", "--non-interactive"], wrong);
+  expect(code).not.toBe(0);
+  expect(output).toContain("PGS_LIMITED_TO does not fit this stack's configuration and tenants");
+  expect(output).not.toMatch(/delet/);
+  await checkout.query("globex", "SELECT 1");
+  // It left nothing in the state.
+  await checkout.pulumi("preview", "--expect-no-changes");
+});
+
+test("after an up that failed, the edit of another tenant is a whole up", async () => {
+  checkout.write("bad.sql", "SELECT no_such_function();\n");
+  const withBad = "tenants:\n  acme: { cpus: 0.5 }\n  globex: {}\n  bad: { init: [bad.sql] }\n";
+  expect((await checkout.tryApply(withBad)).code).not.toBe(0);
+  const failed = await pgs("set", "acme", "cpus", "0.6", "--verbose");
+  expect(failed.code).not.toBe(0);
+  expect(summaries(failed.output)).toContain("bad");
+
+  expect((await checkout.tryApply(withBad, "--continue-on-error")).code).not.toBe(0);
+  const again = await pgs("set", "acme", "cpus", "0.7", "--verbose");
+  expect(again.code).not.toBe(0);
+  expect(summaries(again.output)).toContain("bad");
+
+  await checkout.apply("tenants:\n  acme: { cpus: 0.7 }\n  globex: {}\n");
+  const { code, output } = await pgs("set", "acme", "cpus", "0.8", "--verbose");
+  expect(code, output).toBe(0);
+  expect(new Set(summaries(output))).toEqual(new Set(["acme"]));
+});
+
+test("with another prefix pending, the edit of one tenant is a whole up, and every tenant is there after it", async () => {
+  await checkout.pulumi("config", "set", "pgs:prefix", `${checkout.prefix}-b`);
+  const { code, output } = await pgs("set", "acme", "memory", "300Mi", "--verbose");
+  expect(code, output).toBe(0);
+  expect(await checkout.query("acme", "SELECT * FROM kept")).toEqual([]);
+  await checkout.query("globex", "SELECT 1");
+  await checkout.pulumi("preview", "--expect-no-changes");
+  const names = (await succeed("docker", ["ps", "--format", "{{.Names}}"])).split("\n");
+  expect(names.filter((name) => name.startsWith(`${checkout.prefix}-`)).sort()).toEqual(
+    ["acme", "globex", "proxy"].map((name) => `${checkout.prefix}-b-${name}`),
+  );
+});
