@@ -187,23 +187,18 @@ describe("in place", () => {
       `ALTER SYSTEM SET ${key} = '${value}'`,
     ]);
     const role = ["-c", `ALTER ROLE postgres SET session_preload_libraries = '${evil}'`];
-    await succeed("docker", ["exec", name, "psql", "-U", "postgres", ...sql, ...role]);
-    await inBackup("pgs-backup backup --tenant acme");
-    const result = await pgs("try-restores", "acme");
-    expect(result.code, result.output).toBe(0);
-    // The role's setting ends every session that loads what is not there.
-    await succeed("docker", [
-      "exec",
-      "-e",
-      "PGOPTIONS=-c session_preload_libraries=",
-      name,
-      "psql",
-      "-U",
-      "postgres",
-      "-c",
-      "ALTER ROLE postgres RESET ALL",
-    ]);
-    await succeed("docker", ["exec", name, "psql", "-U", "postgres", "-c", "ALTER SYSTEM RESET ALL"]);
+    const sqlOf = (options: string, ...args: string[]) =>
+      succeed("docker", ["exec", "-e", `PGOPTIONS=${options}`, name, "psql", "-U", "postgres", ...args]);
+    await sqlOf("", ...sql, ...role);
+    try {
+      await inBackup("pgs-backup backup --tenant acme");
+      const result = await pgs("try-restores", "acme");
+      expect(result.code, result.output).toBe(0);
+    } finally {
+      // No session of the role starts while its setting names what is not there.
+      const reset = ["-c", "ALTER ROLE postgres RESET ALL", "-c", "ALTER SYSTEM RESET ALL"];
+      await sqlOf("-c session_preload_libraries=", ...reset);
+    }
     await checkout.up();
   });
 

@@ -22,6 +22,9 @@ _PINNED = {
     "idle_session_timeout": "0",
     "default_transaction_read_only": "off",
     "client_min_messages": "error",
+    # Whatever a role or a database would load in this session, or fail to find.
+    "session_preload_libraries": "",
+    "local_preload_libraries": "",
 }
 
 

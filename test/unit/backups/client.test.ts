@@ -13,6 +13,7 @@ const wellStatus = {
   size: 40_000_000,
   retired: null,
   problem: null,
+  aside: [],
 };
 
 /** A container that answers each command with these bytes. */

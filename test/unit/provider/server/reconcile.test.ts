@@ -221,8 +221,16 @@ describe("removing a server", () => {
     await present();
     engine.containers = [];
     engine.networks = [];
+    engine.volumes.clear();
     await PostgresServer.delete("pgs-acme", state());
     expect(engine.done).toEqual([]);
+  });
+
+  it("without its container notes the end of its backups in their volume", async () => {
+    await present();
+    engine.containers = [];
+    await noting(() => PostgresServer.delete("pgs-acme", state()));
+    order(/^create a helper/, /^start helper/, /^remove helper/);
   });
 
   it("never takes its successor of the same name", async () => {
