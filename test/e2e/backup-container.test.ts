@@ -274,7 +274,7 @@ describe("the backup container of a tenant", () => {
     await acme.startServer();
     await acme.startBackup();
     await acme.answers();
-    await acme.anotherBackup([]);
+    await acme.anotherBackup(before);
     const [own, aside] = await acme.client.list();
     expect(own?.name).toBe("acme");
     expect(own?.backups).toHaveLength(1);
