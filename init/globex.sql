@@ -1,4 +1,4 @@
--- What globex starts with. The whole script is one transaction: it is there completely or not at all.
+-- What globex starts with: runs once, when its database is first made.
 
 CREATE TABLE plants (
     id       integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

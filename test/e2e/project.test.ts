@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { blocksOf, commandsOf } from "../unit/support/docs";
 import { Checkout, freePort } from "./support/checkout";
 import { succeed } from "./support/command";
 
@@ -70,6 +71,31 @@ test("stack prod lives beside dev on one host, with the configuration of Pulumi.
     await checkout.pulumi("stack", "select", "dev");
   }
   await checkout.query("acme", "SELECT 1");
+});
+
+test("a lost state is recovered as docs/disaster.md says, and no container restarts", async () => {
+  const started = async () => {
+    const all = await succeed("docker", ["ps", "--all", "--quiet", "--filter", `name=^${checkout.prefix}-`]);
+    const format = "{{.Name}} {{.Id}} {{.State.StartedAt}}";
+    return (await succeed("docker", ["inspect", "--format", format, ...all.trim().split("\n")]))
+      .split("\n")
+      .sort();
+  };
+  const [before, password] = [await started(), await checkout.password("acme")];
+  const recovery = blocksOf("docs/disaster.md")
+    .map(commandsOf)
+    .find((commands) => commands.startsWith("id=$(docker ps"));
+  const commands = (recovery ?? "false")
+    .replaceAll("name=^pgs-", `name=^${checkout.prefix}-`)
+    // The configuration is in Pulumi.dev.yaml still.
+    .replace("pulumi config set …", "")
+    .replace("pulumi up", "pulumi up --yes --skip-preview");
+  await succeed("bash", ["-euo", "pipefail", "-c", commands], checkout.options());
+  checkout.forgetOutputs();
+  expect(await started()).toEqual(before);
+  expect(await checkout.password("acme")).not.toBe(password);
+  await checkout.query("acme", "SELECT 1");
+  await checkout.pulumi("preview", "--expect-no-changes");
 });
 
 test("destroy takes containers and networks away and keeps the data", async () => {
