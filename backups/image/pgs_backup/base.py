@@ -87,7 +87,7 @@ class Bounds:
 
     def __init__(self):
         self.before = allocated(layout.HOME, without_wal=True)
-        self.most = 2 * allocated(layout.DATA) + (1 << 30)
+        self.most = 2 * allocated(layout.DATA) + (256 << 20)
         self.next = 0.0
 
     def exceeded(self):
