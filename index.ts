@@ -40,7 +40,6 @@ const servers = (limited?.declared ?? entries).map(
       { providers },
     ),
 );
-backupImage?.copyOffsite(servers);
 
 function byTenant<Value>(output: string, tell: (server: PgTenant) => pulumi.Input<Value>) {
   const told = Object.fromEntries(servers.map((server) => [server.id, tell(server)]));

@@ -53,7 +53,7 @@ export function backupContainer({
   };
   const mounts = [
     { volume: serverVolume, path: "/var/lib/postgresql", readOnly: true },
-    { volume: backupVolume, path: "/var/lib/barman" },
+    { volume: backupVolume, path: "/var/lib/barman", backupsOf: tenant },
   ];
   return { options, mounts, limits: { memory, cpus: 0, pids } };
 }

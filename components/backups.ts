@@ -28,41 +28,34 @@ export class Backups extends pulumi.ComponentResource {
   /** The image's name and tag. */
   readonly image: string;
   readonly imageId: pulumi.Output<string>;
-  /** Whether backups are copied off the host. */
-  readonly offsite: boolean;
+  /** What tenants that are restored from the copies off the host wait for; undefined where there are none. */
+  readonly destination: BackupDestination | undefined;
 
-  constructor(
-    name: string,
-    private readonly args: BackupsArgs,
-    opts?: pulumi.ComponentResourceOptions,
-  ) {
+  constructor(name: string, args: BackupsArgs, opts?: pulumi.ComponentResourceOptions) {
     super("pgs:index:Backups", name, {}, opts);
     this.image = args.barmanImage;
-    this.offsite = args.backupDestination !== undefined;
     const image = new docker.RemoteImage(
       "barman",
       { name: args.barmanImage, keepLocally: true },
       { parent: this },
     );
     this.imageId = image.imageId;
+    this.destination = this.copyOffsite(args);
     this.registerOutputs();
   }
 
-  /**
-   * The one container that knows the bucket. It reads every tenant's backups and is in no tenant's network.
-   * @param backedUp their servers: the volumes with the backups come with them
-   */
-  copyOffsite(backedUp: pulumi.Resource[]): void {
-    const { backupDestination: destination, dockerHost: host, names, stack, tenantSubnets } = this.args;
-    if (!destination) return;
+  /** The one container that knows the bucket. It reads every tenant's backups and is in no tenant's network. */
+  private copyOffsite(args: BackupsArgs): BackupDestination | undefined {
+    const { backupDestination: destination, dockerHost: host, names, stack, tenantSubnets } = args;
+    if (!destination) return undefined;
     const child = { parent: this };
     const volume = new docker.Volume(
       "offsite",
       { name: names.offsite },
       { ...child, ignoreChanges: ["name", "driver", "driverOpts", "labels"], retainOnDelete: true },
     );
-    const tenants = this.args.tenants
-      .map((tenant) => ({ id: tenant.id, plan: backupPlan(tenant, this.args.backups) }))
+    const tenants = args.tenants
+      .map((tenant) => ({ id: tenant.id, plan: backupPlan(tenant, args.backups) }))
       .filter(({ plan }) => plan.schedule !== "off");
     const container = new Container(
       "offsite",
@@ -78,7 +71,12 @@ export class Backups extends pulumi.ComponentResource {
         user: "999:999",
         mounts: [
           { volume: volume.name, path: "/var/lib/offsite" },
-          ...tenants.map(({ id }) => ({ volume: names.backup(id), path: `/backups/${id}`, readOnly: true })),
+          ...tenants.map(({ id }) => ({
+            volume: names.backup(id),
+            path: `/backups/${id}`,
+            readOnly: true,
+            backupsOf: id,
+          })),
         ],
         networks: [{ name: names.offsite, internal: false, pool: tenantSubnets, prefixLength: 24 }],
         tmpfs: ["/tmp"],
@@ -88,8 +86,12 @@ export class Backups extends pulumi.ComponentResource {
         cpuShares: 64,
         stopSeconds: 30,
       },
-      { ...child, dependsOn: backedUp },
+      child,
     );
-    new BackupDestination("backups", { host, container: container.containerId, ...destination }, child);
+    return new BackupDestination(
+      "backups",
+      { host, container: container.containerId, ...destination },
+      child,
+    );
   }
 }

@@ -159,11 +159,12 @@ export class PgTenant extends pulumi.ComponentResource {
         settings: { ...initial, ...live, ...restart },
         stack: args.stack,
         prefix: args.prefix,
-        offsite: backupImage.offsite,
+        offsite: backupImage.destination !== undefined,
         backupImage: backupImage.imageId,
         image: args.images.of(tenant.version).imageId,
       },
-      { parent: this },
+      // The copies off the host may be all that there is.
+      { parent: this, dependsOn: backupImage.destination },
     );
   }
 

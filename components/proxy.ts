@@ -52,7 +52,7 @@ export class PostgresProxy extends pulumi.ComponentResource {
   readonly containerName: string;
   readonly containerId: pulumi.Output<string>;
   readonly imageId: pulumi.Output<string>;
-  /** The proxy's container, with the certificate in place. */
+  /** The proxy's container. Not its certificate: where that cannot be had, the tenants keep the one that is there. */
   readonly ready: pulumi.Resource[];
 
   constructor(name: string, args: PostgresProxyArgs, opts?: pulumi.ComponentResourceOptions) {
@@ -114,7 +114,7 @@ export class PostgresProxy extends pulumi.ComponentResource {
         child,
       ),
     ];
-    const certificate = new TraefikFile(
+    new TraefikFile(
       "certificate",
       {
         host,
@@ -130,7 +130,7 @@ export class PostgresProxy extends pulumi.ComponentResource {
     this.containerName = containerName;
     this.containerId = container.containerId;
     this.imageId = image.imageId;
-    this.ready = [container, certificate];
+    this.ready = [container];
     this.registerOutputs();
   }
 

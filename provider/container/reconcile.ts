@@ -21,7 +21,7 @@ export interface ContainerSpec {
   image: string;
   /** Id of that image when the plan was made. */
   imageId: string;
-  /** Volumes that must be there: the engine would make an empty one in place of one that is gone. */
+  /** The volumes of tenants' backups apart, they must be there: an empty one is no substitute for one that is gone. */
   mounts: Mount[];
   /** Name of its network; undefined: none. */
   network?: string;
@@ -40,6 +40,8 @@ export interface Mount {
   /** Absolute path in the container. */
   path: string;
   readOnly?: boolean;
+  /** Id of the tenant whose backups are in the volume: it is created where it is missing. */
+  backupsOf?: string;
 }
 
 /** Of all that only a new container can change. What the engine says of that may be in other words. */
@@ -204,7 +206,7 @@ async function replaceContainer(
   spec: ContainerSpec,
   former: Docker.ContainerInspectInfo | undefined,
 ): Promise<string> {
-  await Promise.all(spec.mounts.map(({ volume }) => requireVolume(docker, volume, spec.name)));
+  await Promise.all(spec.mounts.map((mount) => provideVolume(docker, mount, spec)));
   const image = await imageToUse(docker, spec);
   const name = former ? replacementName(spec.name) : spec.name;
   const made = await docker.createContainer({ name, ...createOptions(spec, image) });
@@ -233,10 +235,18 @@ async function removeLeftover(docker: Docker, name: string, stack: string): Prom
   }
 }
 
-async function requireVolume(docker: Docker, volume: string, container: string): Promise<void> {
+async function provideVolume(
+  docker: Docker,
+  { volume, backupsOf }: Mount,
+  { stack, name }: ContainerSpec,
+): Promise<void> {
   if (await ifPresent(docker.getVolume(volume).inspect())) return;
+  if (backupsOf !== undefined) {
+    await docker.createVolume({ Name: volume, Labels: { [stackLabel]: stack, [tenantLabel]: backupsOf } });
+    return;
+  }
   throw new Error(
-    `No such volume: ${volume}. An up does not replace a volume that is gone: restore it (docs/disaster.md), or let ${container} begin without its data: docker volume create ${volume}`,
+    `No such volume: ${volume}. An up does not replace a volume that is gone: restore it (docs/disaster.md), or let ${name} begin without its data: docker volume create ${volume}`,
   );
 }
 

@@ -83,7 +83,7 @@ function question(database: string): string {
     'database', EXISTS (SELECT ${named}),
     'takesConnections', EXISTS (SELECT ${named} AND datallowconn),
     'creating', current_setting('${creatingSetting}', true) <> '' IS TRUE,
-    'unfinished', pg_stat_file(current_setting('data_directory') || '.unfinished', true) IS NOT NULL,
+    'unfinished', (pg_stat_file(current_setting('data_directory') || '.unfinished', true)).size IS NOT NULL,
     'settings', (SELECT coalesce(json_object_agg(lower(name), setting), '{}') FROM pg_file_settings
                  WHERE sourcefile LIKE '%/postgresql.auto.conf'),
     'managed', coalesce(nullif(current_setting('${managedSetting}', true), '')::json, '[]'),

@@ -1,7 +1,7 @@
 import * as pulumi from "@pulumi/pulumi";
 import { BackupClient, backupContainer, withBackupVolume } from "../../../backups/client";
 import { dockerClient, ensureRunning, ifPresent } from "../../../docker/client";
-import { stackLabel, tenantLabel, versionLabel } from "../../../docker/labels";
+import { stackLabel } from "../../../docker/labels";
 import { isOfStack } from "../../container/ownership";
 import {
   type ContainerSpec,
@@ -36,14 +36,6 @@ export const backup: Part & {
   async apply(inputs, id) {
     const spec = containerOf(inputs);
     if (!spec) return undefined;
-    await dockerClient(inputs.host).createVolume({
-      Name: spec.name,
-      Labels: {
-        [stackLabel]: inputs.stack,
-        [tenantLabel]: inputs.tenant,
-        [versionLabel]: String(inputs.version),
-      },
-    });
     return (await reconcileContainer(spec, id)).containerId;
   },
 

@@ -110,7 +110,7 @@ describe("the container of a tenant's backups", () => {
     expect(options.Cmd?.join(" ")).toBe("run --tenant acme --schedule 02:30 --retention 7");
     expect(mounts).toEqual([
       { volume: "pgs-acme", path: "/var/lib/postgresql", readOnly: true },
-      { volume: "pgs-acme--backup", path: "/var/lib/barman" },
+      { volume: "pgs-acme--backup", path: "/var/lib/barman", backupsOf: "acme" },
     ]);
   });
 

@@ -32,7 +32,6 @@ describe("a tenant's backups", () => {
     expect(engine.volumes.get("pgs-acme--backup")).toEqual({
       "pgs.stack": "ours",
       "pgs.tenant": "acme",
-      "pgs.version": "18",
     });
     expect(await backup.differs(acme(), sight)).toBe(false);
   });
