@@ -48,7 +48,8 @@ test("the outputs say where each tenant is reached", async () => {
 });
 
 test("stack prod lives beside dev on one host, with the configuration of Pulumi.prod.yaml", async () => {
-  const prefix = `${checkout.prefix}p`;
+  // As long as the other: a prefix has a limit.
+  const prefix = checkout.prefix.replace(/.$/, (last) => (last === "p" ? "q" : "p"));
   const port = await freePort();
   await checkout.pulumi("stack", "init", "prod");
   expect(await checkout.pulumi("config", "get", "domain")).toBe("pgs.example.com\n");

@@ -117,14 +117,16 @@ def file_all(folders, retention):
 
 def mark(folders, seconds=20):
     """A commit now, and the rest of its segment: a restore as of any time before it finds it, unless WAL is missing."""
-    server.ask("SELECT pg_catalog.txid_current()")
-    segment = server.ask("SELECT pg_catalog.pg_walfile_name(pg_catalog.pg_switch_wal())")
-    if not layout.is_segment(segment):
-        raise layout.Failure("the server's answer is not understood")
-    wait_for(lambda: is_received(folders, segment), seconds)
-    # Without a next one that is begun, Barman leaves it where it is.
-    server.ask("SELECT pg_catalog.txid_current()")
-    wait_for(lambda: layout.partials_in(folders.streaming), seconds)
+    # Two at once: one would switch right after the other, and wait for a segment that never is complete.
+    with held(folders.lock("mark"), 120):
+        server.ask("SELECT pg_catalog.txid_current()")
+        segment = server.ask("SELECT pg_catalog.pg_walfile_name(pg_catalog.pg_switch_wal())")
+        if not layout.is_segment(segment):
+            raise layout.Failure("the server's answer is not understood")
+        wait_for(lambda: is_received(folders, segment), seconds)
+        # Without a next one that is begun, Barman leaves it where it is.
+        server.ask("SELECT pg_catalog.txid_current()")
+        wait_for(lambda: layout.partials_in(folders.streaming), seconds)
 
 
 def wait_for(arrived, seconds):

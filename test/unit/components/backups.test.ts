@@ -111,7 +111,7 @@ describe("copies of the backups at S3", () => {
   scratch: { backup: { schedule: off } }`;
   const offsiteOf = (graph: Graph) => unwrap(find(graph, "container", "offsite").inputs) as ContainerInputs;
 
-  it("are made by one container, which waits for no tenant", async () => {
+  it("are made by one container, which waits for no tenant, and a restored tenant waits for it", async () => {
     const graph = await runProgram(tenants, config);
     expect(childrenOf(graph, "backups", "backups")).toEqual(
       [
@@ -123,6 +123,10 @@ describe("copies of the backups at S3", () => {
     );
     const { dependencies } = find(graph, "container", "offsite");
     expect(dependencies.filter((one) => one.startsWith(types.server))).toEqual([]);
+    const entry = "tenants:\n  acme: { restoreFrom: { tenant: gone } }\n";
+    const restored = find(await runProgram(entry, config), "restore");
+    expect(restored.dependencies).toContain(`${types.destination} backups`);
+    expect(restored.inputs.offsite).toBe(true);
     const without = await runTenant("", on);
     expect(ofKind(without, "destination")).toEqual([]);
     expect(ofKind(without, "container").map(({ name }) => name)).toEqual(["proxy"]);
