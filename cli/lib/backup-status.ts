@@ -81,25 +81,28 @@ export async function judgedBackups(
   const ids = [...new Set([...wanted.map(([id]) => id), ...volumes.keys()])].sort();
   const now = Date.now() / 1000;
   const judged = await forEach(ids, atOnce, async (id) => {
-    const known = {
+    const ours = {
       tenant: id,
       owner: id,
       tried: trials.get(id) ?? null,
       s3: copies && (copies.get(id) ?? notCopied),
     };
-    const { aside = [], ...asked } = await askedStatus(backups, id, volumes.has(id));
+    const { aside = [], unanswered, ...asked } = await askedStatus(backups, id, volumes.has(id));
     const status: BackupStatus = {
       ...nothing,
-      ...known,
-      s3: known.s3 ?? null,
+      ...ours,
+      s3: ours.s3 ?? null,
       ...asked,
       state: stateOf(tenants[id]),
     };
     if (status.state !== "removed") status.left = null;
-    const isNew = status.base === 0 && now - (created(id) ?? 0) < firstBase;
+    const isNew = !unanswered && status.base === 0 && now - (created(id) ?? 0) < firstBase;
     const pending = isNew && status.state === "running" ? "the first base backup is being made" : null;
-    const problem = (pending === null && problemOf(status, now)) || null;
-    const former = aside.map(({ name, retired, ...set }): JudgedBackups => {
+    const known = status.state === "removed" || !unanswered;
+    const problem = (pending === null && (known ? problemOf(status, now) : unanswered)) || null;
+    const isFormer = ({ name }: { name: string }) =>
+      name.startsWith(`${id}-`) && /^\d{1,20}(-\d{1,4})?$/.test(name.slice(id.length + 1));
+    const former = aside.filter(isFormer).map(({ name, retired, ...set }): JudgedBackups => {
       const left = retired && minutesLeft(retired);
       const of = { tenant: name, owner: id, state: "removed" as const, left };
       return { ...nothing, ...set, ...of, exposed: null, problem: null, pending: null };
@@ -114,18 +117,20 @@ function stateOf(tenant: TenantSummaries[string] | undefined): BackupStatus["sta
   return tenant.state === "stopped" ? "stopped" : "running";
 }
 
+interface Asked extends Partial<BackupStatus & Pick<AskedStatus, "aside">> {
+  /** Why nothing is known. */
+  unanswered?: string;
+}
+
 /** A tenant that gives no answer, or an odd one, has a problem of its own. */
-async function askedStatus(
-  backups: TenantBackups,
-  id: string,
-  hasVolume: boolean,
-): Promise<Partial<BackupStatus & Pick<AskedStatus, "aside">>> {
+async function askedStatus(backups: TenantBackups, id: string, hasVolume: boolean): Promise<Asked> {
   if (!hasVolume) return {};
   try {
     const { problem, retired, ...status } = await backups.ask(id, (client) => client.status());
     return { ...status, left: retired && minutesLeft(retired), failure: problem && printable(problem, 300) };
   } catch (error) {
-    return { failure: printable((error as Error).message, 300) };
+    const unanswered = printable((error as Error).message, 300);
+    return { failure: unanswered, unanswered };
   }
 }
 

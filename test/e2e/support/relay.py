@@ -7,6 +7,7 @@ location "" is the data folder itself. More that a plan may have: "links": {"a":
 """
 
 import io
+import itertools
 import json
 import os
 import socket
@@ -78,8 +79,8 @@ def injected(plan):
             yield copy_data(b"d" + block)
     if large:
         yield copy_data(b"d" + bytes(1024))
-    while plan.get("endless"):
-        for block in zeros("endless", 64 << 20):
+    for count in itertools.count() if plan.get("endless") else ():
+        for block in zeros(f"endless-{count}", 64 << 20):
             time.sleep(0.005)
             yield copy_data(b"d" + block)
 
