@@ -16,7 +16,7 @@ const digests = readDigests(entries);
 const limited = LimitedUp.asked(entries, digests);
 
 const providers = [new PgsProvider("pgs")];
-/** The stack's id: what it has on the Docker host is labelled with it. */
+/** The stack's id, the value of the label `pgs.stack` on the Docker host. */
 export const stack = new random.RandomId("stack", { byteLength: 6, prefix: `${pulumi.getStack()}-` }).hex;
 const common = { ...settings, stack, names: resourceNames(settings.prefix) };
 const certificate = new WildcardCertificate("certificate", settings);

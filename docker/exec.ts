@@ -32,7 +32,7 @@ export class OutputLimitError extends Error {
   }
 }
 
-/** Seconds after its deadline in which a command that is told to end may do so. */
+/** Seconds that a command has to end after its deadline. */
 const grace = 5;
 
 /**

@@ -38,7 +38,7 @@ export interface BackupStatus {
 
 /** A tenant's backups and what is wrong with them; null when nothing is. */
 export interface JudgedBackups extends BackupStatus {
-  /** Seconds whose commits would be lost if the server was lost now; null when nobody knows. */
+  /** Seconds whose commits would be lost with the server now; null when it is unknown. */
   exposed: number | null;
   problem: string | null;
   /** What is under way and no problem yet: a new tenant's first base backup. */

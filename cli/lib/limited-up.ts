@@ -1,6 +1,6 @@
 import { type Digests, isLimitedTo, limitedTo } from "../../config/digest";
 
-/** An `up`: what Pulumi is told, and what the program is. */
+/** An `up`: arguments for Pulumi, and environment variables for the program. */
 export interface Up {
   args: string[];
   /** Environment variables. */

@@ -10,7 +10,7 @@ import { progressReporter } from "./terminal";
 
 /**
  * Puts a tenant back to a time. Its data stays as it is until the restored is complete; then the two are exchanged, and
- * the former is kept in a volume of its own. A run that is cut off is gone on with by the same command.
+ * the previous data is kept in a volume of its own. Re-run to resume an interrupted one.
  */
 export async function restoreInPlace(
   id: string,

@@ -24,7 +24,7 @@ export interface Change {
   tenants: Tenant[];
   /** Replaces the file. @throws CommandError when somebody changed it meanwhile */
   write(): void;
-  /** Puts the former text back, unless somebody changed the file since. */
+  /** Puts the previous text back, unless the file was changed since. */
   takeBack(): void;
 }
 

@@ -124,7 +124,7 @@ export async function isAttached(
   return id !== undefined && info.NetworkSettings.Networks[network]?.NetworkID === id;
 }
 
-/** All that the engine is told but the name. */
+/** The engine's create options, without the name. */
 export function createOptions(spec: ContainerSpec, image: string): Docker.ContainerCreateOptions {
   const { options, initialEnv = [], mounts, network, limits } = spec;
   return {

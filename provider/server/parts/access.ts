@@ -66,7 +66,7 @@ async function admit(container: Docker.Container, clients: string): Promise<void
   await run(container, writeLine, closed ? "first" : "last", line);
 }
 
-/** The postmaster, which is the container's first process, reads the file again when it is told to. */
+/** The postmaster, which is the container's first process, reloads the file on SIGHUP. */
 const writeLine = `
   ours='^host all all ([^ ]+ scram-sha-256|all reject)$'
   {
