@@ -107,7 +107,7 @@ def run(arguments, deadline, watch=None):
 
 
 def terminate(pid):
-    """Ends Barman with its children: pg_basebackup would go on."""
+    """Barman and what it has started: pg_basebackup would go on."""
     children = children_of(pid)
     for sign in (signal.SIGTERM, signal.SIGKILL):
         for one in [*children, pid]:

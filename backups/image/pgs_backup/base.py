@@ -77,7 +77,7 @@ def demand_room():
     free, needed = layout.room(), allocated(layout.DATA)
     if free < needed:
         raise layout.Failure(
-            f"a base backup needs up to {needed >> 20} MiB on the disk, and {free >> 20} MiB are free"
+            f"a base backup takes up to {needed >> 20} MiB on the disk, and {free >> 20} MiB are free"
         )
 
 

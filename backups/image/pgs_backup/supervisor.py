@@ -109,7 +109,7 @@ class Supervisor:
             self.note_problem(kind, None)
         self.notes.note_retention(self.retention)
         if self.notes.retired():
-            # The tenant is back. What it wrote meanwhile was not received.
+            # The tenant is back. Nobody received what was written meanwhile.
             self.notes.note_due()
             self.notes.clear_retired()
         self.log("waits for the server")
