@@ -304,7 +304,10 @@ describe("the backup container of a tenant", () => {
   test("of a tenant that is back goes on with a new base backup", async () => {
     await acme.startBackup();
     await eventually(60, async () => expect(await acme.ids()).toHaveLength(2));
-    expect(await acme.client.status()).toMatchObject({ retired: null, due: false });
+    // The supervisor notes it a moment after the base backup is in the catalogue.
+    await eventually(30, async () => {
+      expect(await acme.client.status()).toMatchObject({ retired: null, due: false });
+    });
   });
 });
 
