@@ -219,7 +219,7 @@ test("without a backend, up fails and touches nothing", async () => {
   const result = await github("up", { ...expressions(), "vars.PULUMI_BACKEND_URL": "" });
   rmSync(join(checkout.folder, ".pulumi-state"), { recursive: true, force: true });
   expect(result.code).not.toBe(0);
-  expect(result.output).toContain("no stack is selected");
+  expect(result.output).toContain("there is no stack dev: pulumi stack ls lists them");
   expect(await succeed("docker", [...names, "--filter", `name=^${checkout.prefix}-`])).toBe(before);
 });
 
