@@ -20,8 +20,6 @@ const root = join(__dirname, "..", "..", "..");
 /** Of this run of the tests: script/test removes whatever carries it, also after a failure. */
 export const runPrefix = process.env.PGS_TEST_PREFIX ?? "pgst";
 
-let made = 0;
-
 /** For `create`: the project's own default. */
 export const withBackups = { "backups.schedule": undefined };
 
@@ -57,7 +55,7 @@ export class Checkout {
     await copyProject(folder);
     symlinkSync(join(root, "node_modules"), join(folder, "node_modules"));
     mkdirSync(join(folder, "state"));
-    const checkout = new Checkout(folder, `${runPrefix}-${++made}${randomLetters(4)}`, await freePort(), {
+    const checkout = new Checkout(folder, `${runPrefix}-${randomLetters(4)}`, await freePort(), {
       ...process.env,
       PULUMI_BACKEND_URL: `file://${join(folder, "state")}?metadata=skip`,
       PULUMI_CONFIG_PASSPHRASE: "for these tests",
