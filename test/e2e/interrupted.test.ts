@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Checkout } from "./support/checkout";
 import { eventually, run, succeed } from "./support/command";
-import { killAll, RunningUp } from "./support/running";
+import { type Descendant, killAll, RunningUp } from "./support/running";
 
 /** The next up, after the lock is taken off that a killed Pulumi leaves. @returns seconds */
 async function converge(checkout: Checkout): Promise<number> {
@@ -43,7 +43,7 @@ describe("an up that is killed", () => {
   let checkout: Checkout;
   let written = 0;
   let stopWriting = async () => {};
-  const orphans = new Set<number>();
+  const orphans = new Set<Descendant>();
   beforeAll(async () => {
     checkout = await Checkout.create(tenants());
     checkout.write("init/one.sql", "CREATE TABLE ran (script text); INSERT INTO ran VALUES ('one');");
@@ -57,7 +57,7 @@ describe("an up that is killed", () => {
   });
   afterAll(async () => {
     await stopWriting();
-    killAll([...orphans]);
+    killAll(orphans);
     await checkout?.remove();
   });
 
@@ -122,19 +122,19 @@ describe("an up that is killed", () => {
       const up = new RunningUp(checkout);
       await new Promise((resolve) => setTimeout(resolve, (whole * 1000 * moment) / (moments + 4)));
       const below = up.descendants();
-      for (const { pid } of below) orphans.add(pid);
+      for (const process of below) orphans.add(process);
       const pattern = victims[kind];
-      const found = below.filter(({ command }) => pattern?.test(command)).map(({ pid }) => pid);
-      // A program or plugin that does not run at this moment cannot be killed: then it is the CLI.
-      const hit = found.length > 0 ? found : [up.pid];
+      const found = below.filter(({ command }) => pattern?.test(command));
       const wasRunning = up.isRunning;
-      if (wasRunning) killAll(hit);
+      killAll(found);
+      // A program or plugin that does not run at this moment cannot be killed: then it is the CLI.
+      if (found.length === 0) up.kill();
       const { output } = await up.ended;
       const seconds = await converge(checkout);
       await expectAllWell();
       if (moment % 5 === 0) await checkout.pulumi("preview", "--expect-no-changes");
       console.log(
-        `interrupted: ${found.length > 0 ? kind : "cli"} at ${moment}/${moments}: ${hit.length} killed, ${wasRunning ? `in ${lastStep(output)}` : "too late"}; next up ${seconds.toFixed(1)} s`,
+        `interrupted: ${found.length > 0 ? kind : "cli"} at ${moment}/${moments}: ${found.length || 1} killed, ${wasRunning ? `in ${lastStep(output)}` : "too late"}; next up ${seconds.toFixed(1)} s`,
       );
     },
   );
@@ -156,7 +156,7 @@ describe.runIf(process.getuid?.() === 0)("a first start that is cut off", () => 
   let checkout: Checkout;
   // Mounted here: what Docker itself mounts is empty again after each stop of the container.
   const disk = (id: string) => join(checkout.folder, "disks", id);
-  const orphans = new Set<number>();
+  const orphans = new Set<Descendant>();
   beforeAll(async () => {
     checkout = await Checkout.create("tenants: {}");
     checkout.write(
@@ -178,7 +178,7 @@ describe.runIf(process.getuid?.() === 0)("a first start that is cut off", () => 
     }
   });
   afterAll(async () => {
-    killAll([...orphans]);
+    killAll(orphans);
     await run("umount", ["--lazy", ...Object.keys(disks).map(disk)]);
     await checkout?.remove();
   });
@@ -252,8 +252,8 @@ describe.runIf(process.getuid?.() === 0)("a first start that is cut off", () => 
       );
       expect(running.stdout.trim()).toBe("1");
     });
-    for (const { pid } of up.descendants()) orphans.add(pid);
-    killAll([up.pid]);
+    for (const process of up.descendants()) orphans.add(process);
+    up.kill();
     await up.ended;
     checkout.write("init/slow.sql", "CREATE TABLE t AS SELECT generate_series(1, 50000) AS i;");
     const seconds = await converge(checkout);

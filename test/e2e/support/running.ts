@@ -6,6 +6,8 @@ import { eventually } from "./command";
 /** A process below the one that was started. */
 export interface Descendant {
   pid: number;
+  /** When it began, in the kernel's ticks: tells it from a later process with its number. */
+  began: string;
   /** Its arguments, with spaces between them. */
   command: string;
 }
@@ -37,8 +39,9 @@ export class RunningUp {
     });
   }
 
-  get pid(): number {
-    return this.child.pid ?? 0;
+  /** Ends Pulumi's own process, and none that it started. */
+  kill(): void {
+    this.child.kill("SIGKILL");
   }
 
   /** Waits until it has printed this. @throws when it ends first */
@@ -56,19 +59,19 @@ export class RunningUp {
 
   /** What descends from it now, itself left out. */
   descendants(): Descendant[] {
-    const parents = new Map<number, number>();
-    for (const name of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
-      // PID (COMMAND) STATE PPID …; the command may hold spaces and parentheses.
-      const ppid = read(`/proc/${name}/stat`).split(") ").at(-1)?.split(" ")[1];
-      if (ppid) parents.set(Number(name), Number(ppid));
-    }
+    const pids = readdirSync("/proc").filter((name) => /^\d+$/.test(name));
+    const stats = new Map(pids.map((pid) => [Number(pid), stat(Number(pid))]));
     const below = (pid: number): boolean => {
-      const parent = parents.get(pid);
-      return parent !== undefined && parent > 1 && (parent === this.pid || below(parent));
+      const parent = stats.get(pid)?.parent ?? 0;
+      return parent > 1 && (parent === this.child.pid || below(parent));
     };
-    return [...parents.keys()]
-      .filter(below)
-      .map((pid) => ({ pid, command: read(`/proc/${pid}/cmdline`).replaceAll("\0", " ").trim() }));
+    return [...stats]
+      .filter(([pid]) => below(pid))
+      .map(([pid, { began }]) => ({
+        pid,
+        began,
+        command: read(`/proc/${pid}/cmdline`).replaceAll("\0", " ").trim(),
+      }));
   }
 }
 
@@ -81,8 +84,16 @@ function read(path: string): string {
   }
 }
 
-export function killAll(pids: number[]): void {
-  for (const pid of pids) {
+/** PID (COMMAND) STATE PPID …, the 22nd is when it began; the command may hold spaces and parentheses. */
+function stat(pid: number): { parent: number; began: string } {
+  const [, parent, ...rest] = read(`/proc/${pid}/stat`).split(") ").at(-1)?.split(" ") ?? [];
+  return { parent: Number(parent ?? 0), began: rest[17] ?? "" };
+}
+
+/** Those that still run. */
+export function killAll(processes: Iterable<Descendant>): void {
+  for (const { pid, began } of processes) {
+    if (stat(pid).began !== began) continue;
     try {
       process.kill(pid, "SIGKILL");
     } catch {
