@@ -39,11 +39,13 @@ export const settings: Part & {
   },
 
   async apply(server, { restart: restartAnyway }) {
-    const { inputs, before } = server;
+    const { inputs, before, inside } = server;
     try {
       const pending = await write(server);
-      const causes = { ...before.settings?.restart, ...inputs.settings.restart };
-      if (!restartAnyway && !pending.some((name) => name in causes)) return false;
+      // Also for what only a run that failed has written or taken out.
+      const ours = new Set([...inside.managed, ...Object.keys(wantedSettings(inputs))]);
+      const waits = { ...before.settings?.initial, ...inputs.settings.initial };
+      if (!restartAnyway && !pending.some((name) => ours.has(name) && !(name in waits))) return false;
       await restartWithSettings(server);
       return true;
     } catch (error) {
