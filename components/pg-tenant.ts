@@ -8,7 +8,7 @@ import { PostgresServer, type Programs, Restore } from "../provider/resources";
 import { positionOf, type Tenant } from "../tenants";
 import { type BackupPlan, backupPlan, retentionDays } from "../tenants/backup";
 import { needsRestart } from "../tenants/postgres-settings";
-import { backupSettings, sizedSettings } from "../tenants/sizing";
+import { backupSettings, connectionsPerClient, guardSettings, sizedSettings } from "../tenants/sizing";
 import type { Backups } from "./backups";
 import type { PostgresImages } from "./postgres-images";
 import { dynamicFolder, entryPoint, type PostgresProxy, tenantNetwork } from "./proxy";
@@ -256,7 +256,11 @@ function settingsByEffect(args: PgTenantArgs) {
   const restarts = (name: string) => needsRestart(version, name);
   const pick = (from: Record<string, string>, keep: (name: string) => boolean) =>
     Object.fromEntries(Object.entries(from).filter(([name]) => keep(name)));
-  const implied = { ...sizedSettings(memory), ...(backupOf(args) && backupSettings(version)) };
+  const implied = {
+    ...guardSettings,
+    ...sizedSettings(memory),
+    ...(backupOf(args) && backupSettings(version)),
+  };
   const sized = pick(implied, (name) => !(name in settings));
   return {
     live: { ...pick(sized, (name) => !restarts(name)), ...pick(settings, (name) => !restarts(name)) },
@@ -270,7 +274,9 @@ function settingsByEffect(args: PgTenantArgs) {
 
 /** Other tenants could reach this one through the proxy's address in their own network: they may not. */
 function routeFile(args: PgTenantArgs, host: string): string {
-  const { id, tls } = args.tenant;
+  const { id, tls, memory, settings } = args.tenant;
+  const { max_connections } = { ...sizedSettings(memory), ...settings };
+  const perClient = args.tenant.maxConnectionsPerClient ?? connectionsPerClient(Number(max_connections));
   return stringify({
     tcp: {
       routers: {
@@ -279,8 +285,10 @@ function routeFile(args: PgTenantArgs, host: string): string {
           rule: `HostSNI(\`${host}\`) && !ClientIP(\`${args.tenantSubnets}\`)`,
           service: id,
           tls: tls === "passthrough" ? { passthrough: true } : {},
+          ...(perClient > 0 && { middlewares: [id] }),
         },
       },
+      ...(perClient > 0 && { middlewares: { [id]: { inFlightConn: { amount: perClient } } } }),
       services: { [id]: { loadBalancer: { servers: [{ address: `${args.names.tenant(id)}:5432` }] } } },
     },
   });

@@ -15,7 +15,7 @@ import { network } from "./parts/network";
 import { route } from "./parts/route";
 import { settings } from "./parts/settings";
 import { tls } from "./parts/tls";
-import { readySeconds, Session } from "./session";
+import { NotReadyError, readySeconds, Session } from "./session";
 
 type Before = Partial<PostgresServerState>;
 
@@ -82,7 +82,14 @@ async function start(
   reached.networkIds = await network.leave(inputs, networkId, before);
   const running = dockerClient(inputs.host).getContainer(containerId);
   const session = new Session(running, inputs.version);
-  const inside = await lookInside(session, inputs.tenant, readySeconds);
+  const look = () => lookInside(session, inputs.tenant, readySeconds);
+  const inside = await look().catch(async (error) => {
+    if (inputs.access.open) throw error;
+    // Clients that are to go may be what keeps this session out.
+    await access.close(running).catch(() => {});
+    if (error instanceof NotReadyError) throw error;
+    return look();
+  });
   refuseOtherVersion(inputs, inside);
   return { inputs, before, container: running, session, inside, present };
 }
