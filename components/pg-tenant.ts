@@ -64,7 +64,7 @@ export class PgTenant extends pulumi.ComponentResource {
     const password = this.createPassword(name, args);
     const volume = this.createVolume(name, args);
     const restore = tenant.state === "running" ? this.createRestore(name, args, volume) : undefined;
-    this.createServer(name, args, { restore, volume, password, host });
+    const server = this.createServer(name, args, { restore, volume, password, host });
 
     this.id = tenant.id;
     this.connectionString = pulumi.secret(
@@ -76,7 +76,7 @@ export class PgTenant extends pulumi.ComponentResource {
       database: tenant.id,
       user: role,
       access: tenant.access,
-      state: tenant.state,
+      state: server.state.apply((state) => (state === "incomplete" ? state : tenant.state)),
       tls: tenant.tls,
       version: tenant.version,
       memory: tenant.memory,
@@ -178,14 +178,14 @@ export class PgTenant extends pulumi.ComponentResource {
       password: pulumi.Output<string>;
       host: pulumi.Input<string>;
     },
-  ): void {
+  ): PostgresServer {
     const { tenant, proxy, names, isolation, tenantSubnets } = args;
     const { restore, volume, password, host } = parts;
     const runs = tenant.state === "running";
     const { positions, ...settings } = settingsByEffect(args);
     const networkName = isolation === "shared" ? names.sharedNetwork : names.tenant(tenant.id);
     const { pool, prefixLength } = tenantNetwork(networkName, tenantSubnets, isolation);
-    new PostgresServer(
+    return new PostgresServer(
       name,
       {
         host: args.dockerHost,

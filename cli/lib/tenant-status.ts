@@ -13,7 +13,8 @@ export interface TenantStatus {
   version: number;
   access: boolean;
   /**
-   * `running`: answers. `stopped`: as tenants.yaml wants it. `missing`: should run, and has no container.
+   * `running`: answers. `stopped`: as tenants.yaml wants it. `incomplete`: no `up` has made it yet.
+   * `missing`: should run, and has no container.
    * `starting`, `silent`: runs, but does not answer (yet). `unhealthy`: by its health check. Otherwise the
    * engine's own word: `exited`, `restarting`, `paused`, `created`, `dead`.
    */
@@ -84,6 +85,7 @@ export function stateOf(
   info: Pick<Docker.ContainerInfo, "State" | "Status"> | undefined,
   answers: boolean,
 ): string {
+  if (summary.state === "incomplete") return summary.state;
   if (!info) return summary.state === "running" ? "missing" : "stopped";
   if (info.State !== "running") return info.State;
   if (info.Status.includes("(unhealthy)")) return "unhealthy";

@@ -46,7 +46,9 @@ export async function reconcile(inputs: PostgresServerInputs, before: Before): P
   } catch (error) {
     // Whatever fails: a route that is to be closed is.
     if (inputs.state === "stopped" || !inputs.access.open) await route.apply(inputs).catch(() => {});
-    const incomplete = { ...inputs, ...(await present(inputs, before, reached)), state: "incomplete" };
+    // Until an `up` has ended well, nobody could log in yet.
+    const state = [undefined, "incomplete"].includes(before.state) ? "incomplete" : "failed";
+    const incomplete = { ...inputs, ...(await present(inputs, before, reached)), state };
     throw new IncompleteError(inputs.container.name, incomplete, await explained(error, inputs));
   }
 }

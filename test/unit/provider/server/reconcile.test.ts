@@ -160,7 +160,7 @@ describe("access", () => {
     server().lie = "no";
     await expect(stack.up(closed())).rejects.toThrow("its catalogs were changed");
     expect(routeFile()).toBe("closed\n");
-    expect(state().state).toBe("incomplete");
+    expect(state().state).toBe("failed");
   });
 
   it.each<[string, () => void]>([
