@@ -182,6 +182,14 @@ export class Session {
         throw new NotReadyError(`the server does not accept connections after ${seconds} s`);
       // Killed with the container, or begun while it ended: runc then finds nothing to run the shell in.
       if ([126, 127, 137].includes(result.code)) throw new NotReadyError("the server went away");
+      const lockedOut = /role "postgres" (is not permitted to log in|does not exist)/.exec(
+        result.stderr,
+      )?.[1];
+      if (lockedOut) {
+        throw new Error(
+          `the role postgres ${lockedOut}, so pgs cannot enter the server; docs/disaster.md has the way back`,
+        );
+      }
       throw new Error(printable(result.stderr) || `psql ended with ${result.code}`);
     } catch (error) {
       if (!(error instanceof ExecTimeoutError)) throw error;
