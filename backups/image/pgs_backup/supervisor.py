@@ -338,7 +338,8 @@ class Supervisor:
         child = child or next((one for one in self.by_kind.values() if one.output == fd), None)
         if child is None or fd is None:
             return
-        while True:
+        # One that writes without end must not keep the others, or the signal to stop, waiting.
+        for _ in range(16):
             try:
                 content = os.read(fd, 65536)
             except BlockingIOError:
