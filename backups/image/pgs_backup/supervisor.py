@@ -329,6 +329,9 @@ class Supervisor:
             self.interrupt(kind, signal.SIGTERM)
         end = time.monotonic() + 8
         while self.by_kind and time.monotonic() < end:
+            # One that waits until its words are read cannot end.
+            for child in list(self.by_kind.values()):
+                self.read_output(child.output, child)
             self.reap()
             time.sleep(0.05)
 
