@@ -6,6 +6,7 @@ import { version } from "../package.json";
 import { AcmeCertificate } from "./acme-certificate";
 import { BackupDestination } from "./backup-destination";
 import { Container } from "./container";
+import { FailuresLast } from "./failures";
 import { Programs } from "./programs";
 import { IncompleteError, type ResourceType } from "./resource-type";
 import { Restore } from "./restore";
@@ -29,63 +30,89 @@ const types: Record<string, ResourceType<Fields>> = {
 /** Translates between Pulumi's protocol and the resource types. */
 export class Provider implements pulumi.Provider {
   readonly version = version;
+  private readonly failures: FailuresLast;
 
-  async check(urn: string, olds: unknown, news: unknown): Promise<pulumi.CheckResult> {
-    const failures = (await typeOf(urn).check?.(known(news), known(olds))) ?? [];
-    return { inputs: news, failures };
+  /** @param pause as FailuresLast has it */
+  constructor(pause?: number) {
+    this.failures = new FailuresLast(pause);
+  }
+
+  check(urn: string, olds: unknown, news: unknown): Promise<pulumi.CheckResult> {
+    return this.failures.plan(async () => {
+      const failures = (await typeOf(urn).check?.(known(news), known(olds))) ?? [];
+      return { inputs: news, failures };
+    });
   }
 
   /** Compares with what is really there: so each plan sees what was changed by hand, without a refresh. */
-  async diff(id: string, urn: string, olds: unknown, news: unknown): Promise<pulumi.DiffResult> {
-    const type = typeOf(urn);
-    const before = unwrap(olds) as Fields;
-    const after = unwrap(news) as Fields;
-    const differing = (keys: readonly string[], fields: Fields) =>
-      keys.filter((key) => !isDeepStrictEqual(fields[key], after[key]));
-    const replaces = differing(type.replacing, before);
-    if (replaces.length > 0) return { changes: true, replaces, deleteBeforeReplace: true };
-    let changes = differing(type.updatable, before).length > 0;
-    if (!changes) {
-      const byHand = await driftOf(type, id, before, (present) => differing(type.updatable, present));
-      changes = byHand?.length !== 0;
-      if (changes) {
-        const what = `${urn.split(/[$:]/).at(-3)} ${urn.split("::").at(-1)}`;
-        const how = byHand ? `was changed by hand (${byHand.join(", ")})` : "is missing";
-        await log.info(`${what} ${how}; \`pulumi up\` restores it`);
-      }
-    }
-    // A part that is not known yet is taken to stay as it is.
-    const expected = Object.entries(after).map(([key, value]) => [
-      key,
-      isUnknown(value) ? before[key] : value,
-    ]);
-    const warning = await type.planWarning?.(before, Object.fromEntries(expected));
-    if (warning) await log.warn(warning);
-    return { changes, replaces, deleteBeforeReplace: true };
+  diff(id: string, urn: string, olds: unknown, news: unknown): Promise<pulumi.DiffResult> {
+    return this.failures.plan(() => differences(id, urn, olds, news));
   }
 
   async create(urn: string, inputs: unknown): Promise<pulumi.CreateResult> {
-    const { id, state } = await changing(() =>
+    const { id, state } = await this.changing(() =>
       hidingSecrets(inputs, () => typeOf(urn).create(unwrap(inputs) as Fields)),
     );
     return { id, outs: wrap(state, secretsIn(inputs)) };
   }
 
   async read(id: string, urn: string, props: unknown): Promise<pulumi.ReadResult> {
-    const state = await typeOf(urn).read(id, unwrap(props) as Fields);
+    const state = await this.failures.plan(() => typeOf(urn).read(id, unwrap(props) as Fields));
     return state ? { id, props: wrap(state, secretsIn(props)) } : { id: "", props: {} };
   }
 
   async update(id: string, urn: string, olds: unknown, news: unknown): Promise<pulumi.UpdateResult> {
-    const state = await changing(() =>
+    const state = await this.changing(() =>
       hidingSecrets(news, () => typeOf(urn).update(id, unwrap(olds) as Fields, unwrap(news) as Fields)),
     );
     return { outs: wrap(state, secretsIn(news)) };
   }
 
   async delete(id: string, urn: string, props: unknown): Promise<void> {
-    await changing(() => typeOf(urn).delete(id, unwrap(props) as Fields));
+    await this.changing(() => typeOf(urn).delete(id, unwrap(props) as Fields));
   }
+
+  /** Clears the engine cache around each mutation. */
+  private changing<T>(change: () => Promise<T>): Promise<T> {
+    return this.failures.change(async () => {
+      clearCache();
+      try {
+        return await change();
+      } finally {
+        clearCache();
+      }
+    });
+  }
+}
+
+async function differences(
+  id: string,
+  urn: string,
+  olds: unknown,
+  news: unknown,
+): Promise<pulumi.DiffResult> {
+  const type = typeOf(urn);
+  const before = unwrap(olds) as Fields;
+  const after = unwrap(news) as Fields;
+  const differing = (keys: readonly string[], fields: Fields) =>
+    keys.filter((key) => !isDeepStrictEqual(fields[key], after[key]));
+  const replaces = differing(type.replacing, before);
+  if (replaces.length > 0) return { changes: true, replaces, deleteBeforeReplace: true };
+  let changes = differing(type.updatable, before).length > 0;
+  if (!changes) {
+    const byHand = await driftOf(type, id, before, (present) => differing(type.updatable, present));
+    changes = byHand?.length !== 0;
+    if (changes) {
+      const what = `${urn.split(/[$:]/).at(-3)} ${urn.split("::").at(-1)}`;
+      const how = byHand ? `was changed by hand (${byHand.join(", ")})` : "is missing";
+      await log.info(`${what} ${how}; \`pulumi up\` restores it`);
+    }
+  }
+  // A part that is not known yet is taken to stay as it is.
+  const expected = Object.entries(after).map(([key, value]) => [key, isUnknown(value) ? before[key] : value]);
+  const warning = await type.planWarning?.(before, Object.fromEntries(expected));
+  if (warning) await log.warn(warning);
+  return { changes, replaces, deleteBeforeReplace: true };
 }
 
 /** What was changed by hand; undefined when the resource is gone. */
@@ -98,16 +125,6 @@ async function driftOf(
   if (type.drift) return type.drift(id, state);
   const present = await type.read(id, state);
   return present && differing(present);
-}
-
-/** Clears the engine cache around each mutation. */
-async function changing<T>(change: () => Promise<T>): Promise<T> {
-  clearCache();
-  try {
-    return await change();
-  } finally {
-    clearCache();
-  }
 }
 
 function known(fields: unknown): Fields {

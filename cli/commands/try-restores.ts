@@ -2,6 +2,7 @@ import type Docker from "dockerode";
 import { noteTrial } from "../../backups/trials";
 import { exec, printable } from "../../docker/exec";
 import { stackLabel, tenantLabel } from "../../docker/labels";
+import { sessionEnvironment } from "../../docker/session-options";
 import {
   archiveWal,
   type Contents,
@@ -129,7 +130,7 @@ async function tryOut(tenant: string, backups: TenantBackups): Promise<Trial> {
     const recovered = (Date.now() - begun) / 1000;
     const checked = await check(docker, restored);
     trial.seconds = Math.round((recovered + checked.seconds) * 10) / 10;
-    Object.assign(trial, await compare(tenant, backups, checked));
+    Object.assign(trial, await compare(tenant, backups, checked, version));
     trial.ok = true;
   } catch (error) {
     trial.reason = printable((error as Error).message, 500);
@@ -151,13 +152,14 @@ async function compare(
   tenant: string,
   { docker, names }: TenantBackups,
   restored: Contents,
+  version: number,
 ): Promise<Pick<Trial, "relations" | "rows" | "compared">> {
   const all = Object.values(restored.databases);
   const found = {
     relations: all.reduce((sum, { relations }) => sum + relations, 0),
     rows: all.reduce((sum, { rows = 0 }) => sum + rows, 0),
   };
-  const live = await liveContents(docker, names.tenant(tenant));
+  const live = await liveContents(docker, names.tenant(tenant), version);
   if (!live) return { ...found, compared: "its server gave no answer" };
   // The numbers differ as soon as something was written since.
   if (live.transactions !== restored.transactions) return { ...found, compared: "written since" };
@@ -177,9 +179,8 @@ async function compare(
 const countable = 256 * 1024 ** 2;
 
 /** Undefined when the server does not answer, or some table is locked. */
-async function liveContents(docker: Docker, name: string): Promise<Contents | undefined> {
-  const settings = ["search_path=pg_catalog", "lock_timeout=5s", "statement_timeout=30s"];
-  const env = [`PGOPTIONS=${settings.map((setting) => `-c ${setting}`).join(" ")}`, "PGAPPNAME=pgs"];
+async function liveContents(docker: Docker, name: string, version: number): Promise<Contents | undefined> {
+  const env = sessionEnvironment(version, "read", 30);
   const container = docker.getContainer(name);
   const answer = await exec(container, countCommand(countable), { env }).catch(() => undefined);
   const live = contentsOf(answer?.code === 0 ? answer.stdout : "");

@@ -2,6 +2,7 @@ import type Docker from "dockerode";
 import { dockerClient, forEach } from "../../docker/client";
 import { exec } from "../../docker/exec";
 import { resourceNames } from "../../docker/names";
+import { sessionEnvironment } from "../../docker/session-options";
 import { containersOf } from "./containers";
 import type { StackConfig, StackOutputs, TenantSummary } from "./stack";
 
@@ -51,11 +52,15 @@ export async function tenantStatuses(
   );
   const running = usage ? [...infos].filter(([, info]) => info?.State === "running") : [];
   const docker = dockerClient(config.dockerHost);
-  const all = running.map(([id, info]) => ({ id, container: docker.getContainer(info?.Id ?? "") }));
+  const all = running.map(([id, info]) => ({
+    id,
+    version: outputs.tenants[id]?.version ?? 0,
+    container: docker.getContainer(info?.Id ?? ""),
+  }));
   const [usages, figures] = await Promise.all([
     // All at once: the engine measures once a second, and answers all that wait for it.
     Promise.all(all.map(({ container }) => usageOf(container))),
-    forEach(all, atOnce, ({ container }) => serverFigures(container)),
+    forEach(all, atOnce, ({ container, version }) => serverFigures(container, version)),
   ]);
   const live = new Map(all.map(({ id }, index) => [id, { usage: usages[index], server: figures[index] }]));
 
@@ -126,15 +131,10 @@ const askFigures = `
   "$@" postgres || "$@" 'dbname=postgres replication=database'`;
 
 /** Over the server's own socket; undefined when it does not answer. */
-async function serverFigures(container: Docker.Container) {
-  // The tenant owns the server: its settings must not change what the session does, nor how long.
-  const env = [
-    "PGAPPNAME=pgs",
-    "PGOPTIONS=-c search_path=pg_catalog -c statement_timeout=8s -c log_statement=none -c log_min_duration_statement=-1",
-  ];
+async function serverFigures(container: Docker.Container, version: number) {
   try {
     const { stdout } = await exec(container, ["sh", "-c", askFigures, "sh", figuresQuery], {
-      env,
+      env: sessionEnvironment(version, "read", 8),
       seconds: 10,
       outputLimit: 4096,
     });

@@ -1,52 +1,15 @@
 import type Docker from "dockerode";
 import { ExecTimeoutError, exec, printable } from "../../docker/exec";
+import { answerSeconds, type SessionKind, sessionEnvironment } from "../../docker/session-options";
 
 /** How long a server may take until it accepts connections, in seconds; recovery after a crash counts too. */
 export const readySeconds = 120;
-
-/**
- * How long SQL may take, in seconds. A tenant that locks its catalogs, or replaces their functions, must not keep an
- * `up` from the other tenants.
- */
-const answerSeconds = 60;
 
 /** An init script may load a dump: a day, in seconds. */
 const scriptSeconds = 86_400;
 
 /** The server did not accept connections in time. */
 export class NotReadyError extends Error {}
-
-/** What pg_stat_activity calls these sessions. */
-const sessionName = "pgs";
-
-/**
- * What a session is started with: it comes before all that the tenant has set for the server, its roles and databases.
- * https://www.postgresql.org/docs/18/runtime-config-client.html
- */
-function sessionOptions(version: number, kind: "read" | "change" | "script"): string {
-  const script = kind === "script";
-  const seconds = script ? 0 : answerSeconds;
-  return Object.entries({
-    // A verifier is not a password, but it has no place in a log either.
-    log_statement: "none",
-    log_min_duration_statement: "-1",
-    log_min_error_statement: "panic",
-    statement_timeout: `${seconds}s`,
-    lock_timeout: script ? "0" : "20s",
-    idle_in_transaction_session_timeout: "0",
-    idle_session_timeout: "0",
-    default_transaction_read_only: kind === "read" ? "on" : "off",
-    default_transaction_isolation: "read\\ committed",
-    // A script makes its tables where the tenant's settings say.
-    ...(!script && { search_path: "pg_catalog" }),
-    session_preload_libraries: "",
-    local_preload_libraries: "",
-    role: "none",
-    ...(version >= 17 && { event_triggers: "off", transaction_timeout: "0" }),
-  })
-    .map(([name, value]) => `-c ${name}=${value}`)
-    .join(" ");
-}
 
 /**
  * A shell function that ends the sessions of clients from the network: `strangers` those that have not logged in, `all`
@@ -148,7 +111,7 @@ export class Session {
   }
 
   private async ask(
-    kind: "read" | "change" | "script",
+    kind: SessionKind,
     sql: string,
     { database = "postgres", seconds = readySeconds }: { database?: string; seconds?: number },
   ): Promise<string> {
@@ -167,12 +130,7 @@ export class Session {
         ],
         {
           stdin: sql,
-          env: [
-            `PGOPTIONS=${sessionOptions(this.version, kind)}`,
-            `PGAPPNAME=${sessionName}`,
-            "PGHOST=/var/run/postgresql",
-            "PGCONNECT_TIMEOUT=30",
-          ],
+          env: sessionEnvironment(this.version, kind),
           seconds: seconds + most + 10,
         },
       );
@@ -188,6 +146,11 @@ export class Session {
       if (lockedOut) {
         throw new Error(
           `the role postgres ${lockedOut}, so pgs cannot enter the server; docs/disaster.md has the way back`,
+        );
+      }
+      if (/fork.*: Resource temporarily unavailable|can't fork/i.test(result.stderr)) {
+        throw new Error(
+          "its container runs as many processes as it may, so that nothing can be started in it",
         );
       }
       throw new Error(printable(result.stderr) || `psql ended with ${result.code}`);

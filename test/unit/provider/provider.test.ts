@@ -17,7 +17,7 @@ vi.mock("../../../docker/client", async (original) => ({
 vi.mock("node:timers/promises", () => ({ setTimeout: async () => {} }));
 
 const unknown = pulumi.runtime.unknownValue;
-const provider = new Provider();
+const provider = new Provider(0);
 const urn = "urn:pulumi:dev::pgs::pgs:index:PgTenant$pgs:index:PostgresServer::acme";
 const info = vi.spyOn(pulumi.log, "info").mockResolvedValue();
 const warn = vi.spyOn(pulumi.log, "warn").mockResolvedValue();

@@ -7,7 +7,7 @@ export class StackOfOne {
   /** As on the wire. */
   state: Record<string, unknown> | undefined;
   private readonly urn: string;
-  private readonly provider = new Provider();
+  private readonly provider = new Provider(0);
 
   constructor(type: string) {
     this.urn = `urn:pulumi:dev::pgs::pgs:index:${type}::acme`;

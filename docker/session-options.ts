@@ -1,0 +1,44 @@
+/** What pg_stat_activity calls the sessions of pgs. */
+const sessionName = "pgs";
+
+/** Seconds that an answer may take by default. */
+export const answerSeconds = 60;
+
+/** `read` changes nothing; `script` is an operator's own SQL. */
+export type SessionKind = "read" | "change" | "script";
+
+/**
+ * Environment variables of a psql in a server's container, which asks as its superuser over its own socket. They come
+ * before all that the tenant has set for the server, its roles and databases.
+ * https://www.postgresql.org/docs/18/runtime-config-client.html
+ * @param version PostgreSQL's major version, as tenants.yaml has it
+ * @param seconds that a statement may take; a script takes what it takes
+ */
+export function sessionEnvironment(version: number, kind: SessionKind, seconds = answerSeconds): string[] {
+  const script = kind === "script";
+  const options = {
+    // A verifier is not a password, but it has no place in a log either.
+    log_statement: "none",
+    log_min_duration_statement: "-1",
+    log_min_error_statement: "panic",
+    statement_timeout: script ? "0s" : `${seconds}s`,
+    lock_timeout: script ? "0" : `${Math.min(20, seconds)}s`,
+    idle_in_transaction_session_timeout: "0",
+    idle_session_timeout: "0",
+    default_transaction_read_only: kind === "read" ? "on" : "off",
+    default_transaction_isolation: "read\\ committed",
+    // A script makes its tables where the tenant's settings say.
+    ...(!script && { search_path: "pg_catalog" }),
+    session_preload_libraries: "",
+    local_preload_libraries: "",
+    role: "none",
+    ...(version >= 17 && { event_triggers: "off", transaction_timeout: "0" }),
+  };
+  const pinned = Object.entries(options).map(([name, value]) => `-c ${name}=${value}`);
+  return [
+    `PGOPTIONS=${pinned.join(" ")}`,
+    `PGAPPNAME=${sessionName}`,
+    "PGHOST=/var/run/postgresql",
+    "PGCONNECT_TIMEOUT=30",
+  ];
+}
