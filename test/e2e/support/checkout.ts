@@ -91,10 +91,11 @@ export class Checkout {
       await succeed("tar", ["-C", this.folder, "-xf", archive]);
       rmSync(archive);
     }
-    if (isDeepStrictEqual(packages(this.folder), packages(root)))
+    if (isDeepStrictEqual(packages(this.folder), packages(root))) {
       symlinkSync(join(root, "node_modules"), join(this.folder, "node_modules"));
-    // Packages and images of another version.
-    else await succeed("toolchain/setup", [], this.options());
+    }
+    // Images of another version, and its packages.
+    await succeed("toolchain/setup", [], this.options());
     this.write("tenants.yaml", tenants);
   }
 
