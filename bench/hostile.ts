@@ -1,3 +1,4 @@
+import { spawn } from "node:child_process";
 import { attacks } from "../test/e2e/support/attacks";
 import { Checkout } from "../test/e2e/support/checkout";
 import { ClientLoad } from "../test/e2e/support/client-load";
@@ -39,6 +40,34 @@ async function timedUp(checkout: Checkout, attacker: string[]): Promise<{ up: nu
   return { up: (await up).seconds, inForce };
 }
 
+/**
+ * What a stranger's TLS handshakes, 32 at a time, cost a neighbour, with the flood's own work on the same machine.
+ * @returns a row: queries a second without and with it
+ */
+async function handshakes(checkout: Checkout): Promise<string[]> {
+  const { port, ssl } = await checkout.clientConfig("mallory");
+  const measured = async () => {
+    const load = await ClientLoad.start(await checkout.clientConfig("t1"), { sessions: 4, newcomers: 1 });
+    await new Promise((resolve) => setTimeout(resolve, 20_000));
+    await load.stop();
+    return load;
+  };
+  const before = await measured();
+  const code = `const tls = require("tls"); const options = JSON.parse(process.argv[1]);
+    const again = () => { const socket = tls.connect(options, () => socket.destroy());
+      socket.on("error", () => {}); socket.on("close", again); };
+    for (let lane = 0; lane < 32; lane++) again();`;
+  const options = { ...(ssl as object), host: "127.0.0.1", port, ALPNProtocols: ["postgresql"] };
+  const flood = spawn(process.execPath, ["-e", code, JSON.stringify(options)], { stdio: "ignore" });
+  const during = await measured().finally(() => flood.kill());
+  const rate = ({ counts }: ClientLoad) => `${Math.round(counts.queries / 20)}/s`;
+  return [
+    "handshakes of a stranger, 32 at a time",
+    ...["", "", "", `${rate(before)} to ${rate(during)}`],
+    `${during.failures.length} of ${during.counts.queries + during.counts.connections}`,
+  ];
+}
+
 async function main(): Promise<void> {
   const checkout = await Checkout.create(edited(["mallory"]));
   const rows: string[][] = [];
@@ -51,6 +80,7 @@ async function main(): Promise<void> {
       inForce: median(well.map(({ inForce }) => inForce)),
     };
     rows.push(["none", base.up.toFixed(1), "", base.inForce.toFixed(1), "", ""]);
+    rows.push(await handshakes(checkout));
     for (const key of chosen) {
       const attack = attacks[key];
       if (!attack) throw new Error(`there is no attack ${key}: ${Object.keys(attacks).join(", ")}`);

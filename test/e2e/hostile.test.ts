@@ -1,10 +1,11 @@
+import { type ConnectionOptions, connect } from "node:tls";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { TenantStatus } from "../../cli/lib/tenant-status";
 import { attacks } from "./support/attacks";
 import { Checkout } from "./support/checkout";
 import { ClientLoad } from "./support/client-load";
-import { run } from "./support/command";
-import { inspect } from "./support/inside";
+import { eventually, run, succeed } from "./support/command";
+import { addressOf, inspect } from "./support/inside";
 
 // One stack in which each tenant but three attacks, all at the same time, whoever asks its server.
 
@@ -16,6 +17,7 @@ defaults: { memory: 128Mi, cpus: 0.5, settings: { max_connections: 20 } }
 tenants:
   acme: { cpus: 1, settings: { work_mem: ${acme} } }
   globex: { cpus: 1 }
+  umbrella: {}
 ${others}${hostile.map((id) => `  ${id}: {${[attacks[id]?.entry, more].filter(Boolean).join(", ")}}\n`).join("")}`;
 
 /** Seconds: until a server has to be ready, an answer, and what goes round them; of the second pass the answer alone. */
@@ -79,11 +81,31 @@ test.each([["list", "--usage"], ["doctor"], ["backups"]])(
 test("list has the figures of the neighbours", async () => {
   const { stdout } = await pgs("list", "--usage", "--json");
   const all: TenantStatus[] = JSON.parse(stdout);
-  expect(all).toHaveLength(hostile.length + 2);
+  expect(all).toHaveLength(hostile.length + 3);
   expect(all.find(({ id }) => id === "acme")).toMatchObject({
     state: "running",
     connections: expect.any(Number),
   });
+});
+
+test("a stranger who does not log in holds what one address may for ten seconds, and another address gets in", async () => {
+  const { port, ssl } = await checkout.clientConfig("umbrella");
+  const silent = Array.from({ length: 60 }, () =>
+    connect({ ...(ssl as ConnectionOptions), host: "127.0.0.1", port, ALPNProtocols: ["postgresql"] }),
+  );
+  for (const socket of silent) socket.on("error", () => {});
+  const open = () => silent.filter((socket) => !socket.closed && !socket.connecting).length;
+  // max_connections less five.
+  await eventually(5, async () => expect(open()).toBe(15));
+  const proxy = await addressOf(checkout.name("proxy"), checkout.name("proxy"));
+  const conninfo = `host=umbrella.pgs.localhost hostaddr=${proxy} port=5432 user=postgres dbname=umbrella sslmode=require`;
+  const { Image } = await inspect(checkout.name("umbrella"));
+  const other = ["run", "--rm", "--network", checkout.name("proxy"), "--env", "PGPASSWORD", Image];
+  const env = { ...process.env, PGPASSWORD: await checkout.password("umbrella") };
+  expect(await succeed("docker", [...other, "psql", "-Atc", "SELECT 'in'", conninfo], { env })).toBe("in\n");
+  await expect(checkout.query("umbrella", "SELECT 1")).rejects.toThrow();
+  await eventually(12, async () => expect(open()).toBe(0));
+  await checkout.query("umbrella", "SELECT 1");
 });
 
 test("each of them can be stopped, and nobody else noticed any of it", async () => {
