@@ -9,6 +9,7 @@ import { resourceNames } from "../../docker/names";
 import { connectionParameters, conninfo } from "../lib/address";
 import { command } from "../lib/command";
 import { CommandError, runOnTerminal } from "../lib/pulumi";
+import { wayBack } from "../lib/restore-in-place";
 import {
   caOf,
   requiredOutputs,
@@ -45,7 +46,7 @@ async function openSession(id: string, psqlArgs: string[]): Promise<number> {
       `${id} is not complete, as no up has made it yet: ./pgs up says why, and tries again`,
     );
   }
-  if (tenant.state !== "running") throw new CommandError(`${id} is stopped: ./pgs start ${id}`);
+  if (tenant.state !== "running") throw new CommandError(`${id} is stopped: ${wayBack(id, config)}`);
   if (!tenant.access) {
     throw new CommandError(
       `${id} has no route: ./pgs enable-access ${id}, or without one docker exec -it ${config.prefix}-${id} psql -U postgres ${tenant.database}`,
