@@ -19,7 +19,7 @@ const home = "/var/lib/barman/tenant-acme";
 
 beforeAll(async () => {
   checkout = await Checkout.create(
-    "defaults: { memory: 256Mi }\ntenants:\n  acme: { settings: { work_mem: 5MB }, passwordVersion: 2 }\n  globex: {}\n",
+    "defaults: { memory: 256Mi }\ntenants:\n  acme: { settings: { work_mem: 5MB }, passwordVersion: 2 }\n  globex: { settings: { statement_timeout: 2s, lock_timeout: 1ms, default_transaction_read_only: true } }\n",
     withBackups,
   );
   await checkout.up();
