@@ -1,6 +1,3 @@
-import { readFileSync } from "node:fs";
-import { homedir } from "node:os";
-import { join } from "node:path";
 import type Docker from "dockerode";
 import { stackLabel, versionLabel } from "../../docker/labels";
 import type { Finding } from "./doctor";
@@ -19,7 +16,7 @@ export async function pruneFindings(
   prefix: string,
   stack: string,
 ): Promise<Finding[]> {
-  if (Number.parseInt(version, 10) >= sparesNames || isFiltered()) return [];
+  if (Number.parseInt(version, 10) >= sparesNames) return [];
   const { Volumes } = await docker.listVolumes({ filters: JSON.stringify({ dangling: ["true"] }) });
   const names = Volumes.filter(({ Name, Labels }) => {
     if (!Name.startsWith(`${prefix}-`)) return false;
@@ -37,15 +34,4 @@ export async function pruneFindings(
         'do not run them here; "pruneFilters" of the docker command spare it (docs/lifecycle.md, Prune)',
     },
   ];
-}
-
-/** Whether this user's docker command spares what has the label. */
-function isFiltered(): boolean {
-  const folder = process.env.DOCKER_CONFIG ?? join(homedir(), ".docker");
-  try {
-    const { pruneFilters } = JSON.parse(readFileSync(join(folder, "config.json"), "utf8"));
-    return Array.isArray(pruneFilters) && pruneFilters.includes(`label!=${versionLabel}`);
-  } catch {
-    return false;
-  }
 }
