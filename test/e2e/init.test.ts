@@ -73,14 +73,14 @@ test("a tenant with the shortest limits is created with its scripts, and its pas
     settings:
       statement_timeout: 1ms
       lock_timeout: 1ms
-      transaction_timeout: 1ms
+      transaction_timeout: 1s
       idle_in_transaction_session_timeout: 1ms
       idle_session_timeout: 1ms
       default_transaction_read_only: true
       default_transaction_isolation: serializable
       search_path: nowhere
 `;
-  checkout.write("init/slow.sql", "SELECT pg_sleep(0.5);\nCREATE TABLE public.slow AS SELECT 1 AS n;\n");
+  checkout.write("init/slow.sql", "SELECT pg_sleep(1.5);\nCREATE TABLE public.slow AS SELECT 1 AS n;\n");
   await checkout.apply(strict(1));
   await checkout.pulumi("preview", "--expect-no-changes");
   const before = await checkout.password("strict");
