@@ -14,10 +14,12 @@ import {
   caOf,
   requiredOutputs,
   type StackConfig,
+  type StackOutputs,
   stackConfig,
   type TenantSummary,
   tenantOf,
 } from "../lib/stack";
+import { tenantStatuses } from "../lib/tenant-status";
 
 export const connect = command(
   "connect",
@@ -52,6 +54,7 @@ async function openSession(id: string, psqlArgs: string[]): Promise<number> {
       `${id} has no route: ./pgs enable-access ${id}, or without one docker exec -it ${config.prefix}-${id} psql -U postgres ${tenant.database}`,
     );
   }
+  await requireServer(id, config, outputs);
   const secrets = {
     pgpass: passwordFile(new URL(tenantOf(outputs.connectionStrings, id)).password),
     ca: caOf(tenant, outputs, config),
@@ -60,6 +63,20 @@ async function openSession(id: string, psqlArgs: string[]): Promise<number> {
   return psql
     ? runHere(psql, await connectionParameters(tenant, config.dockerHost), secrets, psqlArgs)
     : runInContainer(id, tenant, config, secrets, psqlArgs);
+}
+
+/** @throws CommandError where the server is down: the proxy would only close the connection */
+async function requireServer(id: string, config: StackConfig, outputs: StackOutputs): Promise<void> {
+  const statuses = await tenantStatuses(outputs, config);
+  const state = statuses.find((one) => one.id === id)?.state;
+  if (state === "missing") {
+    throw new CommandError(`the container of ${id} is gone: ./pgs up replaces it, on the same data`);
+  }
+  if (state && ["exited", "dead", "created", "paused", "restarting"].includes(state)) {
+    throw new CommandError(
+      `the server of ${id} does not run (${state}): ./pgs up starts it again; ./pgs logs ${id} --tail 20 says why it stopped`,
+    );
+  }
 }
 
 interface Secrets {

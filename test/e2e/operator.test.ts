@@ -235,6 +235,9 @@ test("doctor names what is wrong, and its advice helps", async () => {
   expect(stopped.problems).toMatchObject([{ check: "server", tenant: "acme" }, { check: "drift" }]);
   expect(stopped.problems[0]?.advice).toContain("./pgs up");
   expect((await list()).acme).toMatchObject({ state: "exited", uptime: null });
+  expect((await pgs(["connect", "acme"])).stderr).toMatch(
+    /^the server of acme does not run \(exited\): \.\/pgs up starts it again; \.\/pgs logs acme/,
+  );
   expect((await pgs(["logs", "acme", "--tail", "3"])).stdout).toContain("database system is shut down");
 
   expect((await pgs(["up"])).code).toBe(0);
