@@ -138,14 +138,20 @@ export function certificateProblems(chain: string, key: string, domain: string):
   if (!leaf.checkHost(`any-tenant.${domain}`)) {
     problems.push(`it does not cover *.${domain}; it is for ${leaf.subjectAltName ?? "no name at all"}`);
   }
-  if (!belongsTo(leaf, key)) problems.push("the key in pgs:certificate.key does not belong to it");
-  return problems;
+  const problem = keyProblem(leaf, key);
+  return problem ? [...problems, `the key in pgs:certificate.key ${problem}`] : problems;
 }
 
-function belongsTo(certificate: X509Certificate, key: string): boolean {
+function keyProblem(certificate: X509Certificate, key: string): string | undefined {
   try {
-    return certificate.checkPrivateKey(createPrivateKey(key));
-  } catch {
-    return false;
+    return certificate.checkPrivateKey(createPrivateKey(key)) ? undefined : "does not belong to it";
+  } catch (error) {
+    // Of both forms: `BEGIN ENCRYPTED PRIVATE KEY`, and the older one with a header.
+    if (/^-----BEGIN ENCRYPTED |^Proc-Type: 4,ENCRYPTED/m.test(key)) {
+      return "is encrypted, and the proxy knows no passphrase: openssl pkey -in KEY -out PLAIN_KEY makes one that is not";
+    }
+    return /-----BEGIN [A-Z ]*PRIVATE KEY-----/.test(key)
+      ? `cannot be read: ${(error as Error).message}`
+      : "is no PEM private key (-----BEGIN PRIVATE KEY-----)";
   }
 }

@@ -52,7 +52,10 @@ if ! start; then
 fi
 echo "its last commit is of $(last_commit)"
 
-ask() { psql --no-psqlrc --quiet --host /tmp --username postgres --dbname postgres --set ON_ERROR_STOP=1 "$@"; }
+# At that time, the tenant may have been without its database postgres.
+main=postgres
+ask() { psql --no-psqlrc --quiet --host /tmp --username postgres --dbname "$main" --set ON_ERROR_STOP=1 "$@"; }
+ask --command "" 2>/dev/null || main=template1
 ask --set old="$old" --set new="$new" <<'SQL'
 SELECT format('ALTER DATABASE %I RENAME TO %I', :'old', :'new') FROM pg_database
 WHERE datname = :'old' AND :'old' <> :'new' AND NOT EXISTS (SELECT FROM pg_database WHERE datname = :'new') \gexec

@@ -129,7 +129,20 @@ forget_own_environment() {
   unset PGS_ENV PGS_ENV_HOME PGS_USER_HOME
 }
 
-user_home() { printf '%s' "${PULUMI_HOME:-$HOME/.pulumi}"; }
+# The home that Pulumi looks in is the one that the system has of this user. HOME may be another: in a CI job's container,
+# or after a sudo that keeps it.
+home_of_user() {
+  local home='' name
+  if has getent; then
+    IFS=: read -r _ _ _ _ _ home _ < <(getent passwd "$UID") || true
+  elif name=$(id -un 2>/dev/null) && [[ $name =~ ^[A-Za-z0-9._-]+$ ]]; then
+    eval "home=~$name"
+    [[ $home == /* ]] || home=
+  fi
+  printf '%s' "${home:-$HOME}"
+}
+system_home=$(home_of_user)
+user_home() { printf '%s' "${PULUMI_HOME:-$system_home/.pulumi}"; }
 
 home_of_road() {
   if [[ $1 == registries ]]; then printf '%s' "$built_home"; else user_home; fi

@@ -155,8 +155,8 @@ build_pulumi() {
   for name in $plugin_names; do
     place "$plugins" "$built_home/plugins/resource-$name-v$(plugin_version "$name")/pulumi-resource-$name"
   done
-  # Pulumi would log every message of every plugin of each command, encrypted, up to 500 MB: a fifth of a preview's
-  # processor time. Where it can make no folder for that it goes on without.
+  # Pulumi would log every message of every plugin of each command, encrypted, up to 500 MB: a
+  # twentieth of a preview's processor time. Where it can make no folder for that it goes on without.
   rm -rf "$built_home/logs"
   : >"$built_home/logs"
   PULUMI_HOME=$built_home PULUMI_SKIP_UPDATE_CHECK=true "$bin/pulumi" plugin ls >>"$cache/logs/setup.log" 2>&1 ||

@@ -4,15 +4,14 @@ import { fileURLToPath } from "node:url";
 import { z } from "zod";
 import { command } from "../lib/command";
 import { holderRuns, type StackLock } from "../lib/explain-error";
-import { CommandError, quietly, runPulumi } from "../lib/pulumi";
+import { CommandError, requiredStack, runPulumi } from "../lib/pulumi";
 
 export const cancel = command(
   "cancel",
   "remove the lock that an interrupted run left on the stack",
   "./pgs cancel",
 ).action(async () => {
-  const { stdout } = await quietly(["stack", "--show-name"]);
-  const running = locksOf(stdout.trim()).find((lock) => holderRuns(lock));
+  const running = locksOf(await requiredStack()).find((lock) => holderRuns(lock));
   if (running) {
     throw new CommandError(
       `process ${running.pid} of ${running.user} works on the stack since ${running.since}: wait for it, or end it first`,

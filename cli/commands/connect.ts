@@ -9,14 +9,17 @@ import { resourceNames } from "../../docker/names";
 import { connectionParameters, conninfo } from "../lib/address";
 import { command } from "../lib/command";
 import { CommandError, runOnTerminal } from "../lib/pulumi";
+import { wayBack } from "../lib/restore-in-place";
 import {
   caOf,
   requiredOutputs,
   type StackConfig,
+  type StackOutputs,
   stackConfig,
   type TenantSummary,
   tenantOf,
 } from "../lib/stack";
+import { tenantStatuses } from "../lib/tenant-status";
 
 export const connect = command(
   "connect",
@@ -45,12 +48,13 @@ async function openSession(id: string, psqlArgs: string[]): Promise<number> {
       `${id} is not complete, as no up has made it yet: ./pgs up says why, and tries again`,
     );
   }
-  if (tenant.state !== "running") throw new CommandError(`${id} is stopped: ./pgs start ${id}`);
+  if (tenant.state !== "running") throw new CommandError(`${id} is stopped: ${wayBack(id, config)}`);
   if (!tenant.access) {
     throw new CommandError(
       `${id} has no route: ./pgs enable-access ${id}, or without one docker exec -it ${config.prefix}-${id} psql -U postgres ${tenant.database}`,
     );
   }
+  await requireServer(id, config, outputs);
   const secrets = {
     pgpass: passwordFile(new URL(tenantOf(outputs.connectionStrings, id)).password),
     ca: caOf(tenant, outputs, config),
@@ -59,6 +63,20 @@ async function openSession(id: string, psqlArgs: string[]): Promise<number> {
   return psql
     ? runHere(psql, await connectionParameters(tenant, config.dockerHost), secrets, psqlArgs)
     : runInContainer(id, tenant, config, secrets, psqlArgs);
+}
+
+/** @throws CommandError where the server is down: the proxy would only close the connection */
+async function requireServer(id: string, config: StackConfig, outputs: StackOutputs): Promise<void> {
+  const statuses = await tenantStatuses(outputs, config);
+  const state = statuses.find((one) => one.id === id)?.state;
+  if (state === "missing") {
+    throw new CommandError(`the container of ${id} is gone: ./pgs up replaces it, on the same data`);
+  }
+  if (state && ["exited", "dead", "created", "paused", "restarting"].includes(state)) {
+    throw new CommandError(
+      `the server of ${id} does not run (${state}): ./pgs up starts it again; ./pgs logs ${id} --tail 20 says why it stopped`,
+    );
+  }
 }
 
 interface Secrets {

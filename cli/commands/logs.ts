@@ -4,6 +4,7 @@ import { dockerClient, engineName } from "../../docker/client";
 import { resourceNames } from "../../docker/names";
 import { command } from "../lib/command";
 import { CommandError } from "../lib/pulumi";
+import { wayBack } from "../lib/restore-in-place";
 import { requiredOutputs, stackConfig, tenantOf } from "../lib/stack";
 
 export const logs = command(
@@ -41,7 +42,7 @@ async function showLogs(id: string, options: { follow?: boolean; tail: string })
     throw new CommandError(
       tenant.state === "running"
         ? `${id} should run, but its container is gone: ./pgs up`
-        : `${id} is stopped, and its log went with its container: ./pgs start ${id}`,
+        : `${id} is stopped, and its log went with its container: ${wayBack(id, config)}`,
     );
   }
   const text = printable();

@@ -1,5 +1,5 @@
 import { pulumiCommand } from "../lib/command";
-import { ensureStack, runPulumi } from "../lib/pulumi";
+import { ensureStack, requiredStack, runPulumi } from "../lib/pulumi";
 
 export const refresh = pulumiCommand(
   "refresh",
@@ -7,5 +7,6 @@ export const refresh = pulumiCommand(
   "./pgs refresh",
 ).action(async (args: string[]) => {
   ensureStack();
+  await requiredStack();
   await runPulumi(["refresh", "--yes", "--skip-preview", ...args]);
 });

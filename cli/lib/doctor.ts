@@ -6,12 +6,14 @@ import { resourceNames } from "../../docker/names";
 import { dockerHostAddress, resolve } from "./address";
 import { judgedBackups } from "./backup-status";
 import { containersOf } from "./containers";
+import { fileFindings } from "./kept-files";
 import { CommandError, quietly } from "./pulumi";
 import { caOf, requiredOutputs, type StackConfig, type StackOutputs, stackConfig } from "./stack";
 import { TenantBackups } from "./tenant-backups";
 import { login, probeTls, type Target, type TlsProbe } from "./tenant-probe";
 import { stateOf } from "./tenant-status";
 import { coloured } from "./terminal";
+import { pruneFindings } from "./unused-volumes";
 
 /** One check and its result. */
 export interface Finding {
@@ -25,7 +27,9 @@ export interface Finding {
     | "route"
     | "certificate"
     | "login"
-    | "backup";
+    | "backup"
+    | "volume"
+    | "files";
   /** `note`: nothing is wrong, but worth knowing. */
   level: "good" | "note" | "problem";
   /** Without one, the finding is about the stack or all tenants. */
@@ -62,6 +66,8 @@ const order: Finding["check"][] = [
   "certificate",
   "login",
   "backup",
+  "volume",
+  "files",
   "drift",
 ];
 
@@ -130,11 +136,12 @@ async function examine(
   }
   const names = resourceNames(config.prefix);
   const address = await dockerHostAddress(config.dockerHost);
-  const [tenants, kept, differences] = await Promise.all([
+  const [tenants, kept, unused, differences] = await Promise.all([
     forEach(Object.keys(outputs.tenants), atOnce, (id) =>
       examineTenant(id, config, outputs, containers.get(names.tenant(id)), address),
     ),
     backupFindings(containers, config, outputs),
+    pruneFindings(dockerClient(config.dockerHost), version, config.prefix, outputs.stack),
     options.quick ? [] : drift(),
   ]);
   return [
@@ -149,6 +156,8 @@ async function examine(
       login && "milliseconds" in login ? `${login.milliseconds} ms` : "",
     ),
     ...kept,
+    ...unused,
+    ...fileFindings(config, outputs.stack.replace(/-[^-]*$/, "")),
     ...differences,
   ];
 }

@@ -3,8 +3,8 @@ import type { Tenant } from "../../tenants";
 import type { Edit } from "./edit-tenants";
 import { limitedUp, wasWhole } from "./limited-up";
 import { confirm, isAttended } from "./prompt";
-import { CommandError, ensureStack, projectFolder } from "./pulumi";
-import { apply, plan, type Run } from "./run";
+import { CommandError, ensureStack, projectFolder, wasInterrupted } from "./pulumi";
+import { apply, plan, type Run, RunError } from "./run";
 import { consequenceQuestion, hasConsequence, planText } from "./run-text";
 import {
   commandsConfig,
@@ -128,6 +128,9 @@ async function applyEdit(run: Run, change: Change, ids: string[]): Promise<void>
     }
   } catch (error) {
     if (!(error instanceof CommandError) || !change.diff) throw error;
+    // It was another tenant that failed: this edit is made.
+    const failed = error instanceof RunError && !wasInterrupted() ? error.failed : [];
+    if (failed.length > 0 && !failed.some((id) => ids.includes(id))) throw error;
     const lines = [
       error.message,
       `The edit stays in tenants.yaml; ./pgs up tries again. To take it back, reverse the lines shown above for ${ids.join(", ")}, then ./pgs up.`,

@@ -42,6 +42,10 @@ const explanations: [RegExp, (match: RegExpExecArray) => string][] = [
     ([, name]) => `there is no stack ${name}: pulumi stack ls lists them, pulumi stack init ${name} makes it`,
   ],
   [
+    /^(?:error: )?(?:update|destroy|refresh|preview) canceled$/m,
+    () => "interrupted before it was complete: run the same command again, it goes on from there",
+  ],
+  [
     /incorrect passphrase/,
     () =>
       "wrong passphrase: the stack's secrets are encrypted with another one than PULUMI_CONFIG_PASSPHRASE or PULUMI_CONFIG_PASSPHRASE_FILE gives",

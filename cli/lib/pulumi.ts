@@ -154,6 +154,13 @@ export async function quietly(args: string[], stdin = "") {
   return { code, stdout, stderr };
 }
 
+/** @returns the name of the stack. @throws CommandError where there is none, before Pulumi says so in words of its own */
+export async function requiredStack(): Promise<string> {
+  const { code, stdout, stderr } = await quietly(["stack", "--show-name"]);
+  if (code !== 0) throw pulumiError(stderr, code);
+  return stdout.trim();
+}
+
 /**
  * Selects the stack `dev`, making it, where none was ever selected.
  * @param reason why a command failed; it is thrown again where it is not that

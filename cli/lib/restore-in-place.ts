@@ -5,8 +5,10 @@ import { setField } from "./edit-tenants";
 import { Stack } from "./edited-stack";
 import { ask, isAttended } from "./prompt";
 import { CommandError } from "./pulumi";
+import type { StackConfig } from "./stack";
 import type { TenantBackups } from "./tenant-backups";
 import { progressReporter } from "./terminal";
+import { commandInTurn } from "./turn";
 
 /**
  * Puts a tenant back to a time. Its data stays as it is until the restored is complete; then the two are exchanged, and
@@ -70,6 +72,15 @@ export async function restoreInPlace(
   console.log(
     `\nThe data that ${id} had before is in the volume ${kept}. When it is no longer needed:\n  docker volume rm ${kept}`,
   );
+}
+
+/** What brings a stopped tenant back: a command, or the end of the restore in place that stopped it. */
+export function wayBack(id: string, { tenantsFile }: Pick<StackConfig, "tenantsFile">): string {
+  const holder = commandInTurn(tenantsFile);
+  // Of a command, its first argument is known: an option may come before the tenant.
+  const restores = /^\.\/pgs restore (-.*|(.*))$/.exec(holder?.command ?? "");
+  if (!holder || !restores || ![undefined, id].includes(restores[2])) return `./pgs start ${id}`;
+  return `it is being restored by process ${holder.pid}, wait for that to end`;
 }
 
 function again(error: Error): CommandError {

@@ -51,7 +51,7 @@ export function planText(report: RunReport): string {
     lines.push(`${coloured.bad("!")} The proxy is replaced: the sessions of all tenants end.`);
   const others = report.stackChanges();
   if (others.length > 0) lines.push(`  Not a tenant's own: ${others.join(", ")}`);
-  lines.push(...notesOf(report));
+  lines.push(...notesOf(report, false));
   const count = report.unchanged();
   if (changes.length === 0 && others.length === 0) lines.push(`No changes (${tenants(count)}).`);
   else if (count > 0) lines.push(coloured.faint(`  ${tenants(count)} unchanged`));
@@ -93,7 +93,7 @@ export function errorText(report: RunReport): string {
 
 /** The rest of a run beside its tenants' lines: notes, how many tenants did not change. */
 export function summaryText(report: RunReport, succeeded: boolean): string {
-  const lines = notesOf(report);
+  const lines = notesOf(report, true);
   const count = report.unchanged();
   const changes = report.changes().length + report.stackChanges().length;
   if (changes === 0 && succeeded) lines.push(`No changes (${tenants(count)}).`);
@@ -102,12 +102,21 @@ export function summaryText(report: RunReport, succeeded: boolean): string {
 }
 
 /** Of tenants that change, whatever is said of them beside the reason of a restart and where data stays. */
-function notesOf(report: RunReport): string[] {
+function notesOf(report: RunReport, done: boolean): string[] {
   const own = report
     .changes()
     .filter(({ effect }) => !["restart", "remove"].includes(effect))
-    .flatMap(({ id, details }) => details.map((detail) => `${id}: ${detail}`));
+    .flatMap(({ id, details }) => details.map((detail) => `${id}: ${byHand(detail, done)}`));
   return [...own, ...report.notes()].map((note) => `  ${coloured.warning("note:")} ${text(note)}`);
+}
+
+/** The provider's words are for plain Pulumi: they name the resource, and what to run. */
+function byHand(detail: string, done: boolean): string {
+  const [, what] = /^\S+ \S+ was changed by hand \((.*)\); `pulumi up` restores it$/s.exec(detail) ?? [];
+  if (what === undefined) return detail;
+  return done
+    ? `had been changed by hand (${what}), and is restored`
+    : `was changed by hand (${what}); an up restores it`;
 }
 
 function mark(effect: Effect): string {

@@ -15,6 +15,18 @@ export interface Run {
   verbose?: boolean;
 }
 
+/** A run of Pulumi that failed. */
+export class RunError extends CommandError {
+  constructor(
+    message: string,
+    exitCode: number,
+    /** The tenants that failed, where nothing but tenants did: the changes of the others are made. */
+    readonly failed: string[],
+  ) {
+    super(message, exitCode);
+  }
+}
+
 /** What an `up` would do. @throws CommandError with the reason why it cannot be planned */
 export async function plan({ args = [], env = {} }: Run = {}): Promise<RunReport> {
   return reported(["preview", ...args], env);
@@ -32,7 +44,7 @@ export async function apply(
   const code = await run(command);
   if (code === 0) return undefined;
   await applyOthers(command, report, run);
-  throw new CommandError("", code);
+  throw new RunError("", code, report.failed());
 }
 
 /**
@@ -51,8 +63,14 @@ async function applyOthers(
     const others = args[0] === "up" && failed.length > known ? upWithout(failed, args) : undefined;
     if (!others) return;
     known = failed.length;
-    console.error(`${failed.join(", ")} failed; applying the changes of the others.`);
+    const names = failed.join(", ");
+    console.error(`${names} failed; applying the changes of the others.`);
     code = await run(others);
+    if (wasInterrupted()) {
+      console.error(
+        `Interrupted: not all changes of the others are made. ./pgs up makes them, also while ${names} still fails.`,
+      );
+    }
   }
 }
 
@@ -128,7 +146,8 @@ async function reported(
   if (await otherRunEnded(output)) return reported(args, env, outcomes && new Outcomes());
   const errors = errorText(report);
   // Those of an `up` are printed already.
-  throw new CommandError(errors ? (outcomes ? "" : errors) : (explainError(output) ?? output.trim()), code);
+  const message = errors ? (outcomes ? "" : errors) : (explainError(output) ?? output.trim());
+  throw new RunError(message, code, report.failed());
 }
 
 /** Waits for a run of Pulumi on this machine that holds the stack. @returns whether there was one */

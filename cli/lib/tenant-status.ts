@@ -125,10 +125,10 @@ const figuresQuery = `SELECT extract(epoch FROM now() - pg_postmaster_start_time
   current_setting('max_connections'),
   (SELECT sum(pg_database_size(oid)) FROM pg_database) + (SELECT coalesce(sum(size), 0) FROM pg_ls_waldir())`;
 
-/** Where all connections are taken, a session of replication may be had. */
+/** Where all connections are taken, a session of replication may be had; where the tenant dropped postgres, another. */
 const askFigures = `
   set -- psql --no-psqlrc --quiet --tuples-only --no-align --username postgres --command "$1" --dbname
-  "$@" postgres || "$@" 'dbname=postgres replication=database'`;
+  "$@" postgres || "$@" template1 || "$@" 'dbname=postgres replication=database'`;
 
 /** Over the server's own socket; undefined when it does not answer. */
 async function serverFigures(container: Docker.Container, version: number) {

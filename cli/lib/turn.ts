@@ -17,7 +17,7 @@ export async function inTurn<T>(
   work: (turn: { waited: boolean }) => Promise<T>,
   say: (line: string) => void = (line) => console.error(line),
 ): Promise<T> {
-  const path = join(dirname(tenantsFile), `.${basename(tenantsFile)}.lock`);
+  const path = lockOf(tenantsFile);
   const waited = await acquire(path, say);
   const release = () => rmSync(path, { force: true });
   process.on("exit", release);
@@ -27,6 +27,16 @@ export async function inTurn<T>(
     process.off("exit", release);
     release();
   }
+}
+
+/** The command that has the turn now, such as `./pgs restore acme`, if any runs. */
+export function commandInTurn(tenantsFile: string): Pick<Holder, "command" | "pid"> | undefined {
+  const holder = read(lockOf(tenantsFile));
+  return holder && !isGone(holder) ? holder : undefined;
+}
+
+function lockOf(tenantsFile: string): string {
+  return join(dirname(tenantsFile), `.${basename(tenantsFile)}.lock`);
 }
 
 /** @returns whether another command had the turn */

@@ -15,6 +15,8 @@ export interface Inside {
   /** Whether the tenant's database is there, and whether it takes connections. */
   database: boolean;
   takesConnections: boolean;
+  /** The database postgres, where pgs keeps its notes: the tenant may drop it, close it, or half drop it. */
+  maintenance: "open" | "closed" | "invalid" | "gone";
   /** A database is being made, or a run that made one was cut off. */
   creating: boolean;
   /** The data directory has never been complete: the next start makes it again. */
@@ -43,6 +45,7 @@ const insideSchema: z.ZodType<Inside> = z.object({
   validUntil: text.nullable(),
   database: z.boolean(),
   takesConnections: z.boolean(),
+  maintenance: z.enum(["open", "closed", "invalid", "gone"]),
   creating: z.boolean(),
   unfinished: z.boolean(),
   settings: z.record(text, text),
@@ -82,6 +85,8 @@ function question(database: string): string {
     'validUntil', (SELECT rolvaliduntil FROM pg_authid WHERE rolname = 'postgres' AND isfinite(rolvaliduntil)),
     'database', EXISTS (SELECT ${named}),
     'takesConnections', EXISTS (SELECT ${named} AND datallowconn),
+    'maintenance', coalesce((SELECT CASE WHEN datconnlimit = -2 THEN 'invalid' WHEN datallowconn THEN 'open'
+                             ELSE 'closed' END FROM pg_database WHERE datname = 'postgres'), 'gone'),
     'creating', current_setting('${creatingSetting}', true) <> '' IS TRUE,
     'unfinished', (pg_stat_file(current_setting('data_directory') || '.unfinished', true)).size IS NOT NULL,
     'settings', (SELECT coalesce(json_object_agg(lower(name), setting), '{}') FROM pg_file_settings

@@ -83,7 +83,7 @@ async function start(
   reached.containerId = containerId;
   reached.networkIds = await network.leave(inputs, networkId, before);
   const running = dockerClient(inputs.host).getContainer(containerId);
-  const session = new Session(running, inputs.version);
+  const session = new Session(running, inputs.version, inputs.tenant);
   const look = () => lookInside(session, inputs.tenant, readySeconds);
   const inside = await look().catch(async (error) => {
     if (inputs.access.open) throw error;
@@ -98,6 +98,7 @@ async function start(
 
 async function applyInside(server: Awaited<ReturnType<typeof start>>): Promise<void> {
   const { inputs, inside, present } = server;
+  await database.maintain(server);
   await database.startOver(server);
   const shrinks = restartReason(present.memory, inputs.limits.memory, inside.sharedBuffers);
   await settings.apply(server, { restart: shrinks !== undefined });

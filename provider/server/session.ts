@@ -50,6 +50,8 @@ const whenReady = `
     [ -n "$address" ] && [ "$status" = ready ]
   } 2>/dev/null
   ready=$1 answer=$2 database=$3
+  shift 3
+  others="$*"
   read -r up _ </proc/uptime
   started=\${up%.*}
   until listens && pg_isready -q -h 127.0.0.1 -U postgres; do
@@ -67,7 +69,15 @@ const runSql = `${whenReady}
   while :; do
     said=$(printf '%s\\n' "$sql" | "$@" "dbname=$database$way" 2>&1 >&3)
     code=$?
-    case $code$said in 2*"too many clients"* | 2*"connection slots are reserved"*) ;; *) break ;; esac
+    case $code$said in
+      2*"too many clients"* | 2*"connection slots are reserved"*) ;;
+      2*'database "'*'" does not exist'* | 2*'database "'*'" is not currently accepting'* | 2*'invalid database "'*)
+        [ -n "$others" ] || break
+        database=\${others%% *} others=\${others#"$database"} others=\${others# }
+        continue
+        ;;
+      *) break ;;
+    esac
     tries=$((tries - 1)); [ "$tries" -gt 0 ] || break
     [ -z "$way" ] || end_clients strangers
     way=' replication=database'
@@ -78,12 +88,16 @@ const runSql = `${whenReady}
 const runScript = `${whenReady}
   exec "$@" "dbname=$database"`;
 
-/** A running server, asked as its superuser over its own socket. */
+/**
+ * A running server, asked as its superuser over its own socket, in its database `postgres`. That one is the tenant's to
+ * drop: without it, `template1` or the tenant's own has to do.
+ */
 export class Session {
-  /** @param version PostgreSQL's major version, as tenants.yaml has it */
+  /** @param version PostgreSQL's major version, as tenants.yaml has it @param tenant its id, which names its database */
   constructor(
     readonly container: Docker.Container,
     private readonly version: number,
+    private readonly tenant: string,
   ) {}
 
   /**
@@ -113,8 +127,9 @@ export class Session {
   private async ask(
     kind: SessionKind,
     sql: string,
-    { database = "postgres", seconds = readySeconds }: { database?: string; seconds?: number },
+    { database, seconds = readySeconds }: { database?: string; seconds?: number },
   ): Promise<string> {
+    const databases = database === undefined ? ["postgres", "template1", this.tenant] : [database];
     const most = kind === "script" ? scriptSeconds : Math.min(answerSeconds, seconds) + 10;
     try {
       const result = await exec(
@@ -126,7 +141,7 @@ export class Session {
           "sh",
           String(seconds),
           String(most),
-          connectionValue(database),
+          ...databases.map(connectionValue),
         ],
         {
           stdin: sql,

@@ -64,6 +64,17 @@ test("set changes a field, with --no-up in the file alone", async () => {
   expect(await checkout.query("acme", "SHOW work_mem")).toEqual([{ work_mem: "4MB" }]);
 });
 
+test.each(["list", "preview", "refresh", "cancel", "url acme", "up --yes", "set acme cpus 2 --yes"])(
+  "%s names a stack that there is not, and the commands that help",
+  async (command) => {
+    const result = await pgs([...command.split(" "), "--stack", "nope"]);
+    expect(result.code).not.toBe(0);
+    expect(result.output.trim()).toBe(
+      "there is no stack nope: pulumi stack ls lists them, pulumi stack init nope makes it",
+    );
+  },
+);
+
 test.each([
   [["set", "acme", "memory", "12"], /tenants\.acme\.memory: .*write 12Mi/],
   [["set", "nobody", "memory", "1Gi"], /there is no tenant nobody; there are acme, hooli/],

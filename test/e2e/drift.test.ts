@@ -36,6 +36,8 @@ const inspect = async (name: string, format: string) =>
 const startOf = (id: string) => inspect(checkout.name(id), "{{.State.StartedAt}}");
 const asSuperuser = (id: string, sql: string) =>
   docker("exec", checkout.name(id), "psql", "-U", "postgres", "-c", sql);
+const fromTemplate = (id: string, sql: string) =>
+  docker("exec", checkout.name(id), "psql", "-U", "postgres", "-d", "template1", "-c", sql);
 const routeFile = (id: string) => `/etc/traefik/dynamic/route-${id}.yml`;
 
 /** Every tenant logs in by the public port and has its row; nothing is left to change. */
@@ -74,6 +76,8 @@ test("an up notices what was done to tenants by hand, and puts all of it right a
     "no",
     checkout.name("changed"),
   );
+  await fromTemplate("rerouted", "DROP DATABASE postgres");
+  await fromTemplate("changed", "ALTER DATABASE postgres ALLOW_CONNECTIONS false");
   for (const id of ids.filter((id) => id !== "still" && id !== "paused")) {
     await expect(checkout.query(id, "SELECT 1"), id).rejects.toThrow();
   }
@@ -83,7 +87,7 @@ test("an up notices what was done to tenants by hand, and puts all of it right a
   expect(up.output).not.toMatch(/error:/);
   expect(up.code).toBe(0);
   console.log(
-    `drift: thirteen changes by hand on nine tenants put right by one up in ${up.seconds.toFixed(1)} s`,
+    `drift: fifteen changes by hand on nine tenants put right by one up in ${up.seconds.toFixed(1)} s`,
   );
   await expectAllWell();
   const limits = "{{.HostConfig.Memory}} {{.HostConfig.NanoCpus}} {{.HostConfig.RestartPolicy.Name}}";
@@ -91,6 +95,15 @@ test("an up notices what was done to tenants by hand, and puts all of it right a
     `${256 * 1024 * 1024} 1000000000 unless-stopped`,
   );
   expect(await checkout.query("changed", "SHOW work_mem")).toEqual([{ work_mem: "5MB" }]);
+});
+
+test("a tenant may drop the database postgres: preview sees it, the up makes it again and restarts nothing", async () => {
+  await fromTemplate("still", "DROP DATABASE postgres");
+  expect((await checkout.tryPulumi("preview", "--diff", "--expect-no-changes")).code).not.toBe(0);
+  await checkout.up();
+  await asSuperuser("still", "SELECT 1");
+  await asSuperuser("rerouted", "SELECT 1");
+  await checkout.pulumi("preview", "--expect-no-changes");
 });
 
 test("and leaves alone the tenant that nobody touched", async () => {

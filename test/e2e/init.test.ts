@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { Checkout } from "./support/checkout";
+import { login, psql } from "./support/psql";
 
 const tenants = (...scripts: string[]) => `tenants: { acme: { init: [${scripts.join(", ")}] }, globex: {} }`;
 
@@ -60,4 +61,35 @@ test("scripts run once: another one, added later, changes nothing", async () => 
   checkout.write("init/three.sql", "CREATE TABLE three ();");
   await checkout.apply(tenants("init/one.sql", "init/two.sql", "init/three.sql"));
   expect(await checkout.query("acme", "SELECT to_regclass('three') AS three")).toEqual([{ three: null }]);
+});
+
+test("a tenant with the shortest limits is created with its scripts, and its password rotates", async () => {
+  const strict = (version: number) => `tenants:
+  acme: { init: [init/one.sql, init/two.sql] }
+  globex: {}
+  strict:
+    init: [init/slow.sql]
+    passwordVersion: ${version}
+    settings:
+      statement_timeout: 1ms
+      lock_timeout: 1ms
+      transaction_timeout: 1s
+      idle_in_transaction_session_timeout: 1ms
+      idle_session_timeout: 1ms
+      default_transaction_read_only: true
+      default_transaction_isolation: serializable
+      search_path: nowhere
+`;
+  checkout.write("init/slow.sql", "SELECT pg_sleep(1.5);\nCREATE TABLE public.slow AS SELECT 1 AS n;\n");
+  await checkout.apply(strict(1));
+  await checkout.pulumi("preview", "--expect-no-changes");
+  const before = await checkout.password("strict");
+  await checkout.apply(strict(2));
+  expect(await checkout.password("strict")).not.toBe(before);
+  await checkout.pulumi("preview", "--expect-no-changes");
+  const options = { options: "'-c statement_timeout=0 -c transaction_timeout=0 -c idle_session_timeout=0'" };
+  expect((await login(checkout, psql[18], "strict", options)).stdout).toBe("strict\n");
+  expect((await login(checkout, psql[18], "strict", options, before)).stderr).toMatch(
+    /authentication failed/,
+  );
 });

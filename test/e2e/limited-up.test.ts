@@ -1,3 +1,5 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { Checkout } from "./support/checkout";
 import { run, succeed } from "./support/command";
@@ -78,6 +80,62 @@ test("a tenant that fails keeps no other's change from being made, a removal inc
   );
   expect((await pgs("list")).stdout).toMatch(/^bad .* incomplete /m);
   expect((await pgs("connect", "bad")).stderr).toMatch(/^bad is not complete/);
+  const doctor = await pgs("doctor", "--quick", "--json");
+  expect(doctor.code).toBe(1);
+  expect(JSON.parse(doctor.stdout).filter(({ level }: { level: string }) => level === "problem")).toEqual([
+    {
+      check: "server",
+      level: "problem",
+      tenant: "bad",
+      message: expect.stringContaining("not complete"),
+      advice: expect.stringContaining("./pgs up"),
+    },
+  ]);
+});
+
+test.each([
+  ["before the changes of the others", 0],
+  ["during the changes of the others", 3000],
+])("Ctrl-C %s says what is missing, and the next up makes it", async (_, delay) => {
+  checkout.write("tenants.yaml", withBad.replace("globex: {}", `globex: { cpus: ${delay ? 0.3 : 0.2} }`));
+  const { env } = checkout.options();
+  // A terminal sends it to the command and to all that the command runs.
+  const up = spawn("./pgs", ["up"], { cwd: checkout.folder, env, detached: true });
+  let output = "";
+  up.stdout.on("data", (text) => {
+    output += text;
+  });
+  up.stderr.on("data", (text) => {
+    output += text;
+    if (!/applying the changes of the others/.test(String(text))) return;
+    setTimeout(() => process.kill(-(up.pid ?? 0), "SIGINT"), delay);
+  });
+  const [code, signal] = await once(up, "close");
+  expect(code === 0 || signal === "SIGKILL", output).toBe(false);
+  if (code !== 1) expect(signal).toBe("SIGINT");
+  const next = await pgs("up");
+  expect(next.output).not.toMatch(/locked|Waiting for/);
+  expect(next.stdout).toMatch(/^✗ bad +failed/m);
+  const preview = await pgs("preview");
+  expect(preview.stdout).not.toMatch(/globex/);
+  expect(preview.stdout).toMatch(/bad/);
+});
+
+test("an edit that fails says how to take it back, which helps; one that only meets another's failure is made", async () => {
+  const made = await pgs("set", "acme", "cpus", "0.9");
+  expect(made.code).toBe(1);
+  expect(made.stdout).toMatch(/^✓ acme +changed/m);
+  expect(made.output).not.toContain("To take it back");
+  checkout.write("tenants.yaml", "tenants:\n  acme: { cpus: 0.9 }\n  globex: {}\n");
+  await checkout.up();
+
+  const wrong = await pgs("set", "globex", "settings.timezone", "Nowhere/Land");
+  expect(wrong.code).not.toBe(0);
+  expect(wrong.stdout).toMatch(/^[+-].*globex/m);
+  expect(wrong.stderr).toMatch(/To take it back, reverse the lines shown above for globex, then \.\/pgs up/);
+  checkout.write("tenants.yaml", "tenants:\n  acme: { cpus: 0.9 }\n  globex: {}\n");
+  expect((await pgs("up")).code).toBe(0);
+  await checkout.pulumi("preview", "--expect-no-changes");
 });
 
 test("after an up that failed, the edit of another tenant is a whole up", async () => {

@@ -57,6 +57,13 @@ describe("within six seconds, and while others work on, is refused", () => {
     ["an unknown hostname", "acme", { host: "nobody.pgs.localhost" }, unreachable],
     ["a hostname of another domain", "acme", { host: "acme.example.test" }, unreachable],
     ["a client without SNI", "acme", { sslsni: "0" }, unreachable],
+    ["a dot at the end of the hostname", "acme", { host: "acme.pgs.localhost." }, unreachable],
+    [
+      "physical replication",
+      "acme",
+      { replication: "true" },
+      /no pg_hba.conf entry for replication connection/,
+    ],
     ["a client without TLS", "acme", { sslmode: "disable" }, unreachable],
     ["a wrong password", "acme", {}, /password authentication failed/, "wrong"],
     ["a tenant with access off", "initech", {}, unreachable],

@@ -33,6 +33,19 @@ describe.runIf(isRoot)("in an engine of its own", () => {
     await engine?.remove();
   });
 
+  test("a prune with the filter that the docs have spares the data of a tenant without a container", async () => {
+    const page = readFileSync(join(__dirname, "../../docs/lifecycle.md"), "utf8");
+    const commands = [...page.matchAll(/^docker ((?:system|volume) prune .*)$/gm)].map(
+      ([, args = ""]) => args,
+    );
+    expect(commands).toHaveLength(2);
+    await engine.docker("volume", "create", "of-others");
+    for (const args of commands) await engine.docker(...args.replaceAll("'", "").split(" "), "--force");
+    const volumes = (await engine.docker("volume", "ls", "--format", "{{.Name}}")).split("\n");
+    expect(volumes).toContain(checkout.name("asleep"));
+    expect(volumes).not.toContain("of-others");
+  });
+
   async function connect(id: string): Promise<Client> {
     const client = new Client({ ...(await checkout.clientConfig(id)), host: engine.address });
     client.on("error", () => {});

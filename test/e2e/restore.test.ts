@@ -19,7 +19,7 @@ const home = "/var/lib/barman/tenant-acme";
 
 beforeAll(async () => {
   checkout = await Checkout.create(
-    "defaults: { memory: 256Mi }\ntenants:\n  acme: { settings: { work_mem: 5MB }, passwordVersion: 2 }\n  globex: {}\n",
+    "defaults: { memory: 256Mi }\ntenants:\n  acme: { settings: { work_mem: 5MB }, passwordVersion: 2 }\n  globex: { settings: { statement_timeout: 2s, lock_timeout: 1ms, default_transaction_read_only: true } }\n",
     withBackups,
   );
   await checkout.up();
@@ -195,12 +195,15 @@ describe("in place", () => {
     await sqlOf("", ...sql, ...role);
     try {
       await inBackup("pgs-backup backup --tenant acme");
+      // At the time that is restored, its database postgres is gone.
+      const drop = "DROP DATABASE postgres";
+      await sqlOf("-c session_preload_libraries=", "-d", "template1", "-c", drop);
       const result = await pgs("try-restores", "acme");
       expect(result.code, result.output).toBe(0);
     } finally {
       // No session of the role starts while its setting names what is not there.
       const reset = ["-c", "ALTER ROLE postgres RESET ALL", "-c", "ALTER SYSTEM RESET ALL"];
-      await sqlOf("-c session_preload_libraries=", ...reset);
+      await sqlOf("-c session_preload_libraries=", "-d", "acme", ...reset);
     }
     await checkout.up();
   });

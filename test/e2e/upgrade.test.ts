@@ -20,7 +20,7 @@ tenants:
   acme: { settings: { work_mem: 8MB } }
   globex: { access: false }
   initech: { state: stopped }
-  umbrella: { backup: { schedule: "off" }, hostname: rain }
+  umbrella: { backup: { schedule: "off" }, hostname: rain, settings: { lock_timeout: 1ms, default_transaction_read_only: true } }
 `;
 const running = ["acme", "globex", "umbrella"];
 

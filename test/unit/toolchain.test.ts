@@ -62,6 +62,8 @@ function sandbox() {
     writeFileSync(path, `#!/usr/bin/env bash\n${body}\n`);
     chmodSync(path, 0o755);
   };
+  // The machine's list of users, where Pulumi looks for a home; HOME may say something else.
+  script(join(bin, "getent"), `echo "me:x:$2:$2::${home}:/bin/bash"`);
   return {
     checkout,
     home,
@@ -183,6 +185,40 @@ describe("the environment", () => {
     expect(vars.PULUMI_CREDENTIALS_PATH).toBe(join(box.home, ".pulumi"));
     expect(vars.PULUMI_BACKEND_URL).toBeUndefined();
     expect(vars.PULUMI_CONFIG_PASSPHRASE_FILE).toBeUndefined();
+  });
+
+  it.each(["official", "registries"])(
+    "finds a login in the home that Pulumi knows, whatever HOME says, on the %s road",
+    (road) => {
+      const box = readyMachine();
+      // The official road is taken for set up; no such login is in the folder that HOME names.
+      box.script(join(box.checkout, "toolchain/setup"), "exit 0");
+      const home = join(dirname(box.home), "elsewhere");
+      mkdirSync(home);
+      const login = join(box.home, ".pulumi");
+      mkdirSync(login);
+      writeFileSync(join(login, "credentials.json"), '{"current": "https://pulumi.example"}');
+      const { vars } = environment(box, { HOME: home, PGS_ROAD: road });
+      expect(vars.PULUMI_BACKEND_URL).toBeUndefined();
+      expect(vars.PULUMI_CREDENTIALS_PATH).toBe(road === "registries" ? login : undefined);
+    },
+  );
+
+  it("has a stack to configure before the first up, in a backend of its own alone", () => {
+    const box = readyMachine();
+    const calls = join(box.home, "pulumi-calls");
+    const pulumi = join(box.cache, "pulumi-home/versions", versionOf("pulumi"), "bin/pulumi");
+    const stacks = join(box.checkout, ".pulumi-state/.pulumi/stacks/pgs");
+    box.script(
+      pulumi,
+      `echo "$*" >>${quote(calls)}; mkdir -p ${quote(stacks)}; : >${quote(join(stacks, "dev.json"))}`,
+    );
+    environment(box, { PULUMI_BACKEND_URL: "s3://their-bucket" });
+    environment(box, { PULUMI_STACK: "prod" });
+    expect(existsSync(calls)).toBe(false);
+    expect(environment(box).stderr).toContain("Using the stack dev");
+    expect(environment(box)).toMatchObject({ status: 0, stderr: "" });
+    expect(readFileSync(calls, "utf8")).toBe("stack select --create dev --non-interactive\n");
   });
 
   it("takes a login that has ended for none", () => {
@@ -396,6 +432,19 @@ describe("setup", () => {
     expect(readdirSync(join(box.home, ".pulumi/plugins")).sort()).toEqual(plugins);
     expect(box.run("./pgs", ["setup", "--check"])).toMatchObject({ status: 0 });
     expect(environment(box).vars.PULUMI_HOME).toBeUndefined();
+  });
+
+  it("installs into the home in which Pulumi looks, whatever HOME says", () => {
+    const box = readyMachine();
+    rmSync(box.cache, { recursive: true });
+    officialCli(box, 'mkdir -p "$PULUMI_HOME/plugins/resource-$4-v$5"');
+    const HOME = join(dirname(box.home), "elsewhere");
+    mkdirSync(HOME);
+    const { status, stderr } = box.run("./pgs", ["setup"], { HOME });
+    expect(status, stderr).toBe(0);
+    expect(readdirSync(join(box.home, ".pulumi/plugins"))).toHaveLength(3);
+    expect(existsSync(join(HOME, ".pulumi"))).toBe(false);
+    expect(box.run("./pgs", ["setup", "--check"], { HOME })).toMatchObject({ status: 0 });
   });
 
   it("says that the official road is closed and what the other one lacks, and remembers neither", () => {

@@ -12,6 +12,8 @@ import { identifier, literal } from "../session";
  * it is.
  */
 export const database: Part & {
+  /** Makes the database `postgres` again, where the tenant dropped it: the notes of pgs are in it. */
+  maintain(server: RunningServer): Promise<void>;
   /** Undoes what a run that was cut off has made. It comes before the settings, which it may take away too. */
   startOver(server: RunningServer): Promise<void>;
   apply(server: RunningServer): Promise<void>;
@@ -20,7 +22,21 @@ export const database: Part & {
 
   differs(_inputs, { inside }) {
     if (!inside) return false;
-    return !inside.database || inside.creating || inside.unfinished || !inside.takesConnections;
+    const { database, takesConnections, maintenance, creating, unfinished } = inside;
+    return !database || !takesConnections || maintenance !== "open" || creating || unfinished;
+  },
+
+  async maintain({ inputs, session, inside }) {
+    if (inside.maintenance === "open") return;
+    const create = "CREATE DATABASE postgres TEMPLATE template0;";
+    await session.run(
+      {
+        closed: "ALTER DATABASE postgres ALLOW_CONNECTIONS true;",
+        invalid: `DROP DATABASE postgres;\n${create}`,
+        gone: create,
+      }[inside.maintenance],
+    );
+    Object.assign(inside, await lookInside(session, inputs.tenant));
   },
 
   async startOver({ inputs, session, container, inside }) {

@@ -1,3 +1,4 @@
+import { generateKeyPairSync } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -89,8 +90,25 @@ describe("a certificate of the operator's own", () => {
   it("is refused with another's key, or with none", () => {
     const wrong = "the key in pgs:certificate.key does not belong to it";
     expect(problems(own.chain, other.key)).toEqual([wrong]);
-    expect(problems(own.chain, own.chain)).toEqual([wrong]);
+    expect(problems(own.chain, own.chain)).toEqual([
+      "the key in pgs:certificate.key is no PEM private key (-----BEGIN PRIVATE KEY-----)",
+    ]);
+    const cut = readFileSync(own.key, "utf8").replace(/\n.{20}/, "\n");
+    expect(certificateProblems(readFileSync(own.chain, "utf8"), cut, "pgs.example.com")).toEqual([
+      expect.stringMatching(/^the key in pgs:certificate\.key cannot be read: /),
+    ]);
   });
+
+  it.each(["pkcs8", "pkcs1"] as const)(
+    "is refused with a key that is encrypted, by that reason: %s",
+    (type) => {
+      const { privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
+      const key = privateKey.export({ type, format: "pem", cipher: "aes-256-cbc", passphrase: "secret" });
+      expect(certificateProblems(readFileSync(own.chain, "utf8"), String(key), "pgs.example.com")).toEqual([
+        expect.stringMatching(/^the key in pgs:certificate\.key is encrypted, .*openssl pkey -in KEY/),
+      ]);
+    },
+  );
 
   it("is refused once it has expired, and before it is valid", () => {
     vi.useFakeTimers({ now: Date.now() + 2 * 86_400_000, toFake: ["Date"] });

@@ -17,6 +17,7 @@ export class FakePostgres {
     validUntil: null,
     database: false,
     takesConnections: true,
+    maintenance: "open",
     creating: false,
     unfinished: true,
     managed: [],
@@ -150,6 +151,11 @@ export class FakePostgres {
           this.inside.creating = false;
         },
       ],
+      [
+        /^(CREATE DATABASE postgres TEMPLATE template0|ALTER DATABASE postgres ALLOW_CONNECTIONS true);$/,
+        () => void Object.assign(this.inside, { maintenance: "open", managed: [], creating: false }),
+      ],
+      [/^DROP DATABASE postgres;$/, () => void Object.assign(this.inside, { maintenance: "gone" })],
       [
         /^CREATE DATABASE/,
         () => {
@@ -352,7 +358,13 @@ export function running(
     });
   }
   const container = engine.docker.getContainer("pgs-acme") as unknown as Docker.Container;
-  return { inputs, before, container, session: new Session(container, 18), inside: postgres.describe() };
+  return {
+    inputs,
+    before,
+    container,
+    session: new Session(container, 18, "acme"),
+    inside: postgres.describe(),
+  };
 }
 
 /** What a plan sees of it. */

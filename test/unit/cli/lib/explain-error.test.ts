@@ -36,6 +36,7 @@ describe("an error that users meet often", () => {
       "pgs:index:Container resource 'proxy': property ports value {[{map[external:{5432}]}]} has a problem: port 5432 of the Docker host is published by x",
       /^proxy: port 5432 of the Docker host is published by x$/,
     ],
+    ["error: update canceled", /^interrupted before .* run the same command again/],
     [locked(gone), /run that is gone .*\.\/pgs cancel/],
     [locked(process.pid), /another run \(root@.*wait for it/],
     [locked(gone, "another-host"), /another run .* If it is gone, \.\/pgs cancel/],

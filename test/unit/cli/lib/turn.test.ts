@@ -4,6 +4,7 @@ import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterEach, beforeEach, expect, it } from "vitest";
+import { wayBack } from "../../../../cli/lib/restore-in-place";
 import { inTurn } from "../../../../cli/lib/turn";
 
 let folder: string;
@@ -59,4 +60,24 @@ it("the turn names whoever has it", async () => {
   await inTurn(file, async () => {
     expect(JSON.parse(readFileSync(lock(), "utf8"))).toMatchObject({ pid: process.pid, host: hostname() });
   });
+});
+
+it("while a restore stopped a tenant, nobody is told to start it", async () => {
+  const config = { tenantsFile: file };
+  expect(wayBack("acme", config)).toBe("./pgs start acme");
+  const { argv } = process;
+  try {
+    for (const [command, args] of [
+      [/being restored by process \d+/, ["restore", "acme", "--yes"]],
+      [/being restored by process \d+/, ["restore", "--yes", "acme"]],
+      [/^\.\/pgs start acme$/, ["restore", "globex", "--yes"]],
+      [/^\.\/pgs start acme$/, ["set", "acme", "memory"]],
+    ] as const) {
+      process.argv = ["node", "main.ts", ...args];
+      await inTurn(file, async () => expect(wayBack("acme", config)).toMatch(command));
+    }
+  } finally {
+    process.argv = argv;
+  }
+  expect(wayBack("acme", config)).toBe("./pgs start acme");
 });

@@ -9,7 +9,7 @@ let asked: FakeExec;
 let answer: { code?: number; stdout?: string; stderr?: string };
 
 function session(version = 18): Session {
-  return new Session(engine.docker.getContainer("pgs-acme") as unknown as Docker.Container, version);
+  return new Session(engine.docker.getContainer("pgs-acme") as unknown as Docker.Container, version, "acme");
 }
 
 beforeEach(() => {
@@ -76,6 +76,11 @@ describe("a session", () => {
   it("asks a database of any name", async () => {
     await session().run("", { database: "a'b\\c d" });
     expect(asked.command.at(-1)).toBe("'a\\'b\\\\c d'");
+  });
+
+  it("without the database postgres asks another: template1 or the tenant's own", async () => {
+    await session().read("");
+    expect(asked.command.slice(-3)).toEqual(["'postgres'", "'template1'", "'acme'"]);
   });
 
   it("says what psql says, as data", async () => {

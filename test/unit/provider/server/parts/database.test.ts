@@ -31,6 +31,7 @@ function scripts(...contents: string[]) {
 /** As an `up` does it. */
 async function apply(inputs = acme()): Promise<void> {
   const server = running(postgres, inputs);
+  await database.maintain(server);
   await database.startOver(server);
   await database.apply(server);
 }
@@ -45,6 +46,23 @@ describe("a tenant's database", () => {
     await apply();
     expect(postgres.statements).toEqual([]);
   });
+
+  it.each([
+    ["gone", ["CREATE DATABASE postgres TEMPLATE template0;"]],
+    ["invalid", ["DROP DATABASE postgres;", "CREATE DATABASE postgres TEMPLATE template0;"]],
+    ["closed", ["ALTER DATABASE postgres ALLOW_CONNECTIONS true;"]],
+  ] as const)(
+    "gets the database postgres back beside it where that is %s",
+    async (maintenance, statements) => {
+      await apply();
+      Object.assign(postgres.inside, { maintenance });
+      expect(database.differs(acme(), sightOf(postgres))).toBe(true);
+      postgres.statements = [];
+      await apply();
+      expect(postgres.statements).toEqual(statements);
+      expect(database.differs(acme(), sightOf(postgres))).toBe(false);
+    },
+  );
 
   it("is noted as being made before it is, and runs its scripts in their order", async () => {
     await apply(scripts("one", "two"));

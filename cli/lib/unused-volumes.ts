@@ -1,0 +1,37 @@
+import type Docker from "dockerode";
+import { stackLabel, versionLabel } from "../../docker/labels";
+import type { Finding } from "./doctor";
+
+/** The first engine on which a prune leaves volumes with names alone. https://docs.docker.com/engine/release-notes/23.0/ */
+const sparesNames = 23;
+
+/**
+ * Data volumes that no container uses, of tenants that are stopped or were removed: on an older engine,
+ * `docker system prune --volumes` deletes them.
+ * @param version the engine's @param stack value of the stack's label
+ */
+export async function pruneFindings(
+  docker: Docker,
+  version: string,
+  prefix: string,
+  stack: string,
+): Promise<Finding[]> {
+  if (Number.parseInt(version, 10) >= sparesNames) return [];
+  const { Volumes } = await docker.listVolumes({ filters: JSON.stringify({ dangling: ["true"] }) });
+  const names = Volumes.filter(({ Name, Labels }) => {
+    if (!Name.startsWith(`${prefix}-`)) return false;
+    return Labels?.[stackLabel] === stack || (!Labels?.[stackLabel] && Labels?.[versionLabel] !== undefined);
+  }).map(({ Name }) => Name);
+  if (names.length === 0) return [];
+  const which =
+    names.sort().slice(0, 8).join(", ") + (names.length > 8 ? ` and ${names.length - 8} more` : "");
+  return [
+    {
+      check: "volume",
+      level: "note",
+      message: `docker volume prune and docker system prune --volumes would delete data that no container uses: ${which}`,
+      advice:
+        'do not run them here; "pruneFilters" of the docker command spare it (docs/lifecycle.md, Prune)',
+    },
+  ];
+}
