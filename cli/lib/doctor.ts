@@ -392,7 +392,8 @@ function ports(tenants: Examined[]): Finding[] {
 }
 
 function routeFinding({ id, open, state, tls }: Examined): Judged {
-  if (!tls || tls.unreachable || tls.unknownName) return undefined;
+  // Of a tenant that no up has made yet, that is the finding: its route may be open already.
+  if (state === "incomplete" || !tls || tls.unreachable || tls.unknownName) return undefined;
   if (open && !tls.answered) {
     // Without a server behind it, an open route looks like none.
     if (state !== "running") return undefined;

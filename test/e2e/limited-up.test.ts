@@ -100,7 +100,7 @@ test.each([
   checkout.write("tenants.yaml", withBad.replace("globex: {}", `globex: { cpus: ${delay ? 0.3 : 0.2} }`));
   const { env } = checkout.options();
   // A terminal sends it to the command and to all that the command runs.
-  const up = spawn("./pgs", ["up"], { cwd: checkout.folder, env, detached: true });
+  const up = spawn("bash", ["-c", "exec ./pgs up"], { cwd: checkout.folder, env, detached: true });
   let output = "";
   up.stdout.on("data", (text) => {
     output += text;
