@@ -8,8 +8,9 @@ import { ifPresent } from "./client";
 export interface FileToPut {
   name: string;
   content: string;
-  /** User and group id; alone reads it. */
+  /** User and group id; alone reads it, unless `mode` says more. */
   owner: number;
+  mode?: number;
 }
 
 /** Bytes that are read of one answer; what the product keeps in containers is far smaller. */
@@ -33,8 +34,8 @@ export async function putFiles(
   files: FileToPut[],
 ): Promise<void> {
   const archive = tar.pack();
-  for (const { name, content, owner } of files) {
-    archive.entry({ name, mode: 0o600, uid: owner, gid: owner }, content);
+  for (const { name, content, owner, mode = 0o600 } of files) {
+    archive.entry({ name, mode, uid: owner, gid: owner }, content);
   }
   archive.finalize();
   await container.putArchive(await buffer(archive), { path: folder });

@@ -50,12 +50,12 @@ export async function readFile(file: TraefikFileInputs): Promise<string | undefi
   return files?.get(posix.basename(file.path));
 }
 
-/** Traefik never reads half of it. */
-export async function writeFile(file: TraefikFileInputs): Promise<void> {
+/** Traefik never reads half of it. @param mode by default root alone reads it */
+export async function writeFile(file: TraefikFileInputs, mode?: number): Promise<void> {
   const container = containerOf(file);
   const info = await ifPresent(container.inspect());
   if (!info?.State.Running) throw notRunning(file);
-  await changes.replaceFile(container, file.path, file.content);
+  await changes.replaceFile(container, file.path, file.content, mode);
 }
 
 /** One that is gone already is no error. */

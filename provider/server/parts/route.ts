@@ -20,7 +20,8 @@ export const route: Part & {
 
   async apply(inputs) {
     if (!(await this.differs(inputs, { info: undefined, inside: undefined }))) return undefined;
-    await writeFile(fileOf(inputs));
+    // What passes cancel requests on reads it too, and nothing else in the folder (components/cancel-requests.ts).
+    await writeFile(fileOf(inputs), 0o644);
     const due = performance.now() + applied;
     return () => delay(Math.max(0, due - performance.now()));
   },

@@ -1,0 +1,176 @@
+#!/usr/bin/env -S python3 -I
+"""Passes cancel requests on to the tenants' servers.
+
+psql up to 18 and most drivers send Ctrl-C as a packet in plain text, on a connection of its own, which says neither whose
+server it is for nor who asks. The proxy brings here what is not TLS; each tenant's server gets the packet, by TLS with its
+hostname, through the proxy again. The server that gave out the key cancels, and the others ignore it. Nothing is kept: the
+hostnames are those of the routes that the proxy has at this moment.
+
+    cancel_requests.py PROXY ROUTES-FOLDER
+
+https://www.postgresql.org/docs/18/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS
+https://www.postgresql.org/docs/18/protocol-message-formats.html
+"""
+
+import asyncio
+import os
+import re
+import socket
+import ssl
+import struct
+import sys
+import time
+
+PORT = 5432
+CANCEL, SSL, GSSENC = 80877102, 80877103, 80877104
+# Bytes: length, code, process id, and a key of 4 to 256 (protocol 3.2).
+SHORTEST, LONGEST = 16, 268
+# Seconds that a client has to send its packet, and a server to answer.
+PATIENCE = 5
+# Hostnames asked at a time, for all cancel requests together.
+AT_ONCE = 64
+
+
+class Budget:
+    """Tokens that grow back with time: `rate` a second, up to `most`."""
+
+    def __init__(self, rate, most, now=time.monotonic):
+        self.rate, self.most, self.now = rate, most, now
+        self.left, self.since = most, now()
+
+    def take(self, tokens=1):
+        """Whether there are as many. More than it can ever hold is had when it is full, and is owed."""
+        now = self.now()
+        self.left = min(self.most, self.left + (now - self.since) * self.rate)
+        self.since = now
+        if self.left < min(tokens, self.most):
+            return False
+        self.left -= tokens
+        return True
+
+
+class Limits:
+    """Cancel requests a second from each address, and TLS handshakes a second for all of them."""
+
+    PER_ADDRESS = 5, 10
+    HANDSHAKES = 100, 1000
+    ADDRESSES = 10_000
+
+    def __init__(self, now=time.monotonic):
+        self.now = now
+        self.addresses = {}
+        self.handshakes = Budget(*self.HANDSHAKES, now)
+
+    def allow(self, address, hosts):
+        if len(self.addresses) >= self.ADDRESSES:
+            self.addresses.clear()
+        own = self.addresses.setdefault(address, Budget(*self.PER_ADDRESS, self.now))
+        return own.take() and self.handshakes.take(hosts)
+
+
+class Routes:
+    """The hostnames that the proxy has routes for."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.changed, self.hosts = None, []
+
+    def current(self):
+        # A route is written by a rename, which changes the folder's own time.
+        changed = os.stat(self.folder).st_mtime_ns
+        if changed != self.changed:
+            self.hosts = sorted(self._read())
+            self.changed = changed
+        return self.hosts
+
+    def _read(self):
+        for entry in os.scandir(self.folder):
+            if re.fullmatch(r"route-.*\.yml", entry.name):
+                with open(entry.path, encoding="utf-8") as file:
+                    yield from re.findall(r"HostSNI\(`([^`*]+)`\)", file.read())
+
+
+def error_response(message, code=b"28000"):
+    """What libpq shows as `FATAL:  message`."""
+    fields = b"SFATAL\0VFATAL\0C" + code + b"\0M" + message.encode() + b"\0\0"
+    return b"E" + struct.pack("!i", len(fields) + 4) + fields
+
+
+async def read_packet(reader):
+    """The first packet of a client, and the address that the proxy says it comes from."""
+    line = (await reader.readuntil(b"\r\n")).split()
+    address = line[2] if len(line) > 2 and line[0] == b"PROXY" else b"?"
+    head = await reader.readexactly(8)
+    length, code = struct.unpack("!ii", head)
+    if code == CANCEL and SHORTEST <= length <= LONGEST:
+        return address, code, head + await reader.readexactly(length - 8)
+    return address, code, head
+
+
+class Service:
+    def __init__(self, proxy, routes, limits, port=PORT):
+        self.proxy, self.routes, self.limits, self.port = proxy, routes, limits, port
+        self.slots = asyncio.Semaphore(AT_ONCE)
+        # The packet is no secret to the proxy, which brought it here in plain text.
+        self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self.tls.check_hostname = False
+        self.tls.verify_mode = ssl.CERT_NONE
+        self.tls.set_alpn_protocols(["postgresql"])
+
+    async def client(self, reader, writer):
+        try:
+            async with asyncio.timeout(PATIENCE):
+                address, code, packet = await read_packet(reader)
+            if code == CANCEL:
+                await self.cancel(address, packet)
+            else:
+                # To GSSENCRequest too: libpq then goes on by TLS, on a connection that the proxy sees as such.
+                writer.write(error_response("TLS is required: connect with sslmode=require or verify-full"))
+                await writer.drain()
+        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, struct.error):
+            pass
+        finally:
+            # The client takes the end as a sign that its request was handled.
+            writer.close()
+
+    async def cancel(self, address, packet):
+        if len(packet) < SHORTEST:
+            return
+        hosts = self.routes.current()
+        if self.limits.allow(address, len(hosts)):
+            loop = asyncio.get_running_loop()
+            found = await loop.getaddrinfo(self.proxy, self.port, type=socket.SOCK_STREAM)
+            proxy = found[0][4][0]
+            await asyncio.gather(*(self.ask(proxy, host, packet) for host in hosts))
+
+    async def ask(self, proxy, host, packet):
+        """One server. Whatever goes wrong there is no concern of the others."""
+        async with self.slots:
+            writer = None
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    reader, writer = await asyncio.open_connection(proxy, self.port)
+                    writer.write(struct.pack("!ii", 8, SSL))
+                    if await reader.readexactly(1) != b"S":
+                        return
+                    await writer.start_tls(self.tls, server_hostname=host)
+                    writer.write(packet)
+                    await writer.drain()
+                    # A server closes without a word when it has dealt with the request.
+                    await reader.read(1)
+            except (OSError, TimeoutError, asyncio.IncompleteReadError):
+                pass
+            finally:
+                if writer:
+                    writer.transport.abort()
+
+
+async def serve(proxy, folder):
+    service = Service(proxy, Routes(folder), Limits())
+    server = await asyncio.start_server(service.client, None, PORT, limit=1024)
+    async with server:
+        await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(*sys.argv[1:3]))
