@@ -8,7 +8,7 @@ import { PostgresServer, type Programs, Restore } from "../provider/resources";
 import { positionOf, type Tenant } from "../tenants";
 import { type BackupPlan, backupPlan, retentionDays } from "../tenants/backup";
 import { needsRestart } from "../tenants/postgres-settings";
-import { backupSettings, sizedSettings } from "../tenants/sizing";
+import { backupSettings, connectionsPerClient, guardSettings, sizedSettings } from "../tenants/sizing";
 import type { Backups } from "./backups";
 import type { PostgresImages } from "./postgres-images";
 import { dynamicFolder, entryPoint, type PostgresProxy, tenantNetwork } from "./proxy";
@@ -64,7 +64,7 @@ export class PgTenant extends pulumi.ComponentResource {
     const password = this.createPassword(name, args);
     const volume = this.createVolume(name, args);
     const restore = tenant.state === "running" ? this.createRestore(name, args, volume) : undefined;
-    this.createServer(name, args, { restore, volume, password, host });
+    const server = this.createServer(name, args, { restore, volume, password, host });
 
     this.id = tenant.id;
     this.connectionString = pulumi.secret(
@@ -76,7 +76,7 @@ export class PgTenant extends pulumi.ComponentResource {
       database: tenant.id,
       user: role,
       access: tenant.access,
-      state: tenant.state,
+      state: server.state.apply((state) => (state === "incomplete" ? state : tenant.state)),
       tls: tenant.tls,
       version: tenant.version,
       memory: tenant.memory,
@@ -178,14 +178,14 @@ export class PgTenant extends pulumi.ComponentResource {
       password: pulumi.Output<string>;
       host: pulumi.Input<string>;
     },
-  ): void {
+  ): PostgresServer {
     const { tenant, proxy, names, isolation, tenantSubnets } = args;
     const { restore, volume, password, host } = parts;
     const runs = tenant.state === "running";
     const { positions, ...settings } = settingsByEffect(args);
     const networkName = isolation === "shared" ? names.sharedNetwork : names.tenant(tenant.id);
     const { pool, prefixLength } = tenantNetwork(networkName, tenantSubnets, isolation);
-    new PostgresServer(
+    return new PostgresServer(
       name,
       {
         host: args.dockerHost,
@@ -255,7 +255,11 @@ function settingsByEffect(args: PgTenantArgs) {
   const restarts = (name: string) => needsRestart(version, name);
   const pick = (from: Record<string, string>, keep: (name: string) => boolean) =>
     Object.fromEntries(Object.entries(from).filter(([name]) => keep(name)));
-  const implied = { ...sizedSettings(memory), ...(backupOf(args) && backupSettings(version)) };
+  const implied = {
+    ...guardSettings,
+    ...sizedSettings(memory),
+    ...(backupOf(args) && backupSettings(version)),
+  };
   const sized = pick(implied, (name) => !(name in settings));
   return {
     live: { ...pick(sized, (name) => !restarts(name)), ...pick(settings, (name) => !restarts(name)) },
@@ -269,7 +273,9 @@ function settingsByEffect(args: PgTenantArgs) {
 
 /** Other tenants could reach this one through the proxy's address in their own network: they may not. */
 function routeFile(args: PgTenantArgs, host: string): string {
-  const { id, tls } = args.tenant;
+  const { id, tls, memory, settings } = args.tenant;
+  const { max_connections } = { ...sizedSettings(memory), ...settings };
+  const perClient = args.tenant.maxConnectionsPerClient ?? connectionsPerClient(Number(max_connections));
   return stringify({
     tcp: {
       routers: {
@@ -278,8 +284,10 @@ function routeFile(args: PgTenantArgs, host: string): string {
           rule: `HostSNI(\`${host}\`) && !ClientIP(\`${args.tenantSubnets}\`)`,
           service: id,
           tls: tls === "passthrough" ? { passthrough: true } : {},
+          ...(perClient > 0 && { middlewares: [id] }),
         },
       },
+      ...(perClient > 0 && { middlewares: { [id]: { inFlightConn: { amount: perClient } } } }),
       services: { [id]: { loadBalancer: { servers: [{ address: `${args.names.tenant(id)}:5432` }] } } },
     },
   });

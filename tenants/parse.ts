@@ -26,6 +26,8 @@ export interface Tenant {
   readonly state: "running" | "stopped";
   /** Where TLS ends: at the proxy, or at the server. Default: terminate. */
   readonly tls: "terminate" | "passthrough";
+  /** How many connections one client address may have; 0: no limit. Default: it follows from max_connections. */
+  readonly maxConnectionsPerClient: number | undefined;
   /** SQL scripts for a new database, as the file names them: relative to its folder. Default: none. */
   readonly init: readonly string[];
   /** The same scripts as absolute paths. */
@@ -150,6 +152,7 @@ function toTenant(id: string, content: TenantsFileContent, folder: string): Omit
     access: fields.access,
     state: fields.state,
     tls: fields.tls,
+    maxConnectionsPerClient: fields.maxConnectionsPerClient,
     init,
     initFiles: init.map((path) => resolve(folder, path)),
     volume: own.volume,

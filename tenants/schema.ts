@@ -2,6 +2,7 @@ import { z } from "zod";
 import { retentionPattern, schedulePattern } from "./backup";
 import { memoryBytes, memoryMeant, memoryPattern } from "./memory";
 import { show } from "./problems";
+import { mostPerClient } from "./sizing";
 
 /** What a field is when neither the tenant nor `defaults` says it. */
 export const builtInDefaults = {
@@ -73,6 +74,15 @@ function tenantFields({ versions, initProblem }: SchemaRules) {
         "Where TLS ends: terminate - at the proxy; passthrough - at the server, with a certificate of its own from the stack's CA. Changed live.",
       default: builtInDefaults.tls,
     }),
+    maxConnectionsPerClient: z
+      .int(perClientError)
+      .min(0, perClientError)
+      .max(mostPerClient, perClientError)
+      .meta({
+        description:
+          "How many connections one client address may have at a time, logged in or not; more are closed. 0: no limit. Default: five fewer than max_connections. Changed live.",
+        examples: [200],
+      }),
     hostname: hostnameSchema,
     init: initSchema(initProblem),
     volume: volumeSchema,
@@ -194,6 +204,8 @@ const cpusSchema = z
       "The server's share of processor time, in CPUs: a hard limit, at most two decimals. Changed live.",
     default: builtInDefaults.cpus,
   });
+
+const perClientError = expected("a whole number of connections such as 200, or 0 for no limit");
 
 function initSchema(initProblem: SchemaRules["initProblem"]) {
   const path = z.string(expected("the path of an SQL script")).superRefine((script, context) => {

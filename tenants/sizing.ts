@@ -21,6 +21,23 @@ export function sizedSettings(memory: number): Record<string, string> {
 }
 
 /**
+ * Settings of every server. A client takes a connection before it has said who it is, and without a password it takes
+ * one from those who have it.
+ */
+export const guardSettings = { authentication_timeout: "10s" };
+
+/**
+ * How many connections one client address may have, where tenants.yaml does not say it: an application behind one
+ * address can use nearly all, and no single address can lock out the others.
+ */
+export function connectionsPerClient(maxConnections: number): number {
+  // Whatever it is made from: an amount that Traefik cannot read would keep it from all its routes.
+  return Math.min(mostPerClient, Math.max(1, Math.round(maxConnections) - 5 || 1));
+}
+
+export const mostPerClient = 1_000_000;
+
+/**
  * Settings that a server with a backup has. WAL that Barman does not fetch is kept for it up to this size, and no
  * further: a backup that stands still must not fill the tenant's disk.
  */

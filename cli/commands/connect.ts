@@ -40,6 +40,11 @@ export const connect = command(
 async function openSession(id: string, psqlArgs: string[]): Promise<number> {
   const [config, outputs] = await Promise.all([stackConfig(), requiredOutputs({ secrets: true })]);
   const tenant = tenantOf(outputs.tenants, id);
+  if (tenant.state === "incomplete") {
+    throw new CommandError(
+      `${id} is not complete, as no up has made it yet: ./pgs up says why, and tries again`,
+    );
+  }
   if (tenant.state !== "running") throw new CommandError(`${id} is stopped: ./pgs start ${id}`);
   if (!tenant.access) {
     throw new CommandError(

@@ -242,8 +242,8 @@ async function examineTenant(
   const resolved = await resolve(tenant.host);
   // The proxy listens on IPv4 only.
   const address = resolved.find((one) => !one.includes(":")) ?? resolved[0] ?? dockerAddress;
-  const wanted = tenant.state === "running";
-  const open = wanted && tenant.access;
+  const wanted = tenant.state !== "stopped";
+  const open = tenant.state === "running" && tenant.access;
   const found: Examined = {
     id,
     host: tenant.host,
@@ -302,6 +302,13 @@ const goodWords: Partial<Record<Finding["check"], string>> = {
 };
 
 function serverFinding({ id, wanted, state, status }: Examined): Judged {
+  if (state === "incomplete") {
+    return {
+      level: "problem",
+      message: "it is not complete: no up has made it yet",
+      advice: "./pgs up says why, and tries again",
+    };
+  }
   if (wanted ? state === "running" : state === "stopped") return { level: "good", message: "" };
   if (!wanted) {
     return {

@@ -1,18 +1,18 @@
 import { type Digests, digestsOf } from "../../config/digest";
 import type { Tenant } from "../../tenants";
 import type { Edit } from "./edit-tenants";
-import { limitedUp } from "./limited-up";
+import { limitedUp, wasWhole } from "./limited-up";
 import { confirm, isAttended } from "./prompt";
 import { CommandError, ensureStack, projectFolder } from "./pulumi";
 import { apply, plan, type Run } from "./run";
 import { consequenceQuestion, hasConsequence, planText } from "./run-text";
 import {
   commandsConfig,
-  lastUpSucceeded,
   readConfiguration,
   type StackConfig,
   type StackConfiguration,
   type StackOutputs,
+  stackHistory,
   stackOutputs,
   type TenantSummaries,
 } from "./stack";
@@ -31,18 +31,18 @@ export class Stack {
   readonly config: StackConfig;
   readonly file: TenantsFile;
   readonly applied: TenantSummaries | undefined;
-  /** Undefined also when the last `up` failed. */
+  /** Undefined also when the last `up` was not a whole one. */
   private readonly digest: Digests | undefined;
 
   private constructor(
     private readonly configuration: StackConfiguration,
     outputs: StackOutputs | undefined,
-    upSucceeded: boolean,
+    upWasWhole: boolean,
   ) {
     this.config = commandsConfig(configuration.settings);
     this.file = new TenantsFile(this.config);
     this.applied = outputs?.tenants;
-    this.digest = upSucceeded ? outputs?.digest : undefined;
+    this.digest = upWasWhole ? outputs?.digest : undefined;
   }
 
   /** Does work on the stack while no other command edits or applies tenants.yaml. */
@@ -57,14 +57,14 @@ export class Stack {
       Promise.all([
         readConfiguration({ withoutSecrets: false }),
         stackOutputs({ secrets: true }),
-        lastUpSucceeded(),
+        stackHistory(),
       ]);
     // There mostly is one selected: to ask for that first would take a quarter of a second.
-    const [configuration, outputs, upSucceeded] = await ask().catch((error) => {
+    const [configuration, outputs, history] = await ask().catch((error) => {
       ensureStack(error);
       return ask();
     });
-    return new Stack(configuration, outputs, upSucceeded);
+    return new Stack(configuration, outputs, wasWhole(history));
   }
 
   /** As tenants.yaml has it; undefined without an entry. */

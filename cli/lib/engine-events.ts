@@ -113,7 +113,16 @@ export class RunReport {
   }
 
   errors(): string[] {
-    return this.diagnostics.flatMap(({ severity, message }) => (severity === "error" ? [message] : []));
+    const errors = this.diagnostics.filter(({ severity }) => severity === "error");
+    return [...new Set(errors.map(({ message }) => message))];
+  }
+
+  /** The tenants that failed; none where anything else failed too. */
+  failed(): string[] {
+    const ids = this.diagnostics.flatMap(({ severity, urn }) =>
+      severity === "error" ? [tenantNamed(urn)] : [],
+    );
+    return ids.every((id) => id !== undefined) ? [...new Set(ids)].sort() : [];
   }
 
   /** How wide a column of tenants' ids is. */
@@ -164,15 +173,16 @@ export class RunReport {
     // Pulumi's own last word only says that there were errors.
     if (severity === "debug" || ephemeral || text === "" || /^(update|preview|destroy) failed$/.test(text))
       return;
-    if (this.diagnostics.some((one) => one.message === text)) return;
+    if (this.diagnostics.some((one) => one.message === text && one.urn === urn)) return;
     this.diagnostics.push({ urn, severity, message: text });
   }
 
   /** Warnings and notes that are about a tenant, or with undefined about none. */
   private detailsOf(id: string | undefined): string[] {
-    return this.diagnostics.flatMap(({ urn, severity, message }) =>
-      severity !== "error" && this.tenantIn(urn, message) === id ? [restartReason(message) ?? message] : [],
+    const own = this.diagnostics.filter(
+      ({ urn, severity, message }) => severity !== "error" && this.tenantIn(urn, message) === id,
     );
+    return [...new Set(own.map(({ message }) => restartReason(message) ?? message))];
   }
 
   private of(id: string): Seen {
@@ -186,8 +196,8 @@ export class RunReport {
 
   /** The provider's messages name the tenant's container or volume, PREFIX-ID, or the tenant itself. */
   private tenantIn(urn: string | undefined, message: string): string | undefined {
-    const byUrn = /::pgs:index:PgTenant(?:\$[^:]*(?::[^:]+)*)?::([^:]+)$/.exec(urn ?? "")?.[1];
-    if (byUrn) return byUrn;
+    const named = tenantNamed(urn);
+    if (named) return named;
     const words = message.match(/[a-z0-9][a-z0-9-]*/g) ?? [];
     return [...this.seen.keys()]
       .filter((id) => words.some((word) => word === id || word.endsWith(`-${id}`)))
@@ -235,6 +245,11 @@ function tenantOf({ urn, type, old, new: now }: Step): string | undefined {
   if (type === tenantType) return nameOf(urn);
   const parent = now?.parent || old?.parent || "";
   return parent.includes(`::${tenantType}::`) ? nameOf(parent) : undefined;
+}
+
+/** The tenant whose resource, or component, has this URN. */
+function tenantNamed(urn = ""): string | undefined {
+  return /::pgs:index:PgTenant(?:\$[^:]*(?::[^:]+)*)?::([^:]+)$/.exec(urn)?.[1];
 }
 
 function nameOf(urn: string): string {

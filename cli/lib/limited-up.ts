@@ -15,12 +15,57 @@ export interface Up {
  */
 export function limitedUp(ids: string[], applied: Digests | undefined, wanted: Digests): Up {
   if (!isLimitedTo(ids, applied, wanted)) return { args: [], env: {} };
-  // The component and, by the wildcard in the type, its children: each bears the tenant's id. Naming the component
-  // alone with --target-dependents works neither for a tenant that is new nor with a refresh (Pulumi 3.259).
-  const targets = ids.map((id) => `urn:pulumi:*::pgs::pgs:index:PgTenant**::${id}`);
-  // components/limited-up.ts reads it.
+  // components/limited-up.ts reads the variable.
   return {
-    args: targets.flatMap((target) => ["--target", target]),
+    args: [...ids.flatMap((id) => ["--target", resourcesOf(id)]), ...mark],
     env: { PGS_LIMITED_TO: limitedTo(ids, wanted) },
   };
+}
+
+/**
+ * The component and, by the wildcard in the type, its children: each bears the tenant's id. Naming the component alone
+ * with --target-dependents works neither for a tenant that is new nor with a refresh (Pulumi 3.259).
+ */
+function resourcesOf(id: string): string {
+  return `urn:pulumi:*::pgs::pgs:index:PgTenant**::${id}`;
+}
+
+/** Tells a limited `up` that is as good as a whole one from those that an operator limits. */
+export const limitedMessage = "one edit of pgs";
+const mark = ["--message", limitedMessage];
+
+/**
+ * The same `up` without the tenants that failed in it. Pulumi starts no deletions after a failure, and with
+ * --continue-on-error it may write a state that it does not read any more (Pulumi 3.259).
+ * @returns the arguments; undefined where nothing is left, or where the operator chose resources
+ */
+export function upWithout(failed: string[], args: string[]): string[] | undefined {
+  if (!args.includes(limitedMessage)) {
+    if (args.some((arg) => /^(-t|--target|--exclude|--replace)/.test(arg))) return undefined;
+    return [...args, ...failed.flatMap((id) => ["--exclude", resourcesOf(id)])];
+  }
+  const left = args.filter((arg) => arg.startsWith("urn:") && !failed.some((id) => arg === resourcesOf(id)));
+  return left.length > 0 ? left.flatMap((target) => ["--target", target]) : undefined;
+}
+
+/** One run of Pulumi, as `pulumi stack history` tells of it. */
+export interface PastRun {
+  kind: string;
+  result: string;
+  message: string;
+  /** Its options among others. */
+  environment?: Record<string, string>;
+}
+
+/**
+ * Whether the last `up` did all that was to be done: only then the stack's outputs tell what was applied.
+ * @param history the newest first
+ */
+export function wasWhole(history: PastRun[]): boolean {
+  const last = history.find(({ kind }) => !["refresh", "preview", "rename"].includes(kind));
+  if (last?.kind !== "update" || last.result !== "succeeded") return false;
+  const options = Object.keys(last.environment ?? {});
+  return (
+    last.message === limitedMessage || !options.some((name) => /^pulumi\.flag\.(target|exclude)/.test(name))
+  );
 }

@@ -1,6 +1,8 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { dirname } from "node:path";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { text } from "node:stream/consumers";
 import type { EngineEvent } from "./engine-events";
@@ -29,6 +31,29 @@ export async function runPulumi(args: string[], env: Record<string, string> = {}
   if (code !== 0) throw new CommandError("", code);
 }
 
+/**
+ * Runs Pulumi on this terminal, and reads its events when it has ended.
+ * @returns its exit code
+ */
+export async function watchPulumi(
+  args: string[],
+  env: Record<string, string>,
+  onEvent: (event: EngineEvent) => void,
+): Promise<number> {
+  const folder = mkdtempSync(join(tmpdir(), "pgs-events-"));
+  try {
+    const log = join(folder, "events");
+    // The option is there for programs that run Pulumi, and hidden otherwise.
+    const options = { ...process.env, ...env, PULUMI_DEBUG_COMMANDS: "true" };
+    const code = await runOnTerminal("pulumi", [...args, "--event-log", log], options);
+    const lines = existsSync(log) ? readFileSync(log, "utf8").split("\n") : [];
+    for (const line of lines) if (line) onEvent(JSON.parse(line));
+    return code;
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
 /** Runs a program on this terminal to its end. @returns its exit code */
 export async function runOnTerminal(
   command: string,
@@ -43,11 +68,23 @@ export async function runOnTerminal(
   return ended(child);
 }
 
+let interrupted = false;
+
+/** Whether a signal came while a child ran: nothing else is to be begun. */
+export function wasInterrupted(): boolean {
+  return interrupted;
+}
+
 /** Waits for a child process, which gets the signals of this one. @returns its exit code */
 async function ended(child: ChildProcess): Promise<number> {
   // Ctrl-C reaches the child as well, which ends by itself; this process waits for it.
-  const wait = () => {};
-  const pass = (signal: NodeJS.Signals) => child.kill(signal);
+  const wait = () => {
+    interrupted = true;
+  };
+  const pass = (signal: NodeJS.Signals) => {
+    wait();
+    child.kill(signal);
+  };
   process.on("SIGINT", wait);
   process.on("SIGTERM", pass);
   process.on("SIGHUP", pass);

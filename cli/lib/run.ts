@@ -1,7 +1,8 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { type EngineEvent, RunReport } from "./engine-events";
 import { explainError, holderRuns, locksIn } from "./explain-error";
-import { CommandError, runPulumi, streamPulumi } from "./pulumi";
+import { upWithout } from "./limited-up";
+import { CommandError, streamPulumi, wasInterrupted, watchPulumi } from "./pulumi";
 import { errorText, outcomeText, summaryText } from "./run-text";
 import { isTerminal } from "./terminal";
 
@@ -26,8 +27,33 @@ export async function apply(
 ): Promise<RunReport | undefined> {
   const command = [operation, "--yes", "--skip-preview", ...args];
   if (!verbose) return reported(command, env, new Outcomes());
-  await runPulumi(command, env);
-  return undefined;
+  const report = new RunReport();
+  const run = (some: string[]) => watchPulumi(some, env, (event) => report.add(event));
+  const code = await run(command);
+  if (code === 0) return undefined;
+  await applyOthers(command, report, run);
+  throw new CommandError("", code);
+}
+
+/**
+ * After an `up` that failed: where what failed is some tenants' own, the changes of the others are made without them.
+ * @param run Pulumi with other arguments, whose events the report gets. @returns its exit code
+ */
+async function applyOthers(
+  args: string[],
+  report: RunReport,
+  run: (args: string[]) => Promise<number>,
+): Promise<void> {
+  let known = 0;
+  for (let code = 1; code !== 0 && !wasInterrupted(); ) {
+    const failed = report.failed();
+    // Any more of them came to light when they were not the first.
+    const others = args[0] === "up" && failed.length > known ? upWithout(failed, args) : undefined;
+    if (!others) return;
+    known = failed.length;
+    console.error(`${failed.join(", ")} failed; applying the changes of the others.`);
+    code = await run(others);
+  }
 }
 
 /** Prints each tenant when it is done, and at a terminal what is under way. */
@@ -74,7 +100,7 @@ class Outcomes {
     process.stderr.write(`  ${what || "planning"} … ${Math.round((Date.now() - this.begun) / 1000)} s`);
   }
 
-  private clear(): void {
+  clear(): void {
     if (this.timer) process.stderr.write("\r\x1b[K");
   }
 }
@@ -85,10 +111,18 @@ async function reported(
   outcomes?: Outcomes,
 ): Promise<RunReport> {
   const report = new RunReport();
-  const { code, output } = await streamPulumi(args, env, (event) => {
-    report.add(event);
-    outcomes?.take(event, report);
-  });
+  const run = (some: string[]) =>
+    streamPulumi(some, env, (event) => {
+      report.add(event);
+      outcomes?.take(event, report);
+    });
+  const { code, output } = await run(args);
+  if (code !== 0 && outcomes) {
+    await applyOthers(args, report, async (some) => {
+      outcomes.clear();
+      return (await run(some)).code;
+    });
+  }
   outcomes?.end(report, code === 0);
   if (code === 0) return report;
   if (await otherRunEnded(output)) return reported(args, env, outcomes && new Outcomes());

@@ -3,6 +3,7 @@ import { ConfigurationError, checkedSettings, type Settings, secretKeys } from "
 import type { Digests } from "../../config/digest";
 import type { BackupPlan } from "../../tenants/backup";
 import { unknownTenant } from "./edit-tenants";
+import type { PastRun } from "./limited-up";
 import { askPulumi, CommandError, projectFolder } from "./pulumi";
 
 /** One entry of the stack's output `tenants`. */
@@ -137,14 +138,9 @@ export async function stackOutputs(options: { secrets?: boolean } = {}): Promise
   return outputs.tenants ? (outputs as StackOutputs) : undefined;
 }
 
-/**
- * Whether the last `up` did all that was to be done. With --continue-on-error, and when something is not deleted, one
- * that fails leaves its outputs as if it had.
- */
-export async function lastUpSucceeded(): Promise<boolean> {
-  const args = ["stack", "history", "--json", "--page-size", "20"];
-  const updates = await askPulumi<{ kind: string; result: string }[]>(args);
-  return updates.find(({ kind }) => kind === "update")?.result === "succeeded";
+/** The stack's runs, the newest first. */
+export async function stackHistory(): Promise<PastRun[]> {
+  return askPulumi(["stack", "history", "--json", "--page-size", "20"]);
 }
 
 /** @throws CommandError when there is nothing yet */

@@ -13,7 +13,8 @@ export interface TenantStatus {
   version: number;
   access: boolean;
   /**
-   * `running`: answers. `stopped`: as tenants.yaml wants it. `missing`: should run, and has no container.
+   * `running`: answers. `stopped`: as tenants.yaml wants it. `incomplete`: no `up` has made it yet.
+   * `missing`: should run, and has no container.
    * `starting`, `silent`: runs, but does not answer (yet). `unhealthy`: by its health check. Otherwise the
    * engine's own word: `exited`, `restarting`, `paused`, `created`, `dead`.
    */
@@ -84,6 +85,7 @@ export function stateOf(
   info: Pick<Docker.ContainerInfo, "State" | "Status"> | undefined,
   answers: boolean,
 ): string {
+  if (summary.state === "incomplete") return summary.state;
   if (!info) return summary.state === "running" ? "missing" : "stopped";
   if (info.State !== "running") return info.State;
   if (info.Status.includes("(unhealthy)")) return "unhealthy";
@@ -118,16 +120,20 @@ const figuresQuery = `SELECT extract(epoch FROM now() - pg_postmaster_start_time
   current_setting('max_connections'),
   (SELECT sum(pg_database_size(oid)) FROM pg_database) + (SELECT coalesce(sum(size), 0) FROM pg_ls_waldir())`;
 
+/** Where all connections are taken, a session of replication may be had. */
+const askFigures = `
+  set -- psql --no-psqlrc --quiet --tuples-only --no-align --username postgres --command "$1" --dbname
+  "$@" postgres || "$@" 'dbname=postgres replication=database'`;
+
 /** Over the server's own socket; undefined when it does not answer. */
 async function serverFigures(container: Docker.Container) {
-  const psql = ["psql", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--username", "postgres"];
   // The tenant owns the server: its settings must not change what the session does, nor how long.
   const env = [
     "PGAPPNAME=pgs",
     "PGOPTIONS=-c search_path=pg_catalog -c statement_timeout=8s -c log_statement=none -c log_min_duration_statement=-1",
   ];
   try {
-    const { stdout } = await exec(container, [...psql, "--dbname", "postgres", "--command", figuresQuery], {
+    const { stdout } = await exec(container, ["sh", "-c", askFigures, "sh", figuresQuery], {
       env,
       seconds: 10,
       outputLimit: 4096,

@@ -15,7 +15,7 @@ import { network } from "./parts/network";
 import { route } from "./parts/route";
 import { settings } from "./parts/settings";
 import { tls } from "./parts/tls";
-import { readySeconds, Session } from "./session";
+import { NotReadyError, readySeconds, Session } from "./session";
 
 type Before = Partial<PostgresServerState>;
 
@@ -46,7 +46,9 @@ export async function reconcile(inputs: PostgresServerInputs, before: Before): P
   } catch (error) {
     // Whatever fails: a route that is to be closed is.
     if (inputs.state === "stopped" || !inputs.access.open) await route.apply(inputs).catch(() => {});
-    const incomplete = { ...inputs, ...(await present(inputs, before, reached)), state: "incomplete" };
+    // Until an `up` has ended well, nobody could log in yet.
+    const state = [undefined, "incomplete"].includes(before.state) ? "incomplete" : "failed";
+    const incomplete = { ...inputs, ...(await present(inputs, before, reached)), state };
     throw new IncompleteError(inputs.container.name, incomplete, await explained(error, inputs));
   }
 }
@@ -82,7 +84,14 @@ async function start(
   reached.networkIds = await network.leave(inputs, networkId, before);
   const running = dockerClient(inputs.host).getContainer(containerId);
   const session = new Session(running, inputs.version);
-  const inside = await lookInside(session, inputs.tenant, readySeconds);
+  const look = () => lookInside(session, inputs.tenant, readySeconds);
+  const inside = await look().catch(async (error) => {
+    if (inputs.access.open) throw error;
+    // Clients that are to go may be what keeps this session out.
+    await access.close(running).catch(() => {});
+    if (error instanceof NotReadyError) throw error;
+    return look();
+  });
   refuseOtherVersion(inputs, inside);
   return { inputs, before, container: running, session, inside, present };
 }

@@ -49,12 +49,33 @@ function sessionOptions(version: number, kind: "read" | "change" | "script"): st
 }
 
 /**
+ * A shell function that ends the sessions of clients from the network: `strangers` those that have not logged in, `all`
+ * the others too. Their titles have the client's address; before the server knows who a client is, its process has the
+ * server's own title. Such a one also has pg_hba.conf as it was when it came.
+ */
+export const endClients = `
+  end_clients() {
+    read -r server </proc/1/cmdline || true
+    for process in /proc/[0-9]*; do
+      read -r title <"$process/cmdline" || true
+      case $1:$title in
+        *":postgres: "*"("[0-9]*") authentication"* | *":postgres: "*"("[0-9]*") initializing"*) ;;
+        all:"postgres: "*.*"("[0-9]*")"* | all:"postgres: "*:*"("[0-9]*")"*) ;;
+        *":$server") [ "$process" != /proc/1 ] || continue ;;
+        *) continue ;;
+      esac
+      kill -TERM "\${process#/proc/}" || true
+    done 2>/dev/null
+  }`;
+
+/**
  * Asks over TCP: while the image makes a new data directory, a temporary server listens on the sockets alone. Waiting
  * inside the container spares one request to the engine for every look, and reading what the server writes of itself
  * (its address and status, src/include/utils/pidfile.h) a process for most of them.
  *
- * Where all connections are taken, those of replication are not: a session of that kind takes SQL as well.
- * https://www.postgresql.org/docs/18/protocol-replication.html
+ * Where all connections are taken, those of replication are not: a session of that kind takes SQL as well
+ * (https://www.postgresql.org/docs/18/protocol-replication.html). Clients that have not logged in can keep it out too;
+ * those are ended.
  */
 const whenReady = `
   listens() {
@@ -65,24 +86,29 @@ const whenReady = `
     done <"$PGDATA/postmaster.pid"
     [ -n "$address" ] && [ "$status" = ready ]
   } 2>/dev/null
-  tries=$1 database=$2
+  ready=$1 answer=$2 database=$3
+  read -r up _ </proc/uptime
+  started=\${up%.*}
   until listens && pg_isready -q -h 127.0.0.1 -U postgres; do
-    tries=$((tries - 1)); [ "$tries" -gt 0 ] || exit 75
+    read -r up _ </proc/uptime
+    [ "$((\${up%.*} - started))" -lt "$ready" ] || exit 75
     sleep 0.1
   done
-  set -- psql --no-psqlrc --quiet --tuples-only --no-align --username postgres \\
+  set -- timeout -k 5 "$answer" psql --no-psqlrc --quiet --tuples-only --no-align --username postgres \\
     --set ON_ERROR_STOP=1 --set VERBOSITY=terse --file - --dbname`;
 
 const runSql = `${whenReady}
-  sql=$(cat)
+  ${endClients}
+  sql=$(cat) way='' tries=20
   exec 3>&1
-  said=$(printf '%s\\n' "$sql" | "$@" "dbname=$database" 2>&1 >&3)
-  code=$?
-  case $code$said in
-    2*"too many clients"* | 2*"connection slots are reserved"*)
-      printf '%s\\n' "$sql" | "$@" "dbname=$database replication=database"
-      exit ;;
-  esac
+  while :; do
+    said=$(printf '%s\\n' "$sql" | "$@" "dbname=$database$way" 2>&1 >&3)
+    code=$?
+    case $code$said in 2*"too many clients"* | 2*"connection slots are reserved"*) ;; *) break ;; esac
+    tries=$((tries - 1)); [ "$tries" -gt 0 ] || break
+    [ -z "$way" ] || end_clients strangers
+    way=' replication=database'
+  done
   printf '%s\\n' "$said" >&2
   exit $code`;
 
@@ -126,7 +152,7 @@ export class Session {
     sql: string,
     { database = "postgres", seconds = readySeconds }: { database?: string; seconds?: number },
   ): Promise<string> {
-    const most = kind === "script" ? scriptSeconds : answerSeconds + 10;
+    const most = kind === "script" ? scriptSeconds : Math.min(answerSeconds, seconds) + 10;
     try {
       const result = await exec(
         this.container,
@@ -135,7 +161,8 @@ export class Session {
           "-c",
           kind === "script" ? runScript : runSql,
           "sh",
-          String(seconds * 10),
+          String(seconds),
+          String(most),
           connectionValue(database),
         ],
         {
@@ -146,14 +173,23 @@ export class Session {
             "PGHOST=/var/run/postgresql",
             "PGCONNECT_TIMEOUT=30",
           ],
-          seconds: seconds + most,
+          seconds: seconds + most + 10,
         },
       );
       if (result.code === 0) return result.stdout.trim();
+      if (result.code === 124) throw new ExecTimeoutError(most);
       if (result.code === 75)
         throw new NotReadyError(`the server does not accept connections after ${seconds} s`);
       // Killed with the container, or begun while it ended: runc then finds nothing to run the shell in.
       if ([126, 127, 137].includes(result.code)) throw new NotReadyError("the server went away");
+      const lockedOut = /role "postgres" (is not permitted to log in|does not exist)/.exec(
+        result.stderr,
+      )?.[1];
+      if (lockedOut) {
+        throw new Error(
+          `the role postgres ${lockedOut}, so pgs cannot enter the server; docs/disaster.md has the way back`,
+        );
+      }
       throw new Error(printable(result.stderr) || `psql ended with ${result.code}`);
     } catch (error) {
       if (!(error instanceof ExecTimeoutError)) throw error;

@@ -85,6 +85,7 @@ test("remove keeps the data, remove --delete-data does not", async () => {
   expect(file()).toBe("# Ours.\ntenants: {}\n");
   const volumes = await run("docker", ["volume", "ls", "--format", "{{.Name}}"]);
   expect(volumes.stdout.split("\n").filter((name) => name.startsWith(`${checkout.prefix}-`))).toEqual([
+    checkout.name("-programs"),
     checkout.name("acme"),
     checkout.name("proxy"),
   ]);

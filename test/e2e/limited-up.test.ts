@@ -43,7 +43,6 @@ test("a password of one's own for a new tenant leaves the up limited to it", asy
   });
   expect(made.code, made.output).toBe(0);
   expect(new Set(summaries(made.output))).toEqual(new Set(["hooli"]));
-  expect((await pgs("remove", "hooli", "--yes")).code).toBe(0);
   await checkout.query("acme", "SELECT * FROM kept");
 });
 
@@ -62,9 +61,26 @@ test.each([
   await checkout.pulumi("preview", "--expect-no-changes");
 });
 
-test("after an up that failed, the edit of another tenant is a whole up", async () => {
+const withBad = "tenants:\n  acme: { cpus: 0.5 }\n  globex: {}\n  bad: { init: [bad.sql] }\n";
+
+test("a tenant that fails keeps no other's change from being made, a removal included", async () => {
   checkout.write("bad.sql", "SELECT no_such_function();\n");
-  const withBad = "tenants:\n  acme: { cpus: 0.5 }\n  globex: {}\n  bad: { init: [bad.sql] }\n";
+  checkout.write("tenants.yaml", withBad.replace("globex: {}", "globex: { cpus: 0.4 }"));
+  const { code, stdout, stderr } = await pgs("up");
+  expect(code).toBe(1);
+  expect(stdout).toMatch(/^✗ bad +failed/m);
+  expect(stdout).toMatch(/^✓ globex +changed/m);
+  expect(stdout).toMatch(/^✓ hooli +removed .* The data of hooli stays/m);
+  expect(stderr).toMatch(/^bad failed; applying the changes of the others\.$/m);
+  expect(stderr.match(/init script bad\.sql failed/g)).toHaveLength(1);
+  expect(await succeed("docker", ["ps", "--all", "--format", "{{.Names}}"])).not.toContain(
+    checkout.name("hooli"),
+  );
+  expect((await pgs("list")).stdout).toMatch(/^bad .* incomplete /m);
+  expect((await pgs("connect", "bad")).stderr).toMatch(/^bad is not complete/);
+});
+
+test("after an up that failed, the edit of another tenant is a whole up", async () => {
   expect((await checkout.tryApply(withBad)).code).not.toBe(0);
   const failed = await pgs("set", "acme", "cpus", "0.6", "--verbose");
   expect(failed.code).not.toBe(0);

@@ -108,7 +108,7 @@ describe.runIf(isRoot)("in an engine of its own", () => {
   );
 
   test.each([
-    ["a network", "hooli", /pgs:index:Network hooli created/],
+    ["a network", "hooli", /pgs:index:PostgresServer hooli creating/],
     ["a server", "umbrella", /pgs:index:PostgresServer umbrella creating/],
     ["a database", "stark", /pgs:index:PostgresServer stark creating/],
   ])("an engine that is killed while an up makes %s: the next up converges", async (what, id, moment) => {
@@ -117,6 +117,9 @@ describe.runIf(isRoot)("in an engine of its own", () => {
     const writing = await writer("acme");
     const up = new RunningUp(checkout);
     await up.says(moment);
+    if (what === "a network") {
+      await eventually(10, () => engine.docker("network", "inspect", checkout.name(id)));
+    }
     if (what === "a database") {
       await eventually(10, () => engine.docker("exec", checkout.name(id), "pg_isready", "-q", "-t", "0"));
     }

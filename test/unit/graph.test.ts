@@ -172,6 +172,7 @@ describe("an edit", () => {
     ["hostname", "hostname: other", ["server"]],
     ["backup", "backup: { retention: 30d }", ["server"]],
     ["state", "state: stopped", ["server"]],
+    ["maxConnectionsPerClient", "maxConnectionsPerClient: 0", ["server"]],
     ["passwordVersion", "passwordVersion: 2", ["password"]],
     ["onRemove", "onRemove: delete", ["server", "volume"]],
   ] as const)(
@@ -200,7 +201,8 @@ describe("an edit", () => {
         .filter((part) => !isDeepStrictEqual(before[part], after[part]))
         .sort();
     };
-    expect(await parts("memory: 1Gi")).toEqual(["limits", "settings"]);
+    // max_connections follows from it, and from that how many of them one client address may have.
+    expect(await parts("memory: 1Gi")).toEqual(["limits", "route", "settings"]);
     expect(await parts("cpus: 2")).toEqual(["limits"]);
     expect(await parts("access: false")).toEqual(["access", "route"]);
     expect(await parts("hostname: other")).toEqual(["route"]);

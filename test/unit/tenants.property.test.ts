@@ -90,6 +90,7 @@ const sharedFields = {
     ),
     { maxKeys: 4 },
   ),
+  maxConnectionsPerClient: fc.integer({ min: 0, max: 1_000_000 }),
   passwordVersion: fc.integer({ min: 1 }),
   onRemove: fc.constantFrom("retain", "delete"),
 };
@@ -120,7 +121,7 @@ const validFile = fc
 
 /** What stands in a wrong place: any JSON, with the words of the format among its keys and values. */
 const word = fc.constantFrom(
-  ..."defaults tenants acme version memory cpus access state tls hostname init settings passwordVersion onRemove".split(
+  ..."defaults tenants acme version memory cpus access state tls maxConnectionsPerClient hostname init settings passwordVersion onRemove".split(
     " ",
   ),
   "512Mi",

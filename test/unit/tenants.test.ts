@@ -322,7 +322,8 @@ describe("the file as a whole", () => {
       "  1: {}", // 11
       "  initech: { settings: { port: 5, work_mem: [1] } }", // 12
     ].join("\n");
-    const shared = "version, memory, cpus, access, state, tls, settings, passwordVersion, backup, onRemove";
+    const shared =
+      "version, memory, cpus, access, state, tls, maxConnectionsPerClient, settings, passwordVersion, backup, onRemove";
     expect(errorsOf(text)).toEqual([
       `tenants.yaml:2:3: defaults.memroy: there is no field memroy; did you mean memory? (allowed: ${shared})`,
       'tenants.yaml:3:11: defaults.memory: expected a whole number with the unit Ki, Mi or Gi, such as 512Mi, got "512MB"; write 512Mi',
@@ -548,7 +549,7 @@ describe("cpus", () => {
   });
 });
 
-describe("access, state, passwordVersion and onRemove", () => {
+describe("access, state, maxConnectionsPerClient, passwordVersion and onRemove", () => {
   it.each([
     ["access: yes", 'access: expected a boolean: true or false, got "yes"'],
     ["access: 1", "access: expected a boolean: true or false, got 1"],
@@ -556,6 +557,10 @@ describe("access, state, passwordVersion and onRemove", () => {
     ["state: Stopped", 'state: expected running or stopped, got "Stopped"'],
     ["passwordVersion: 0", "passwordVersion: expected a whole number of at least 1, got 0"],
     ["passwordVersion: 1.5", "passwordVersion: expected a whole number of at least 1, got 1.5"],
+    [
+      "maxConnectionsPerClient: -1",
+      "maxConnectionsPerClient: expected a whole number of connections such as 200, or 0 for no limit, got -1",
+    ],
     ["onRemove: keep", 'onRemove: expected retain or delete, got "keep"'],
   ])("refuse %s", (fields, message) => {
     expect(errorOf(fields)).toBe(message);

@@ -6,7 +6,7 @@ import type { PostgresServerInputs } from "../inputs";
 import type { Inside } from "../inside";
 import type { Part, RunningServer } from "../part";
 import { matches, scramVerifier } from "../scram";
-import { literal } from "../session";
+import { endClients, literal } from "../session";
 
 /** Who may come in: the password, and what pg_hba.conf says of clients from the network. */
 export const access: Part & {
@@ -77,19 +77,11 @@ const writeLine = `
   mv "$PGDATA/pg_hba.conf.new" "$PGDATA/pg_hba.conf"
   kill -HUP 1`;
 
-/**
- * Sessions that came over the network have their client's address in their title, also before they are authenticated.
- * The postmaster reads a changed pg_hba.conf a moment after the signal, so latecomers are ended too.
- */
+/** The postmaster reads a changed pg_hba.conf a moment after the signal, so latecomers are ended too. */
 const endSessions = `
+  ${endClients}
   for round in 1 2 3; do
-    for process in /proc/[0-9]*; do
-      read -r title <"$process/cmdline" || true
-      case $title in
-        postgres:*" 127.0.0.1("*) ;;
-        "postgres: "*.*"("[0-9]*")"* | "postgres: "*:*"("[0-9]*")"*) kill -TERM "\${process#/proc/}" || true ;;
-      esac
-    done 2>/dev/null
+    end_clients all
     sleep 0.2
   done`;
 

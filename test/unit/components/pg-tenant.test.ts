@@ -100,6 +100,7 @@ describe("a tenant", () => {
     const { settings, positions = {} } = serverOf(await runTenant(`memory: 1Gi, ${fields}`));
     expect(settings.live).toMatchObject({ work_mem: "16MB", jit: "off" });
     expect(settings.live.effective_cache_size).toMatch(/MB$/);
+    expect(settings.live.authentication_timeout).toBe("10s");
     expect(settings.live).not.toHaveProperty("max_connections");
     expect(settings.restart).toEqual({ max_connections: "50" });
     expect(settings.initial).toMatchObject({ shared_buffers: "256MB" });
@@ -161,12 +162,30 @@ describe("a route", () => {
             rule: "HostSNI(`db.pgs.example.com`) && !ClientIP(`10.9.0.0/16`)",
             service: "acme",
             tls: {},
+            middlewares: ["acme"],
           },
         },
+        middlewares: { acme: { inFlightConn: { amount: 97 } } },
         services: { acme: { loadBalancer: { servers: [{ address: "dev-acme:5432" }] } } },
       },
     });
     expect(serverOf(graph).container.name).toBe("dev-acme");
+  });
+
+  it.each([
+    ["", 97],
+    ["memory: 128Mi", 20],
+    ["settings: { max_connections: 200 }", 195],
+    ["settings: { max_connections: 3 }", 1],
+    ["maxConnectionsPerClient: 7", 7],
+    ["maxConnectionsPerClient: 0", undefined],
+    ["tls: passthrough, maxConnectionsPerClient: 7", 7],
+  ])("of a tenant with { %s } gives one client address %s connections", async (fields, amount) => {
+    const { tcp } = routeOf(await runTenant(fields)) ?? {};
+    expect(tcp?.routers.acme?.middlewares).toEqual(amount === undefined ? undefined : ["acme"]);
+    expect(tcp?.middlewares).toEqual(
+      amount === undefined ? undefined : { acme: { inFlightConn: { amount } } },
+    );
   });
 
   it("uses the entry point that the proxy listens on", async () => {

@@ -78,6 +78,7 @@ function optionsOf(spec: ContainerSpec): Docker.ContainerCreateOptions {
 export interface Route {
   tcp: {
     routers: Record<string, Record<string, unknown>>;
+    middlewares?: Record<string, { inFlightConn: { amount: number } }>;
     services: Record<string, { loadBalancer: { servers: { address: string }[] } }>;
   };
 }

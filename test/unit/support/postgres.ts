@@ -64,7 +64,7 @@ export class FakePostgres {
       this.log.push(stdin === "" ? "remove certificate" : "write certificate");
       return {};
     }
-    if (args[2]?.startsWith("'")) return this.query(stdin, script.includes("sql=$(cat)"));
+    if (args.at(-1)?.startsWith("'")) return this.query(stdin, script.includes("sql=$(cat)"));
     return changeFiles(exec) ?? {};
   }
 

@@ -118,6 +118,25 @@ describe("what a run means for a tenant", () => {
   });
 });
 
+describe("the tenants that failed", () => {
+  const bad = say("error", "no", urn(`${component}$${server}`, "bad"));
+
+  it("are those with an error, whose names the engine gives", () => {
+    expect(report(bad, say("error", "update failed")).failed()).toEqual(["bad"]);
+  });
+
+  it("are not known where something else failed too, even if it names a tenant", () => {
+    const acme = step("update", server, "acme");
+    expect(
+      report(acme, bad, say("error", "acme: no", urn("pulumi:pulumi:Stack", "pgs-dev"))).failed(),
+    ).toEqual([]);
+    expect(
+      report(bad, say("error", "no", urn("pgs:index:PostgresProxy$pgs:index:Container", "proxy"))).failed(),
+    ).toEqual([]);
+    expect(report(acme).failed()).toEqual([]);
+  });
+});
+
 describe("the text of a run", () => {
   const several = report(
     step("update", server, "acme"),

@@ -160,7 +160,7 @@ describe("access", () => {
     server().lie = "no";
     await expect(stack.up(closed())).rejects.toThrow("its catalogs were changed");
     expect(routeFile()).toBe("closed\n");
-    expect(state().state).toBe("incomplete");
+    expect(state().state).toBe("failed");
   });
 
   it.each<[string, () => void]>([
@@ -335,5 +335,23 @@ describe("names that are changed, with a failure in between", () => {
     await stack.up(acme());
     expect(server().log).not.toContain("backup retire");
     await settled(acme());
+  });
+});
+
+describe("access that is to be closed", () => {
+  it("is closed and its sessions end, also where the server gives the provider no session", async () => {
+    await present();
+    server().inside.sessions = 25;
+    server().lie = "sorry, too many clients already";
+    await expect(stack.up(closed())).rejects.toThrow();
+    expect(server().log).toEqual(["admit reject first", "end sessions"]);
+    expect(routeFile()).toBe("closed\n");
+  });
+
+  it("of a server that gives no session stays open where nobody asked to close it", async () => {
+    await present();
+    server().lie = "sorry, too many clients already";
+    await expect(stack.up(acmeWith({ limits: { cpus: 2 } }))).rejects.toThrow();
+    expect(server().log).toEqual([]);
   });
 });

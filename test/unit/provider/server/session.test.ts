@@ -36,6 +36,16 @@ describe("a session", () => {
     expect(asked.command.at(-1)).toBe("'acme'");
   });
 
+  it.each(["is not permitted to log in", "does not exist"])(
+    "says what helps where the role postgres %s",
+    async (problem) => {
+      answer = { code: 2, stderr: `psql: error: connection failed: FATAL:  role "postgres" ${problem}\n` };
+      await expect(session().run("")).rejects.toThrow(
+        `the role postgres ${problem}, so pgs cannot enter the server; docs/disaster.md has the way back`,
+      );
+    },
+  );
+
   it("comes before all that the tenant has set for it", async () => {
     await session().run("");
     for (const set of [
