@@ -266,6 +266,7 @@ describe("every setting that PostgreSQL can reload", () => {
       "SELECT name FROM pg_file_settings WHERE sourcefile LIKE '%auto.conf' ORDER BY name",
     );
     expect(left.map(({ name }) => name)).toEqual([
+      "authentication_timeout",
       "effective_cache_size",
       "maintenance_work_mem",
       "max_connections",
@@ -468,7 +469,7 @@ async function kernelLimit(id: string, v1: string, v2: string): Promise<string> 
 /** What `preview --diff` said of the tenant's server. */
 function planOf(id: string): string {
   const section = preview
-    .split(/^ +(?=[-+~]+ [\w:/-]+: \()/m)
+    .split(/^ +(?=[-+~]+ [\w-]+:[\w/-]+:[\w-]+: \()/m)
     .find(
       (part) => part.startsWith("~ pgs:index:PostgresServer") && part.includes(`[id=${checkout.name(id)}]`),
     );
