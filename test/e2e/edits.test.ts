@@ -64,6 +64,7 @@ describe("no edit plans anything for a volume of a tenant that stays:", () => {
     passwordVersion: { to: "2" },
     onRemove: { to: "delete" },
     tls: { to: "passthrough" },
+    maxConnectionsPerClient: { to: "200" },
     volume: {
       to: "elsewhere",
       refused: /the tenant's data is in the volume \S+, and an edit cannot change that/,

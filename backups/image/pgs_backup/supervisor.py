@@ -329,6 +329,9 @@ class Supervisor:
             self.interrupt(kind, signal.SIGTERM)
         end = time.monotonic() + 8
         while self.by_kind and time.monotonic() < end:
+            # One that waits until its words are read cannot end.
+            for child in list(self.by_kind.values()):
+                self.read_output(child.output, child)
             self.reap()
             time.sleep(0.05)
 
@@ -338,7 +341,8 @@ class Supervisor:
         child = child or next((one for one in self.by_kind.values() if one.output == fd), None)
         if child is None or fd is None:
             return
-        while True:
+        # One that writes without end must not keep the others, or the signal to stop, waiting.
+        for _ in range(16):
             try:
                 content = os.read(fd, 65536)
             except BlockingIOError:
