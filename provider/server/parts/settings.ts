@@ -42,10 +42,12 @@ export const settings: Part & {
     const { inputs, before, inside } = server;
     try {
       const pending = await write(server);
-      // Also for what only a run that failed has written or taken out.
-      const ours = new Set([...inside.managed, ...Object.keys(wantedSettings(inputs))]);
+      const causes = { ...before.settings?.restart, ...inputs.settings.restart };
       const waits = { ...before.settings?.initial, ...inputs.settings.initial };
-      if (!restartAnyway && !pending.some((name) => ours.has(name) && !(name in waits))) return false;
+      // Also for what only a run that failed has written.
+      const restarts = (name: string) =>
+        name in causes || (inside.managed.includes(name) && !(name in waits));
+      if (!restartAnyway && !pending.some(restarts)) return false;
       await restartWithSettings(server);
       return true;
     } catch (error) {

@@ -89,6 +89,13 @@ describe("settings", () => {
     expect(postgres.active).toEqual({});
   });
 
+  it("that were the operator's and now follow from the memory limit get the restart that was announced", async () => {
+    const before = withSettings({ restart: { max_connections: "50" } });
+    await apply(before);
+    expect(await apply(withSettings({ initial: { max_connections: "25" } }), before)).toBe(true);
+    expect(postgres.active).toEqual({ max_connections: "25" });
+  });
+
   it("of a new server outlive its restart for them", async () => {
     postgres.inside.unfinished = true;
     const inputs = withSettings({ live: { work_mem: "8MB" }, restart: { max_connections: "99" } });
