@@ -25,10 +25,14 @@ PORT = 5432
 CANCEL, SSL, GSSENC = 80877102, 80877103, 80877104
 # Bytes: length, code, process id, and a key of 4 to 256 (protocol 3.2).
 SHORTEST, LONGEST = 16, 268
-# Seconds that a client has to send its packet, and a server to answer.
+# Seconds that a client has to send its packet, and a server to deal with it.
 PATIENCE = 5
-# Hostnames asked at a time, for all cancel requests together.
-AT_ONCE = 64
+# Seconds that a client waits for the servers: one that hangs must not hold up the others' clients.
+WAIT = 1
+# Connections of clients, and hostnames asked at a time for all of them together.
+CLIENTS, AT_ONCE = 500, 64
+# Of these, hostnames at a time whose server was silent when it was asked last.
+SILENT_AT_ONCE = 16
 
 
 class Budget:
@@ -38,34 +42,34 @@ class Budget:
         self.rate, self.most, self.now = rate, most, now
         self.left, self.since = most, now()
 
-    def take(self, tokens=1):
-        """Whether there are as many. More than it can ever hold is had when it is full, and is owed."""
+    def take(self, tokens, reserve=0):
+        """Whether there are as many above the reserve. More than it can ever hold is had when it is full, and is owed."""
         now = self.now()
         self.left = min(self.most, self.left + (now - self.since) * self.rate)
         self.since = now
-        if self.left < min(tokens, self.most):
+        if self.left - reserve < min(tokens, self.most - reserve):
             return False
         self.left -= tokens
         return True
 
 
 class Limits:
-    """Cancel requests a second from each address, and TLS handshakes a second for all of them."""
+    """TLS handshakes a second. An address that has used up its own share leaves half of all to those that have not."""
 
-    PER_ADDRESS = 5, 10
-    HANDSHAKES = 100, 1000
+    ALL = 100, 1000
+    OF_ADDRESS = 25, 400
     ADDRESSES = 10_000
 
     def __init__(self, now=time.monotonic):
         self.now = now
         self.addresses = {}
-        self.handshakes = Budget(*self.HANDSHAKES, now)
+        self.all = Budget(*self.ALL, now)
 
     def allow(self, address, hosts):
         if len(self.addresses) >= self.ADDRESSES:
             self.addresses.clear()
-        own = self.addresses.setdefault(address, Budget(*self.PER_ADDRESS, self.now))
-        return own.take() and self.handshakes.take(hosts)
+        own = self.addresses.setdefault(address, Budget(*self.OF_ADDRESS, self.now))
+        return self.all.take(hosts, 0 if own.take(hosts) else self.all.most / 2)
 
 
 class Routes:
@@ -110,7 +114,9 @@ async def read_packet(reader):
 class Service:
     def __init__(self, proxy, routes, limits, port=PORT):
         self.proxy, self.routes, self.limits, self.port = proxy, routes, limits, port
-        self.slots = asyncio.Semaphore(AT_ONCE)
+        self.clients = 0
+        self.slots, self.silent_slots = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(SILENT_AT_ONCE)
+        self.silent, self.asking = set(), set()
         # The packet is no secret to the proxy, which brought it here in plain text.
         self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self.tls.check_hostname = False
@@ -118,51 +124,74 @@ class Service:
         self.tls.set_alpn_protocols(["postgresql"])
 
     async def client(self, reader, writer):
+        self.clients += 1
         try:
-            async with asyncio.timeout(PATIENCE):
-                address, code, packet = await read_packet(reader)
-            if code == CANCEL:
-                await self.cancel(address, packet)
-            else:
-                # To GSSENCRequest too: libpq then goes on by TLS, on a connection that the proxy sees as such.
-                writer.write(error_response("TLS is required: connect with sslmode=require or verify-full"))
-                await writer.drain()
-        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, struct.error):
+            if self.clients <= CLIENTS:
+                await self.serve(reader, writer)
+        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass
         finally:
+            self.clients -= 1
             # The client takes the end as a sign that its request was handled.
             writer.close()
+
+    async def serve(self, reader, writer):
+        async with asyncio.timeout(PATIENCE):
+            address, code, packet = await read_packet(reader)
+        if code == CANCEL:
+            await self.cancel(address, packet)
+        else:
+            # To GSSENCRequest too: libpq then goes on by TLS, on a connection that the proxy sees as such.
+            writer.write(error_response("TLS is required: connect with sslmode=require or verify-full"))
+            async with asyncio.timeout(PATIENCE):
+                await writer.drain()
 
     async def cancel(self, address, packet):
         if len(packet) < SHORTEST:
             return
         hosts = self.routes.current()
-        if self.limits.allow(address, len(hosts)):
-            loop = asyncio.get_running_loop()
-            found = await loop.getaddrinfo(self.proxy, self.port, type=socket.SOCK_STREAM)
-            proxy = found[0][4][0]
-            await asyncio.gather(*(self.ask(proxy, host, packet) for host in hosts))
+        if not hosts or not self.limits.allow(address, len(hosts)):
+            return
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(self.proxy, self.port, type=socket.SOCK_STREAM)
+        proxy = found[0][4][0]
+        self.silent.intersection_update(hosts)
+        awaited = []
+        for host in hosts:
+            task = asyncio.create_task(self.ask(proxy, host, packet))
+            self.asking.add(task)
+            task.add_done_callback(self.asking.discard)
+            if host not in self.silent:
+                awaited.append(task)
+        if awaited:
+            await asyncio.wait(awaited, timeout=WAIT)
 
     async def ask(self, proxy, host, packet):
         """One server. Whatever goes wrong there is no concern of the others."""
-        async with self.slots:
-            writer = None
-            try:
-                async with asyncio.timeout(PATIENCE):
-                    reader, writer = await asyncio.open_connection(proxy, self.port)
-                    writer.write(struct.pack("!ii", 8, SSL))
-                    if await reader.readexactly(1) != b"S":
-                        return
-                    await writer.start_tls(self.tls, server_hostname=host)
-                    writer.write(packet)
-                    await writer.drain()
-                    # A server closes without a word when it has dealt with the request.
-                    await reader.read(1)
-            except (OSError, TimeoutError, asyncio.IncompleteReadError):
-                pass
-            finally:
-                if writer:
-                    writer.transport.abort()
+        asked = False
+        try:
+            async with asyncio.timeout(PATIENCE), self.silent_slots if host in self.silent else self.slots:
+                asked = True
+                await self.pass_on(proxy, host, packet)
+            self.silent.discard(host)
+        except TimeoutError:
+            if asked:
+                self.silent.add(host)
+        except (OSError, asyncio.IncompleteReadError):
+            self.silent.discard(host)
+
+    async def pass_on(self, proxy, host, packet):
+        reader, writer = await asyncio.open_connection(proxy, self.port)
+        try:
+            writer.write(struct.pack("!ii", 8, SSL))
+            if await reader.readexactly(1) == b"S":
+                await writer.start_tls(self.tls, server_hostname=host)
+                writer.write(packet)
+                await writer.drain()
+                # A server closes without a word when it has dealt with the request.
+                await reader.read(1)
+        finally:
+            writer.transport.abort()
 
 
 async def serve(proxy, folder):

@@ -22,7 +22,7 @@ export interface CancelRequestsArgs {
 }
 
 /** Connections from one address that may be open at a time: each lives as long as a packet is passed on. */
-const connectionsPerAddress = 8;
+const connectionsPerAddress = 64;
 
 /**
  * What makes Ctrl-C work: the proxy routes what is not TLS to a container that passes cancel requests on to all tenants'

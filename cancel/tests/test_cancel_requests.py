@@ -1,11 +1,14 @@
 import asyncio
+import contextlib
 import os
 import shutil
 import ssl
 import struct
 import subprocess
 import tempfile
+import time
 import unittest
+from unittest import mock
 
 import cancel_requests as cancel
 
@@ -25,11 +28,11 @@ class BudgetTest(unittest.TestCase):
     def test_grows_back_with_time_up_to_its_most(self):
         clock = Clock()
         budget = cancel.Budget(2, 4, clock)
-        self.assertEqual([budget.take() for _ in range(5)], [True] * 4 + [False])
+        self.assertEqual([budget.take(1) for _ in range(5)], [True] * 4 + [False])
         clock.time += 0.5
-        self.assertEqual([budget.take(), budget.take()], [True, False])
+        self.assertEqual([budget.take(1), budget.take(1)], [True, False])
         clock.time += 1000
-        self.assertEqual([budget.take() for _ in range(5)], [True] * 4 + [False])
+        self.assertEqual([budget.take(1) for _ in range(5)], [True] * 4 + [False])
 
     def test_what_is_more_than_it_holds_is_had_when_it_is_full_and_owed(self):
         clock = Clock()
@@ -42,15 +45,34 @@ class BudgetTest(unittest.TestCase):
 
 
 class LimitsTest(unittest.TestCase):
-    def test_one_address_does_not_use_up_what_another_has(self):
-        limits = cancel.Limits(Clock())
-        self.assertEqual([limits.allow(b"192.0.2.1", 1) for _ in range(12)], [True] * 10 + [False] * 2)
-        self.assertTrue(limits.allow(b"192.0.2.2", 1))
+    def allowed(self, limits, address, hosts):
+        count = 0
+        while limits.allow(address, hosts):
+            count += 1
+        return count
 
-    def test_all_together_have_a_limit_of_handshakes(self):
+    def test_all_together_have_a_limit_that_grows_back(self):
+        clock = Clock()
+        limits = cancel.Limits(clock)
+        addresses = [b"192.0.2.%d" % number for number in range(1, 9)]
+        self.assertEqual(sum(self.allowed(limits, address, 200) for address in addresses), 5)
+        clock.time += 2
+        self.assertEqual(self.allowed(limits, b"192.0.2.9", 200), 1)
+
+    def test_one_address_leaves_half_to_the_others(self):
+        clock = Clock()
+        limits = cancel.Limits(clock)
+        self.allowed(limits, b"192.0.2.1", 1)
+        self.assertGreaterEqual(self.allowed(limits, b"192.0.2.2", 1), 400)
+        for _ in range(100):
+            clock.time += 1
+            self.allowed(limits, b"192.0.2.1", 1)
+        self.assertGreaterEqual(self.allowed(limits, b"192.0.2.2", 1), 400)
+
+    def test_more_servers_than_an_address_has_a_share_of_are_asked_all_the_same(self):
         limits = cancel.Limits(Clock())
-        allowed = [limits.allow(b"192.0.2.%d" % number, 200) for number in range(8)]
-        self.assertEqual(allowed, [True] * 5 + [False] * 3)
+        self.assertTrue(limits.allow(b"192.0.2.1", 3000))
+        self.assertFalse(limits.allow(b"192.0.2.2", 3000))
 
     def test_addresses_take_no_memory_without_end(self):
         limits = cancel.Limits(Clock())
@@ -132,20 +154,29 @@ class ServiceTest(unittest.IsolatedAsyncioTestCase):
         folder = tempfile.mkdtemp()
         self.addCleanup(shutil.rmtree, folder)
         key, chain = os.path.join(folder, "key.pem"), os.path.join(folder, "chain.pem")
-        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+        command = [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+        ]
         subprocess.run(
             [*command, "-subj", "/CN=test", "-keyout", key, "-out", chain], check=True, capture_output=True
         )
         self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.tls.load_cert_chain(chain, key)
-        self.tls.sni_callback = lambda _socket, name, _context: self.asked.append(name)
-        self.asked, self.received, self.refuses = [], [], False
+        self.tls.sni_callback = lambda connection, name, _context: self.names.update({connection: name})
+        self.names, self.received, self.refuses, self.hanging = {}, [], False, None
         proxy = await asyncio.start_server(self.proxy, "127.0.0.1", 0)
         self.addAsyncCleanup(self.close, proxy)
         port = proxy.sockets[0].getsockname()[1]
         hosts = FixedRoutes(["acme.example.com", "beta.example.com"])
-        service = cancel.Service("127.0.0.1", hosts, cancel.Limits(Clock()), port)
-        front = await asyncio.start_server(service.client, "127.0.0.1", 0, limit=1024)
+        self.service = cancel.Service("127.0.0.1", hosts, cancel.Limits(Clock()), port)
+        front = await asyncio.start_server(self.service.client, "127.0.0.1", 0, limit=1024)
         self.addAsyncCleanup(self.close, front)
         self.port = front.sockets[0].getsockname()[1]
 
@@ -158,6 +189,8 @@ class ServiceTest(unittest.IsolatedAsyncioTestCase):
         if not self.refuses:
             await writer.start_tls(self.tls)
             self.received.append(await reader.read(300))
+            if self.names[writer.get_extra_info("ssl_object")] == self.hanging:
+                await reader.read()
         writer.close()
 
     async def send(self, packet):
@@ -169,7 +202,7 @@ class ServiceTest(unittest.IsolatedAsyncioTestCase):
 
     async def test_a_request_reaches_each_server_by_its_name(self):
         self.assertEqual(await self.send(LONG), b"")
-        self.assertEqual(sorted(self.asked), ["acme.example.com", "beta.example.com"])
+        self.assertEqual(sorted(self.names.values()), ["acme.example.com", "beta.example.com"])
         self.assertEqual(self.received, [LONG, LONG])
 
     async def test_a_server_that_refuses_costs_the_others_and_the_client_nothing(self):
@@ -177,10 +210,44 @@ class ServiceTest(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(await self.send(PACKET), b"")
         self.assertEqual(self.received, [])
 
+    async def test_a_server_that_hangs_holds_up_one_client_for_a_short_time_and_then_none(self):
+        self.hanging = "beta.example.com"
+        with mock.patch.multiple(cancel, PATIENCE=0.6, WAIT=0.3):
+            seconds = [await self.timed(PACKET)]
+            await asyncio.sleep(0.5)
+            seconds.append(await self.timed(PACKET))
+            self.hanging = None
+            await asyncio.sleep(0.7)
+            await self.send(PACKET)
+            await asyncio.sleep(0.1)
+            self.hanging = "beta.example.com"
+            seconds.append(await self.timed(PACKET))
+        self.assertEqual([second < 0.25 for second in seconds], [False, True, False])
+        self.assertEqual(len(self.received), 8)
+
+    async def timed(self, packet):
+        started = time.monotonic()
+        await self.send(packet)
+        return time.monotonic() - started
+
     async def test_too_many_requests_of_one_address_go_nowhere(self):
+        with mock.patch.object(cancel.Limits, "ALL", (0, 20)):
+            self.service.limits = cancel.Limits(Clock())
         for _ in range(14):
             self.assertEqual(await self.send(PACKET), b"")
-        self.assertEqual(len(self.received), 2 * 10)
+        self.assertEqual(len(self.received), 20)
+
+    async def test_too_many_clients_at_a_time_are_closed_at_once(self):
+        with mock.patch.object(cancel, "CLIENTS", 1):
+            _, idle = await asyncio.open_connection("127.0.0.1", self.port)
+            await asyncio.sleep(0.1)
+            with contextlib.suppress(ConnectionResetError):
+                self.assertEqual(await self.send(PACKET), b"")
+            self.assertEqual(self.received, [])
+            idle.close()
+            await asyncio.sleep(0.1)
+            await self.send(PACKET)
+        self.assertEqual(self.received, [PACKET, PACKET])
 
     async def test_a_client_without_tls_is_told_what_to_do(self):
         startup = struct.pack("!ii", 16, 3 << 16) + b"user\0me\0"
@@ -192,7 +259,11 @@ class ServiceTest(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(self.received, [])
 
     async def test_noise_gets_nothing_through(self):
-        for noise in (b"", b"GET / HTTP/1.1\r\n\r\n", struct.pack("!ii", 1 << 30, cancel.CANCEL) + b"x" * 900):
+        for noise in (
+            b"",
+            b"GET / HTTP/1.1\r\n\r\n",
+            struct.pack("!ii", 1 << 30, cancel.CANCEL) + b"x" * 900,
+        ):
             await self.send(noise + b"\0" * 8)
         self.assertEqual(self.received, [])
 
