@@ -22,16 +22,17 @@ import sys
 import time
 
 PORT = 5432
+CORES = os.cpu_count() or 1
 CANCEL, SSL, GSSENC = 80877102, 80877103, 80877104
 # Bytes: length, code, process id, and a key of 4 to 256 (protocol 3.2).
 SHORTEST, LONGEST = 16, 268
-# Seconds that a client has to send its packet, and a server to deal with it.
+# Seconds that a client has to send its packet, that a request waits for its turn, and that a server has to deal with it.
 PATIENCE = 5
 # Seconds that a client waits for the servers: one that hangs must not hold up the others' clients.
 WAIT = 1
-# Connections of clients, and hostnames asked at a time for all of them together.
-CLIENTS, AT_ONCE = 500, 64
-# Of these, hostnames at a time whose server was silent when it was asked last.
+# Connections of clients, and hostnames asked at a time for all of them together: enough to keep a few cores busy.
+CLIENTS, AT_ONCE = 500, 32
+# Beside these, hostnames at a time whose server was silent when it was asked last.
 SILENT_AT_ONCE = 16
 
 
@@ -54,21 +55,27 @@ class Budget:
 
 
 class Limits:
-    """TLS handshakes a second. An address that has used up its own share leaves half of all to those that have not."""
+    """TLS handshakes a second. An address that has used up its own share leaves half of all to those that have not.
 
-    ALL = 100, 1000
-    OF_ADDRESS = 25, 400
+    Each takes service, proxy and server some milliseconds of a core together. For each core there are as many as keep
+    a flood from costing a tenth of it, and half a minute's worth at once (bench/suite/cancel.ts).
+    """
+
+    RATE, MOST = 10, 300
+    # Of an address, as parts of all.
+    SHARE_OF_RATE, SHARE_OF_MOST = 0.25, 0.4
     ADDRESSES = 10_000
 
-    def __init__(self, now=time.monotonic):
+    def __init__(self, now=time.monotonic, cores=CORES):
         self.now = now
         self.addresses = {}
-        self.all = Budget(*self.ALL, now)
+        self.all = Budget(self.RATE * cores, self.MOST * cores, now)
 
     def allow(self, address, hosts):
         if len(self.addresses) >= self.ADDRESSES:
             self.addresses.clear()
-        own = self.addresses.setdefault(address, Budget(*self.OF_ADDRESS, self.now))
+        share = Budget(self.all.rate * self.SHARE_OF_RATE, self.all.most * self.SHARE_OF_MOST, self.now)
+        own = self.addresses.setdefault(address, share)
         return self.all.take(hosts, 0 if own.take(hosts) else self.all.most / 2)
 
 
@@ -141,16 +148,26 @@ class Service:
         if code == CANCEL:
             await self.cancel(address, packet)
         else:
+            await self.admitted(address, 1)
             # To GSSENCRequest too: libpq then goes on by TLS, on a connection that the proxy sees as such.
             writer.write(error_response("TLS is required: connect with sslmode=require or verify-full"))
             async with asyncio.timeout(PATIENCE):
                 await writer.drain()
 
+    async def admitted(self, address, hosts):
+        """Past the limits it waits: meanwhile the proxy counts its connection, and refuses the next ones of a flood."""
+        deadline = time.monotonic() + PATIENCE
+        while not self.limits.allow(address, hosts):
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(0.5)
+        return True
+
     async def cancel(self, address, packet):
         if len(packet) < SHORTEST:
             return
         hosts = self.routes.current()
-        if not hosts or not self.limits.allow(address, len(hosts)):
+        if not hosts or not await self.admitted(address, len(hosts)):
             return
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(self.proxy, self.port, type=socket.SOCK_STREAM)

@@ -53,21 +53,21 @@ class LimitsTest(unittest.TestCase):
 
     def test_all_together_have_a_limit_that_grows_back(self):
         clock = Clock()
-        limits = cancel.Limits(clock)
+        limits = cancel.Limits(clock, cores=2)
         addresses = [b"192.0.2.%d" % number for number in range(1, 9)]
-        self.assertEqual(sum(self.allowed(limits, address, 200) for address in addresses), 5)
-        clock.time += 2
+        self.assertEqual(sum(self.allowed(limits, address, 200) for address in addresses), 3)
+        clock.time += 10
         self.assertEqual(self.allowed(limits, b"192.0.2.9", 200), 1)
 
     def test_one_address_leaves_half_to_the_others(self):
         clock = Clock()
-        limits = cancel.Limits(clock)
+        limits = cancel.Limits(clock, cores=2)
         self.allowed(limits, b"192.0.2.1", 1)
-        self.assertGreaterEqual(self.allowed(limits, b"192.0.2.2", 1), 400)
+        self.assertGreaterEqual(self.allowed(limits, b"192.0.2.2", 1), 240)
         for _ in range(100):
             clock.time += 1
             self.allowed(limits, b"192.0.2.1", 1)
-        self.assertGreaterEqual(self.allowed(limits, b"192.0.2.2", 1), 400)
+        self.assertGreaterEqual(self.allowed(limits, b"192.0.2.2", 1), 240)
 
     def test_more_servers_than_an_address_has_a_share_of_are_asked_all_the_same(self):
         limits = cancel.Limits(Clock())
@@ -230,12 +230,18 @@ class ServiceTest(unittest.IsolatedAsyncioTestCase):
         await self.send(packet)
         return time.monotonic() - started
 
-    async def test_too_many_requests_of_one_address_go_nowhere(self):
-        with mock.patch.object(cancel.Limits, "ALL", (0, 20)):
-            self.service.limits = cancel.Limits(Clock())
-        for _ in range(14):
+    async def test_past_the_limits_a_request_waits_for_its_turn(self):
+        self.service.limits.all = cancel.Budget(20, 20)
+        self.service.limits.all.left = 0
+        self.assertGreater(await self.timed(PACKET), 0.1)
+        self.assertEqual(self.received, [PACKET, PACKET])
+
+    async def test_one_that_has_no_turn_in_time_goes_nowhere(self):
+        self.service.limits.all = cancel.Budget(0, 1)
+        self.service.limits.all.left = 0
+        with mock.patch.object(cancel, "PATIENCE", 0.5):
             self.assertEqual(await self.send(PACKET), b"")
-        self.assertEqual(len(self.received), 20)
+        self.assertEqual(self.received, [])
 
     async def test_too_many_clients_at_a_time_are_closed_at_once(self):
         with mock.patch.object(cancel, "CLIENTS", 1):
