@@ -1,6 +1,7 @@
 import * as pulumi from "@pulumi/pulumi";
 import * as random from "@pulumi/random";
 import { Backups } from "./components/backups";
+import { CancelRequests } from "./components/cancel-requests";
 import { LimitedUp } from "./components/limited-up";
 import { PgTenant } from "./components/pg-tenant";
 import { PostgresImages } from "./components/postgres-images";
@@ -27,10 +28,11 @@ const programs = new Programs(
   { provider: providers[0], dependsOn: proxy.ready },
 );
 const images = new PostgresImages("images", settings);
+new CancelRequests("cancel", { ...common, images, proxy, programs }, { providers });
 const backupImage =
   settings.backups.schedule === "off"
     ? undefined
-    : new Backups("backups", { ...common, tenants: entries }, { providers });
+    : new Backups("backups", { ...common, images, tenants: entries }, { providers });
 
 const servers = (limited?.declared ?? entries).map(
   (tenant) =>

@@ -33,7 +33,7 @@ export async function readTrials(docker: Docker, trials: TrialsVolume): Promise<
   if (!(await ifPresent(docker.getVolume(trials.name).inspect()))) return new Map();
   const files = await withVolume(docker, trials, (container) => getFolder(container, folder));
   return new Map(
-    [...(files ?? [])].flatMap(([name, content]) => {
+    [...(files ?? [])].flatMap(([name, { content }]) => {
       const [, tenant] = /^(.+)\.json$/.exec(name) ?? [];
       const trial = trialSchema.safeParse(parsed(content));
       return tenant && trial.success ? [[tenant, trial.data] as const] : [];

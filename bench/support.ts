@@ -1,4 +1,5 @@
 import { cpus, totalmem } from "node:os";
+import type Docker from "dockerode";
 import type { Checkout } from "../test/e2e/support/checkout";
 import { eventually, run, succeed } from "../test/e2e/support/command";
 
@@ -77,4 +78,10 @@ export async function untilReady(name: string): Promise<void> {
     const ready = await run("docker", ["exec", name, "pg_isready", "-q", "-h", "127.0.0.1"]);
     if (ready.code !== 0) throw new Error(`${name} is not ready`);
   });
+}
+
+/** Processor seconds of all processes that a container has had: also of those that have ended. */
+export async function processorTime(container: Docker.Container): Promise<number> {
+  const { cpu_stats } = await container.stats({ stream: false, "one-shot": true });
+  return cpu_stats.cpu_usage.total_usage / 1e9;
 }

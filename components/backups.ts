@@ -4,14 +4,14 @@ import type { ResourceNames } from "../docker/names";
 import { BackupDestination, Container } from "../provider/resources";
 import type { Tenant } from "../tenants";
 import { type BackupPlan, backupPlan, retentionDays } from "../tenants/backup";
+import type { PinnedImage, PostgresImages } from "./postgres-images";
 import type { StackSettings } from "./stack-settings";
 
 export interface BackupsArgs {
   /** The stack's id, which its containers are labelled with. */
   stack: pulumi.Input<string>;
   names: ResourceNames;
-  /** Barman, with the programs of the newest PostgreSQL that a tenant runs. */
-  barmanImage: string;
+  images: PostgresImages;
   /** All tenants of the stack, and how those are backed up that say nothing else. */
   tenants: Tenant[];
   backups: BackupPlan;
@@ -25,21 +25,13 @@ export interface BackupsArgs {
 
 /** What tenants are backed up with: the image of their backup containers, and the copies off the host. */
 export class Backups extends pulumi.ComponentResource {
-  /** The image's name and tag. */
-  readonly image: string;
-  readonly imageId: pulumi.Output<string>;
+  readonly image: PinnedImage;
   /** What tenants that are restored from the copies off the host wait for; undefined where there are none. */
   readonly destination: BackupDestination | undefined;
 
   constructor(name: string, args: BackupsArgs, opts?: pulumi.ComponentResourceOptions) {
     super("pgs:index:Backups", name, {}, opts);
-    this.image = args.barmanImage;
-    const image = new docker.RemoteImage(
-      "barman",
-      { name: args.barmanImage, keepLocally: true },
-      { parent: this },
-    );
-    this.imageId = image.imageId;
+    this.image = args.images.barman;
     this.destination = this.copyOffsite(args);
     this.registerOutputs();
   }
@@ -64,8 +56,7 @@ export class Backups extends pulumi.ComponentResource {
         stack,
         name: names.offsite,
         role: "offsite",
-        image: this.image,
-        imageId: this.imageId,
+        ...this.image,
         entrypoint: ["pgs-offsite"],
         command: ["run", ...tenants.flatMap(({ id, plan }) => ["--tenant", `${id}=${retentionDays(plan)}`])],
         user: "999:999",

@@ -160,7 +160,7 @@ export class PgTenant extends pulumi.ComponentResource {
         stack: args.stack,
         prefix: args.prefix,
         offsite: backupImage.destination !== undefined,
-        backupImage: backupImage.imageId,
+        backupImage: backupImage.image.imageId,
         image: args.images.of(tenant.version).imageId,
       },
       // The copies off the host may be all that there is.
@@ -244,9 +244,8 @@ function backupOf(args: PgTenantArgs) {
   const { tenant, names, backups, backupImage } = args;
   const plan = backupPlan(tenant, backups);
   if (plan.schedule === "off" || !backupImage) return undefined;
-  const { image, imageId } = backupImage;
   const retention = retentionDays(plan);
-  return { name: names.backup(tenant.id), image, imageId, schedule: plan.schedule, retention };
+  return { name: names.backup(tenant.id), ...backupImage.image, schedule: plan.schedule, retention };
 }
 
 /** What the operator set, and what follows from the memory limit and the backups, by when a change of it counts. */

@@ -4,11 +4,19 @@ import * as pulumi from "@pulumi/pulumi";
 export interface PostgresImagesArgs {
   /** Names of PostgreSQL's images by major version. */
   postgresImages: Map<number, string>;
+  /** Barman, with the programs of the newest PostgreSQL that a tenant runs. */
+  barmanImage: string;
 }
 
-/** PostgreSQL's images on the Docker host, each fetched when the first tenant asks for it. */
+/** An image's name and tag, and its id, which is what counts. */
+export interface PinnedImage {
+  image: string;
+  imageId: pulumi.Output<string>;
+}
+
+/** The images on the Docker host that are made of PostgreSQL's, each fetched when the first asks for it. */
 export class PostgresImages extends pulumi.ComponentResource {
-  private readonly images = new Map<number, docker.RemoteImage>();
+  private readonly images = new Map<string, docker.RemoteImage>();
 
   constructor(
     name: string,
@@ -19,15 +27,23 @@ export class PostgresImages extends pulumi.ComponentResource {
     this.registerOutputs();
   }
 
-  /** The image of this major version: its name and tag, and its id, which is what counts. */
-  of(version: number): { image: string; imageId: pulumi.Output<string> } {
+  /** What backups are made with, and what else of the stack runs Python. */
+  get barman(): PinnedImage {
+    return this.get("barman", this.args.barmanImage);
+  }
+
+  /** PostgreSQL's of this major version. */
+  of(version: number): PinnedImage {
     const name = this.args.postgresImages.get(version);
     if (!name) throw new pulumi.ResourceError(`pgs:images has no image for PostgreSQL ${version}`, this);
-    let image = this.images.get(version);
-    if (!image) {
-      image = new docker.RemoteImage(`postgres-${version}`, { name, keepLocally: true }, { parent: this });
-      this.images.set(version, image);
-    }
+    return this.get(`postgres-${version}`, name);
+  }
+
+  private get(resource: string, name: string): PinnedImage {
+    const image =
+      this.images.get(resource) ??
+      new docker.RemoteImage(resource, { name, keepLocally: true }, { parent: this });
+    this.images.set(resource, image);
     return { image: name, imageId: image.imageId };
   }
 }

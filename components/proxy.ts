@@ -50,6 +50,8 @@ export const entryPoint = "postgres";
  */
 export class PostgresProxy extends pulumi.ComponentResource {
   readonly containerName: string;
+  /** Name of the volume with its routes. */
+  readonly volume: pulumi.Output<string>;
   readonly containerId: pulumi.Output<string>;
   readonly imageId: pulumi.Output<string>;
   /** The proxy's container. Not its certificate: where that cannot be had, the tenants keep the one that is there. */
@@ -128,6 +130,7 @@ export class PostgresProxy extends pulumi.ComponentResource {
     );
 
     this.containerName = containerName;
+    this.volume = volume.name;
     this.containerId = container.containerId;
     this.imageId = image.imageId;
     this.ready = [container];
@@ -142,9 +145,14 @@ export class PostgresProxy extends pulumi.ComponentResource {
   }
 }
 
-/** Its own, which leads out, and the tenants' where that is one. */
+/** The proxy's own network, which leads out. */
+export function proxyNetwork(names: ResourceNames) {
+  return { name: names.proxy, internal: false };
+}
+
+/** Its own, and the tenants' where that is one. */
 function networksOf({ names, isolation, tenantSubnets: pool }: PostgresProxyArgs) {
-  const own = { name: names.proxy, internal: false };
+  const own = proxyNetwork(names);
   return isolation === "shared" ? [own, tenantNetwork(names.sharedNetwork, pool, isolation)] : [own];
 }
 

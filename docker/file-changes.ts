@@ -9,8 +9,7 @@ interface Change {
   path: string;
   /** Undefined: it is removed. */
   content: string | undefined;
-  /** Alone reads it. */
-  owner: number;
+  mode?: number;
 }
 
 interface Waiting extends Change {
@@ -21,19 +20,22 @@ interface Waiting extends Change {
 /** By container and folder: what waits until the changes that are under way there are made. */
 const queues = new Map<string, Waiting[]>();
 
-/** Replaces a file of a running container in one step: who reads it must never see half of it. */
+/**
+ * Replaces a file of a running container in one step: who reads it must never see half of it.
+ * @param mode by default root alone reads it
+ */
 export function replaceFile(
   container: Docker.Container,
   path: string,
   content: string,
-  owner = 0,
+  mode?: number,
 ): Promise<void> {
-  return change(container, { path, content, owner });
+  return change(container, { path, content, mode });
 }
 
 /** Removes a file of a running container; one that is gone is no error. */
 export function removeFile(container: Docker.Container, path: string): Promise<void> {
-  return change(container, { path, content: undefined, owner: 0 });
+  return change(container, { path, content: undefined });
 }
 
 /**
@@ -91,7 +93,9 @@ async function make(container: Docker.Container, folder: string, changes: Change
   const nameOf = ({ path }: Change) => posix.basename(path);
   // A name that neither Traefik nor Barman reads, also when it is left there.
   const files = changes.flatMap((one) =>
-    one.content === undefined ? [] : [{ name: `${nameOf(one)}.new`, content: one.content, owner: one.owner }],
+    one.content === undefined
+      ? []
+      : [{ name: `${nameOf(one)}.new`, content: one.content, owner: 0, mode: one.mode }],
   );
   if (files.length > 0) await putAside(container, posix.join(folder, ".new"), files);
   const steps = changes.flatMap((one) => [one.content === undefined ? "remove" : "rename", nameOf(one)]);

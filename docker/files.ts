@@ -8,8 +8,16 @@ import { ifPresent } from "./client";
 export interface FileToPut {
   name: string;
   content: string;
-  /** User and group id; alone reads it. */
+  /** User and group id; alone reads it, unless `mode` says more. */
   owner: number;
+  mode?: number;
+}
+
+/** One file as it is in a container. */
+export interface StoredFile {
+  content: string;
+  /** Its permissions alone. */
+  mode: number;
 }
 
 /** Bytes that are read of one answer; what the product keeps in containers is far smaller. */
@@ -33,8 +41,8 @@ export async function putFiles(
   files: FileToPut[],
 ): Promise<void> {
   const archive = tar.pack();
-  for (const { name, content, owner } of files) {
-    archive.entry({ name, mode: 0o600, uid: owner, gid: owner }, content);
+  for (const { name, content, owner, mode = 0o600 } of files) {
+    archive.entry({ name, mode, uid: owner, gid: owner }, content);
   }
   archive.finalize();
   await container.putArchive(await buffer(archive), { path: folder });
@@ -42,21 +50,24 @@ export async function putFiles(
 
 /** One file of a container that runs or not; undefined when either is not there. */
 export async function getFile(container: Docker.Container, path: string): Promise<string | undefined> {
-  return (await getFiles(container, path))?.get(posix.basename(path));
+  return (await getFiles(container, path))?.get(posix.basename(path))?.content;
 }
 
 /** All files of a folder by name, without those of folders in it; undefined when it is not there. */
 export function getFolder(
   container: Docker.Container,
   path: string,
-): Promise<Map<string, string> | undefined> {
+): Promise<Map<string, StoredFile> | undefined> {
   return getFiles(container, posix.join(path, "/"));
 }
 
-async function getFiles(container: Docker.Container, path: string): Promise<Map<string, string> | undefined> {
+async function getFiles(
+  container: Docker.Container,
+  path: string,
+): Promise<Map<string, StoredFile> | undefined> {
   const archive = await ifPresent(container.getArchive({ path }));
   if (!archive) return undefined;
-  const files = new Map<string, string>();
+  const files = new Map<string, StoredFile>();
   const extract = tar.extract();
   archive.pipe(extract);
   let read = 0;
@@ -66,7 +77,8 @@ async function getFiles(container: Docker.Container, path: string): Promise<Map<
     const content = (await buffer(entry)).toString("utf8");
     // FILE, or FOLDER/FILE.
     const [, name = "", deeper] = /^(?:[^/]*\/)?([^/]+)(\/.*)?$/.exec(entry.header.name) ?? [];
-    if (entry.header.type === "file" && deeper === undefined) files.set(name, content);
+    if (entry.header.type === "file" && deeper === undefined)
+      files.set(name, { content, mode: (entry.header.mode ?? 0) & 0o7777 });
   }
   return files;
 }

@@ -2,6 +2,8 @@
 export interface ResourceNames {
   /** Container, volume and network of the proxy. */
   proxy: string;
+  /** Container of what passes cancel requests on. */
+  cancel: string;
   /** The one network of all tenants, where `pgs:isolation` is `shared`. */
   sharedNetwork: string;
   /** Container, volume and network of what copies backups off the host. */
@@ -27,6 +29,7 @@ export interface ResourceNames {
 export function resourceNames(prefix: string): ResourceNames {
   return {
     proxy: `${prefix}-proxy`,
+    cancel: `${prefix}--cancel`,
     sharedNetwork: `${prefix}--tenants`,
     offsite: `${prefix}--offsite`,
     programs: `${prefix}--programs`,

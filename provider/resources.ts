@@ -50,7 +50,10 @@ export class Programs extends pulumi.CustomResource {
   declare readonly volume: pulumi.Output<string>;
 
   constructor(name: string, args: Args<Omit<ProgramsInputs, "files">>, opts?: pulumi.CustomResourceOptions) {
-    const files = { "start-server": readFileSync(join(__dirname, "server", "start-server.sh"), "utf8") };
+    const files = {
+      "start-server": readFileSync(join(__dirname, "server", "start-server.sh"), "utf8"),
+      "cancel-requests": readFileSync(join(__dirname, "..", "cancel", "cancel_requests.py"), "utf8"),
+    };
     super("pgs:index:Programs", name, { ...args, files }, opts);
   }
 }

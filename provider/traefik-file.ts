@@ -41,21 +41,25 @@ export const TraefikFile: ResourceType<TraefikFileInputs> = {
   },
 };
 
-/** Its content; undefined when it, or the proxy's container, is not there. */
-export async function readFile(file: TraefikFileInputs): Promise<string | undefined> {
+/**
+ * Its content; undefined when it, or the proxy's container, is not there.
+ * @param mode one with other permissions is taken for none
+ */
+export async function readFile(file: TraefikFileInputs, mode?: number): Promise<string | undefined> {
   const folder = posix.dirname(file.path);
   const files = await askedOnce(`files ${file.host} ${file.container} ${folder}`, () =>
     getFolder(containerOf(file), folder),
   );
-  return files?.get(posix.basename(file.path));
+  const found = files?.get(posix.basename(file.path));
+  return mode === undefined || found?.mode === mode ? found?.content : undefined;
 }
 
-/** Traefik never reads half of it. */
-export async function writeFile(file: TraefikFileInputs): Promise<void> {
+/** Traefik never reads half of it. @param mode by default root alone reads it */
+export async function writeFile(file: TraefikFileInputs, mode?: number): Promise<void> {
   const container = containerOf(file);
   const info = await ifPresent(container.inspect());
   if (!info?.State.Running) throw notRunning(file);
-  await changes.replaceFile(container, file.path, file.content);
+  await changes.replaceFile(container, file.path, file.content, mode);
 }
 
 /** One that is gone already is no error. */

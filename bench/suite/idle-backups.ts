@@ -3,7 +3,7 @@ import { BackupClient } from "../../backups/client";
 import { dockerClient } from "../../docker/client";
 import { Checkout, withBackups } from "../../test/e2e/support/checkout";
 import { eventually } from "../../test/e2e/support/command";
-import { atATime, ids, logIn, median, seconds, tenantsFile } from "../support";
+import { atATime, ids, logIn, median, processorTime, seconds, tenantsFile } from "../support";
 import { pss } from "./memory";
 import type { Row } from "./row";
 
@@ -65,11 +65,3 @@ export async function idleBackups(): Promise<Row[]> {
     await checkout.remove();
   }
 }
-
-/** Processor seconds of all processes that a container has had: also of those that have ended. */
-async function processorTime(container: { stats: Stats }): Promise<number> {
-  const { cpu_stats } = await container.stats({ stream: false, "one-shot": true });
-  return cpu_stats.cpu_usage.total_usage / 1e9;
-}
-
-type Stats = ReturnType<ReturnType<typeof dockerClient>["getContainer"]>["stats"];

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { Checkout, removeLeftovers, runPrefix } from "../../test/e2e/support/checkout";
 import { ids, machine, seconds, tenantsFile } from "../support";
 import { backups } from "./backups";
+import { cancels } from "./cancel";
 import { oneMore } from "./compose";
 import { fifty, floor, hundreds } from "./everyday";
 import { idleBackups } from "./idle-backups";
@@ -23,7 +24,11 @@ const withFifty: Record<string, (checkout: Checkout) => Promise<Row[]>> = {
 };
 
 /** Each with a stack of its own. */
-const alone: Record<string, () => Promise<Row[]>> = { backups, "idle-backups": idleBackups };
+const alone: Record<string, () => Promise<Row[]>> = {
+  backups,
+  "idle-backups": idleBackups,
+  cancel: cancels,
+};
 
 const groups = ["fifty", ...Object.keys(withFifty), "hundreds", ...Object.keys(alone)];
 

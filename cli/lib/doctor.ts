@@ -20,6 +20,7 @@ export interface Finding {
   check:
     | "engine"
     | "proxy"
+    | "cancel"
     | "drift"
     | "server"
     | "DNS"
@@ -59,6 +60,7 @@ export async function doctor(options: { json?: boolean; quick?: boolean }): Prom
 const order: Finding["check"][] = [
   "engine",
   "proxy",
+  "cancel",
   "server",
   "DNS",
   "port",
@@ -147,6 +149,7 @@ async function examine(
   return [
     { check: "engine", level: "good", message: `Docker ${version} at ${engineName(config.dockerHost)}` },
     proxyFinding(containers.get(names.proxy), config),
+    cancelFinding(containers.get(names.cancel), names.cancel),
     ...summed("server", tenants, serverFinding, () => ""),
     ...dnsFindings(tenants),
     ...ports(tenants),
@@ -217,6 +220,21 @@ function proxyFinding(info: Docker.ContainerInfo | undefined, { prefix, port }: 
   const message = info ? `${prefix}-proxy is ${info.Status}` : `there is no container ${prefix}-proxy`;
   const advice = `./pgs up starts or replaces it; docker logs ${prefix}-proxy says why it stopped`;
   return { check, level: "problem", message, advice: info ? advice : "./pgs up replaces it" };
+}
+
+/** Without it all else works. */
+function cancelFinding(info: Docker.ContainerInfo | undefined, name: string): Finding {
+  const check = "cancel";
+  if (info?.State === "running")
+    return { check, level: "good", message: `${name} runs, and passes cancel requests on` };
+  const lost = "Ctrl-C in psql does not reach the servers";
+  const message = info
+    ? `${name} is ${info.Status}, so that ${lost}`
+    : `there is no container ${name}, so that ${lost}`;
+  const advice = info
+    ? `./pgs up starts or replaces it; docker logs ${name} says why it stopped`
+    : "./pgs up replaces it";
+  return { check, level: "problem", message, advice };
 }
 
 /** Everything found out about one tenant. */

@@ -151,7 +151,7 @@ test.each([
   [
     "removed with its network",
     async () => {
-      await docker("rm", "--force", checkout.name("proxy"));
+      await docker("rm", "--force", checkout.name("proxy"), checkout.name("-cancel"));
       await docker("network", "rm", checkout.name("proxy"));
     },
   ],
@@ -167,7 +167,7 @@ test.each([
 });
 
 test("a volume that is gone is not made anew in silence: the up names it, and goes on when somebody has made it", async () => {
-  await docker("rm", "--force", checkout.name("proxy"));
+  await docker("rm", "--force", checkout.name("proxy"), checkout.name("-cancel"));
   await docker("volume", "rm", checkout.name("proxy"));
   const up = await checkout.tryUp();
   expect(up.code).not.toBe(0);

@@ -164,6 +164,6 @@ test("with another prefix pending, the edit of one tenant is a whole up, and eve
   await checkout.pulumi("preview", "--expect-no-changes");
   const names = (await succeed("docker", ["ps", "--format", "{{.Names}}"])).split("\n");
   expect(names.filter((name) => name.startsWith(`${checkout.prefix}-`)).sort()).toEqual(
-    ["acme", "globex", "proxy"].map((name) => `${checkout.prefix}-b-${name}`),
+    ["-cancel", "acme", "globex", "proxy"].map((name) => `${checkout.prefix}-b-${name}`),
   );
 });

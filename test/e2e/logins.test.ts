@@ -1,13 +1,15 @@
+import { Client } from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Checkout } from "./support/checkout";
-import { succeed } from "./support/command";
-import { login, psql } from "./support/psql";
+import { eventually, succeed } from "./support/command";
+import { inContainer, inspect } from "./support/inside";
+import { expectRunning, interrupt, login, psql } from "./support/psql";
 
 const tenants = `
 defaults: { memory: 256Mi }
 tenants:
   acme: {}
-  globex: {}
+  globex: { tls: passthrough }
   initech: { access: false }
 `;
 
@@ -64,7 +66,12 @@ describe("within six seconds, and while others work on, is refused", () => {
       { replication: "true" },
       /no pg_hba.conf entry for replication connection/,
     ],
-    ["a client without TLS", "acme", { sslmode: "disable" }, unreachable],
+    [
+      "a client without TLS",
+      "acme",
+      { sslmode: "disable" },
+      /FATAL: +TLS is required: connect with sslmode=/,
+    ],
     ["a wrong password", "acme", {}, /password authentication failed/, "wrong"],
     ["a tenant with access off", "initech", {}, unreachable],
   ])("%s", async (_name, id, parameters, message, password) => {
@@ -91,6 +98,83 @@ describe("within six seconds, and while others work on, is refused", () => {
     await neighbour.end();
     expect(queries).toBeGreaterThan(0);
   });
+});
+
+/** Whole seconds are far more than a cancel takes, and less than the proxy's read timeout. */
+const soon = 2.5;
+
+describe.each([
+  ["acme", "globex"],
+  ["globex", "acme"],
+])("a query of %s ends at once, and none of %s", (id, other) => {
+  let neighbour: Client;
+  const runsOn = "SELECT pg_sleep(120)";
+
+  beforeAll(async () => {
+    neighbour = await checkout.client(other);
+    void neighbour.query(runsOn).catch(() => {});
+    await eventually(20, () => expectRunning(checkout, other, runsOn));
+  });
+  afterAll(() => neighbour?.end());
+
+  test.each([
+    ["psql 15", psql[15], {}],
+    ["psql 18", psql[18], {}],
+    ["psql 18, direct TLS", psql[18], { sslnegotiation: "direct" }],
+    ["psql 18, with the long keys of protocol 3.2", psql[18], { max_protocol_version: "3.2" }],
+  ])("by Ctrl-C in %s", async (_, binary, parameters) => {
+    const { output, seconds } = await interrupt(checkout, binary, id, parameters);
+    expect(output).toMatch(/ERROR: +canceling statement due to user request/);
+    expect(seconds).toBeLessThan(soon);
+  });
+
+  test("by node-postgres, over a connection without TLS", async () => {
+    const client = await checkout.client(id);
+    const query = "SELECT pg_sleep(60), 'by node-postgres'";
+    const answer = client.query(query).then(
+      () => "answered",
+      (error: Error) => error.message,
+    );
+    await eventually(20, () => expectRunning(checkout, id, query));
+    // It has no types, and no TLS: https://github.com/brianc/node-postgres/blob/master/packages/pg/lib/client.js
+    const canceller = new Client({ host: "127.0.0.1", port: checkout.port }) as Client & {
+      cancel(client: Client, query: unknown): void;
+    };
+    const started = performance.now();
+    canceller.cancel(client, (client as Client & { activeQuery: unknown }).activeQuery);
+    expect(await answer).toBe("canceling statement due to user request");
+    expect((performance.now() - started) / 1000).toBeLessThan(soon);
+    await client.end();
+  });
+
+  test("and the neighbour's goes on", () => expectRunning(checkout, other, runsOn));
+});
+
+test("a client without TLS is told so at once", async () => {
+  const { stderr, seconds } = await login(checkout, psql[18], "acme", { sslmode: "disable" });
+  expect(stderr).toContain("TLS is required");
+  expect(seconds).toBeLessThan(soon);
+});
+
+test("a tenant's container does not reach by the proxy what cancels queries", async () => {
+  const script = (host: string) =>
+    `timeout 10 psql "host=${host} user=postgres sslmode=disable" -c 'SELECT 1'`;
+  const answer = await inContainer(checkout, "acme", script(checkout.name("proxy")));
+  expect(answer).toMatch(/received H|closed the connection|Connection reset/);
+  expect(answer).not.toContain("TLS is required");
+});
+
+test("a query of a tenant that is added later ends as well, and nothing is restarted for it", async () => {
+  const container = async () => {
+    const { Id, State } = await inspect(checkout.name("-cancel"));
+    return [Id, State.StartedAt];
+  };
+  const before = await container();
+  await checkout.apply(`${tenants}  hooli: {}\n`);
+  const { output, seconds } = await interrupt(checkout, psql[18], "hooli");
+  expect(output).toMatch(/ERROR: +canceling statement due to user request/);
+  expect(seconds).toBeLessThan(soon);
+  expect(await container()).toEqual(before);
 });
 
 test("only the proxy publishes a port", async () => {

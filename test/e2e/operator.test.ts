@@ -189,15 +189,7 @@ test("doctor finds nothing where nothing is wrong", async () => {
   // What a prune would delete, on older engines alone.
   expect(new Set(all.map(({ check }) => check).filter((check) => check !== "volume"))).toEqual(
     new Set([
-      "engine",
-      "proxy",
-      "server",
-      "DNS",
-      "port",
-      "route",
-      "certificate",
-      "login",
-      "backup",
+      ...["engine", "proxy", "cancel", "server", "DNS", "port", "route", "certificate", "login", "backup"],
       "files",
       "drift",
     ]),
@@ -230,10 +222,15 @@ test("doctor names what is wrong, and its advice helps", async () => {
   expect(drifted.problems[1]?.message).toMatch(/acme \(update PostgresServer\)/);
 
   await succeed("docker", ["stop", "--time", "30", checkout.name("acme")]);
+  await succeed("docker", ["stop", checkout.name("-cancel")]);
   const stopped = await diagnose();
   expect(stopped.code).toBe(1);
-  expect(stopped.problems).toMatchObject([{ check: "server", tenant: "acme" }, { check: "drift" }]);
-  expect(stopped.problems[0]?.advice).toContain("./pgs up");
+  expect(stopped.problems).toMatchObject([
+    { check: "cancel", message: expect.stringMatching(/^\S+--cancel is Exited .* Ctrl-C/) },
+    { check: "server", tenant: "acme" },
+    { check: "drift", message: expect.stringContaining("cancel (update Container)") },
+  ]);
+  for (const { advice } of stopped.problems) expect(advice).toContain("./pgs up");
   expect((await list()).acme).toMatchObject({ state: "exited", uptime: null });
   expect((await pgs(["connect", "acme"])).stderr).toMatch(
     /^the server of acme does not run \(exited\): \.\/pgs up starts it again; \.\/pgs logs acme/,
@@ -263,9 +260,11 @@ test("doctor knows another certificate than the stack's, which connect refuses, 
   expect(refused.stderr).toContain("certificate verify failed");
 
   await succeed("docker", ["stop", "--time", "15", proxy()]);
+  await succeed("docker", ["rm", "--force", checkout.name("-cancel")]);
   const { code, problems } = await diagnose("--quick");
   expect(code).toBe(1);
-  expect(problems.map(({ check }) => check)).toEqual(["proxy", "port"]);
+  expect(problems.map(({ check }) => check)).toEqual(["proxy", "cancel", "port"]);
+  expect(problems[1]?.message).toContain("there is no container");
   expect((await pgs(["up"])).code).toBe(0);
   expect((await pgs(["connect", "acme", "--", "-c", "SELECT 1"])).code).toBe(0);
 });

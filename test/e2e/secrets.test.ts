@@ -67,13 +67,14 @@ test("the server holds a SCRAM verifier", async () => {
 
 test("no secret in what docker inspect says of containers, volumes and networks", async () => {
   for (const kind of ["container", "volume", "network"]) {
-    const names = ["acme", "own", "proxy"].map((id) => checkout.name(id));
+    const ids = kind === "container" ? ["acme", "own", "proxy", "-cancel"] : ["acme", "own", "proxy"];
+    const names = ids.map((id) => checkout.name(id));
     await expectNoSecret(await succeed("docker", [kind, "inspect", ...names]));
   }
 });
 
 test("no secret in the environment or the arguments of any process in a container", async () => {
-  for (const id of ["acme", "own", "proxy"]) {
+  for (const id of ["acme", "own", "proxy", "-cancel"]) {
     await expectNoSecret(
       await succeed("docker", [
         "exec",
@@ -89,7 +90,7 @@ test("no secret in the environment or the arguments of any process in a containe
 });
 
 test("no secret in any container's log", async () => {
-  for (const id of ["acme", "own"])
+  for (const id of ["acme", "own", "-cancel"])
     await expectNoSecret((await run("docker", ["logs", checkout.name(id)])).output);
   const proxy = (await run("docker", ["logs", checkout.name("proxy")])).output;
   await expectNoSecret(`proxy: ${proxy}`);

@@ -5,6 +5,7 @@ import type { Client } from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Checkout, withBackups } from "./support/checkout";
 import { inspect } from "./support/inside";
+import { interrupt, psql } from "./support/psql";
 
 /** The commit of the oldest version whose stacks are carried on, or another one. */
 const commit = (
@@ -80,6 +81,10 @@ describe.skipIf(!known)(`a stack of ${commit}`, () => {
     expect(await checkout.query("umbrella", "SELECT 1 AS one")).toEqual([{ one: 1 }]);
     await expect(checkout.query("globex", "SELECT 1")).rejects.toThrow();
     await expect(inspect(checkout.name("initech"))).rejects.toThrow(/No such container/);
+  });
+
+  test("ends queries by Ctrl-C", async () => {
+    expect((await interrupt(checkout, psql[18], "acme")).output).toContain("canceling statement");
   });
 
   test("needs nothing more, and is removed like one of today", async () => {

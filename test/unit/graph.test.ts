@@ -47,10 +47,11 @@ function counting(one: Registration | undefined): unknown {
 }
 
 describe("the stack", () => {
-  it("is a provider, an id, a certificate, a proxy, programs, images, and one component a tenant", async () => {
+  it("is a provider, an id, a certificate, a proxy, programs, images, cancel requests, and one component a tenant", async () => {
     const graph = await runProgram("tenants: { acme: {}, globex: {} }");
     expect(childrenOf(graph, "stack", "pgs-test")).toEqual(
       [
+        `${types.cancel} cancel`,
         `${types.certificate} certificate`,
         `${types.images} images`,
         `${types.programs} programs`,
@@ -94,12 +95,12 @@ describe("the stack", () => {
     const graph = await runProgram(tenants, everything);
     const owned = ["container", "programs", "server"] as const;
     expect(owned.flatMap((kind) => ofKind(graph, kind).map(({ name }) => name)).sort()).toEqual(
-      ["proxy", "offsite", "programs", "acme", "globex"].sort(),
+      ["proxy", "cancel", "offsite", "programs", "acme", "globex"].sort(),
     );
     for (const kind of owned) {
       for (const { name, inputs } of ofKind(graph, kind)) expect(inputs.stack, name).toBe(stackId);
     }
-    for (const name of ["proxy", "offsite"]) {
+    for (const name of ["proxy", "cancel", "offsite"]) {
       expect(containerOptions(graph, name).Labels).toMatchObject({ "pgs.stack": stackId });
       expect(containerOptions(graph, name).Labels).not.toHaveProperty("pgs.tenant");
     }
@@ -120,6 +121,7 @@ describe("the stack", () => {
       { "pgs:images": images },
     );
     expect(childrenOf(graph, "images", "images")).toEqual([
+      `${types.image} barman`,
       `${types.image} postgres-17`,
       `${types.image} postgres-18`,
     ]);

@@ -6,6 +6,9 @@ import type { Part } from "../part";
 /** Milliseconds after which the proxy has applied a route that was written (bench/results.md). */
 const applied = 400;
 
+/** What passes cancel requests on reads it too, and nothing else in the folder (components/cancel-requests.ts). */
+const mode = 0o644;
+
 /** The proxy's file for the tenant. */
 export const route: Part & {
   /** @returns a wait until the proxy has applied it; undefined where the file was as it should be */
@@ -15,12 +18,12 @@ export const route: Part & {
   name: "route",
 
   async differs(inputs) {
-    return (await readFile(fileOf(inputs))) !== inputs.route.content;
+    return (await readFile(fileOf(inputs), mode)) !== inputs.route.content;
   },
 
   async apply(inputs) {
     if (!(await this.differs(inputs, { info: undefined, inside: undefined }))) return undefined;
-    await writeFile(fileOf(inputs));
+    await writeFile(fileOf(inputs), mode);
     const due = performance.now() + applied;
     return () => delay(Math.max(0, due - performance.now()));
   },

@@ -54,6 +54,8 @@ export class FakeEngine {
   images = new Map<string, string>();
   /** Contents by path, for each volume, or container without a volume there. */
   files = new Map<string, Map<string, string>>();
+  /** Permissions of files by path, where they are not the usual ones. */
+  modes = new Map<string, number>();
   /** Each change, in order, with names and not ids. */
   done: string[] = [];
   /** Commands that were run in containers, with their names. */
@@ -297,7 +299,9 @@ export class FakeEngine {
         if (found.length === 0) throw missing(`no such file: ${path}`);
         const archive = tar.pack();
         const parent = posix.dirname(posix.join(path, "."));
-        for (const [file, content] of found) archive.entry({ name: posix.relative(parent, file) }, content);
+        for (const [file, content] of found) {
+          archive.entry({ name: posix.relative(parent, file), mode: this.modes.get(file) }, content);
+        }
         archive.finalize();
         return archive;
       },

@@ -12,6 +12,7 @@ import { isSecret, plain } from "./wire";
 export const types = {
   acme: "pgs:index:AcmeCertificate",
   backups: "pgs:index:Backups",
+  cancel: "pgs:index:CancelRequests",
   certificate: "pgs:index:WildcardCertificate",
   container: "pgs:index:Container",
   destination: "pgs:index:BackupDestination",

@@ -35,6 +35,13 @@ describe("a route", () => {
     expect(await route.differs(acmeWith({ route: { content: "closed" } }), sight)).toBe(true);
   });
 
+  it("that an earlier version wrote for root alone is written again: cancel requests need it", async () => {
+    await route.apply(acme());
+    clearCache();
+    engine.modes.set(acme().route.path, 0o600);
+    expect(await route.differs(acme(), sight)).toBe(true);
+  });
+
   it("goes with the tenant; one that is gone is no error", async () => {
     await route.apply(acme());
     await route.remove(acme());

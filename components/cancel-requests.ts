@@ -1,0 +1,107 @@
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import * as pulumi from "@pulumi/pulumi";
+import { stringify } from "yaml";
+import type { ResourceNames } from "../docker/names";
+import { Container, type Programs, TraefikFile } from "../provider/resources";
+import type { PostgresImages } from "./postgres-images";
+import { dynamicFolder, entryPoint, type PostgresProxy, proxyNetwork } from "./proxy";
+
+export interface CancelRequestsArgs {
+  /** The stack's id, which its containers are labelled with. */
+  stack: pulumi.Input<string>;
+  names: ResourceNames;
+  images: PostgresImages;
+  proxy: PostgresProxy;
+  programs: Programs;
+  /** IPv4 range of the tenants' networks. */
+  tenantSubnets: string;
+  /** The Docker host, when it is not the default one. */
+  dockerHost?: string;
+}
+
+/** Connections from one address that may be open at a time: each lives as long as a packet is passed on. */
+const connectionsPerAddress = 64;
+
+/**
+ * What makes Ctrl-C work: the proxy routes what is not TLS to a container that passes cancel requests on to all tenants'
+ * servers, as any client of theirs (cancel/cancel_requests.py). It reads the routes' files, and knows no secret.
+ */
+export class CancelRequests extends pulumi.ComponentResource {
+  constructor(name: string, args: CancelRequestsArgs, opts?: pulumi.ComponentResourceOptions) {
+    super("pgs:index:CancelRequests", name, {}, opts);
+    const child = { parent: this };
+    const { dockerHost: host, names, proxy } = args;
+    const container = new Container(
+      "cancel",
+      {
+        host,
+        stack: args.stack,
+        name: names.cancel,
+        role: "cancel",
+        ...args.images.barman,
+        // Isolated: no file or variable of the container has a say in what runs.
+        entrypoint: ["python3", "-I", "/pgs/cancel-requests"],
+        command: [names.proxy, "/routes"],
+        env: [`PROGRAM=${digest()}`],
+        user: "65534:65534",
+        mounts: [
+          { volume: args.programs.volume, path: "/pgs", readOnly: true },
+          { volume: proxy.volume, path: "/routes", readOnly: true },
+        ],
+        networks: [proxyNetwork(names)],
+        resolvesNames: false,
+        memory: 64 << 20,
+        pids: 64,
+        cpuShares: 64,
+        stopSeconds: 1,
+      },
+      { ...child, dependsOn: proxy.ready },
+    );
+    new TraefikFile(
+      "cancel",
+      {
+        host,
+        container: proxy.containerName,
+        path: `${dynamicFolder}/cancel.yml`,
+        content: routeFile(args),
+      },
+      { ...child, dependsOn: container },
+    );
+    this.registerOutputs();
+  }
+}
+
+/** Another program is another container. */
+function digest(): string {
+  const program = readFileSync(join(__dirname, "..", "cancel", "cancel_requests.py"));
+  return createHash("sha256").update(program).digest("hex").slice(0, 16);
+}
+
+/** https://doc.traefik.io/traefik/reference/routing-configuration/tcp/router/rules-and-priority/ */
+function routeFile({ names, tenantSubnets }: CancelRequestsArgs): string {
+  return stringify({
+    tcp: {
+      routers: {
+        "cancel--requests": {
+          entryPoints: [entryPoint],
+          // Without `tls`, it gets what is not TLS alone.
+          rule: `HostSNI(\`*\`) && !ClientIP(\`${tenantSubnets}\`)`,
+          middlewares: ["cancel--requests"],
+          service: "cancel--requests",
+        },
+      },
+      middlewares: { "cancel--requests": { inFlightConn: { amount: connectionsPerAddress } } },
+      services: {
+        "cancel--requests": {
+          loadBalancer: {
+            servers: [{ address: `${names.cancel}:5432` }],
+            serversTransport: "cancel--requests",
+          },
+        },
+      },
+      serversTransports: { "cancel--requests": { proxyProtocol: { version: 1 } } },
+    },
+  });
+}

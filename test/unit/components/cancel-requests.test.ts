@@ -1,0 +1,33 @@
+import { expect, it } from "vitest";
+import { parse } from "yaml";
+import { containerOptions, find, runTenant } from "../support/graph";
+
+it("cancel requests have a container that reads the proxy's routes, and has no secret and no right", async () => {
+  const graph = await runTenant();
+  const { inputs, dependencies } = find(graph, "container", "cancel");
+  expect(inputs).toMatchObject({
+    name: "pgs--cancel",
+    user: "65534:65534",
+    networks: [{ name: "pgs-proxy", internal: false }],
+    mounts: [
+      { volume: "pgs--programs", path: "/pgs", readOnly: true },
+      { volume: "pgs-proxy", path: "/routes", readOnly: true },
+    ],
+  });
+  expect(inputs).not.toHaveProperty("ports");
+  expect(dependencies.some((one) => one.includes("RandomPassword"))).toBe(false);
+  expect(containerOptions(graph, "cancel").HostConfig).toMatchObject({
+    ReadonlyRootfs: true,
+    CapDrop: ["ALL"],
+  });
+});
+
+it("the proxy routes to it what is not TLS, but for what tenants send", async () => {
+  const { content } = find(await runTenant(), "file", "cancel").inputs as { content: string };
+  const { routers, services, middlewares } = parse(content).tcp;
+  const [router] = Object.values<Record<string, unknown>>(routers);
+  expect(router).not.toHaveProperty("tls");
+  expect(router?.rule).toMatch(/^HostSNI\(`\*`\) && !ClientIP\(`[0-9./]+`\)$/);
+  expect(JSON.stringify(services)).toContain("pgs--cancel:5432");
+  expect(JSON.stringify(middlewares)).toContain("inFlightConn");
+});
