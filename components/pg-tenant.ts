@@ -64,7 +64,7 @@ export class PgTenant extends pulumi.ComponentResource {
     const password = this.createPassword(name, args);
     const volume = this.createVolume(name, args);
     const restore = tenant.state === "running" ? this.createRestore(name, args, volume) : undefined;
-    const server = this.createServer(name, args, { restore, volume, password, host });
+    this.createServer(name, args, { restore, volume, password, host });
 
     this.id = tenant.id;
     this.connectionString = pulumi.secret(
@@ -76,7 +76,7 @@ export class PgTenant extends pulumi.ComponentResource {
       database: tenant.id,
       user: role,
       access: tenant.access,
-      state: server.state.apply((state) => (state === "incomplete" ? state : tenant.state)),
+      state: tenant.state,
       tls: tenant.tls,
       version: tenant.version,
       memory: tenant.memory,

@@ -60,9 +60,6 @@ export class Programs extends pulumi.CustomResource {
 
 /** One tenant's server: network, container, limits, settings, access, TLS, database, route and backups. */
 export class PostgresServer extends pulumi.CustomResource {
-  /** As wanted; after an `up` that failed `failed`, of a tenant that was never complete `incomplete`. */
-  declare readonly state: pulumi.Output<string>;
-
   constructor(name: string, args: Args<PostgresServerInputs>, opts?: pulumi.CustomResourceOptions) {
     super("pgs:index:PostgresServer", name, args, {
       ...opts,

@@ -41,7 +41,10 @@ export const connect = command(
  * @returns psql's exit code
  */
 async function openSession(id: string, psqlArgs: string[]): Promise<number> {
-  const [config, outputs] = await Promise.all([stackConfig(), requiredOutputs({ secrets: true })]);
+  const [config, outputs] = await Promise.all([
+    stackConfig(),
+    requiredOutputs({ secrets: true, states: true }),
+  ]);
   const tenant = tenantOf(outputs.tenants, id);
   if (tenant.state === "incomplete") {
     throw new CommandError(

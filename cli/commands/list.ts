@@ -15,7 +15,7 @@ export const list = command(
   .option("-u, --usage", "ask each server and container for its figures, which takes seconds")
   .option("--json", "for programs: sizes in bytes, times in seconds")
   .action(async (options: { usage?: boolean; json?: boolean }) => {
-    const [outputs, config] = await Promise.all([requiredOutputs(), stackConfig()]);
+    const [outputs, config] = await Promise.all([requiredOutputs({ states: true }), stackConfig()]);
     const statuses = await tenantStatuses(outputs, config, options);
     if (options.json) {
       console.log(JSON.stringify(statuses, undefined, 2));

@@ -47,7 +47,10 @@ const renewalDays = 14;
 
 /** Checks everything that a login needs, and prints the findings. @returns whether there is no problem */
 export async function doctor(options: { json?: boolean; quick?: boolean }): Promise<boolean> {
-  const [config, outputs] = await Promise.all([stackConfig(), requiredOutputs({ secrets: true })]);
+  const [config, outputs] = await Promise.all([
+    stackConfig(),
+    requiredOutputs({ secrets: true, states: true }),
+  ]);
   const findings = (await examine(config, outputs, options)).map((finding) => ({
     ...finding,
     message: printable(finding.message),

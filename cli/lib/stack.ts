@@ -13,6 +13,7 @@ export interface TenantSummary {
   database: string;
   user: string;
   access: boolean;
+  /** `running` or `stopped`, as tenants.yaml wants it. */
   state: string;
   /** Whether TLS ends at the proxy (`terminate`) or at the server (`passthrough`). */
   tls: string;
@@ -143,11 +144,38 @@ export async function stackHistory(): Promise<PastRun[]> {
   return askPulumi(["stack", "history", "--json", "--page-size", "20"]);
 }
 
-/** @throws CommandError when there is nothing yet */
-export async function requiredOutputs(options: { secrets?: boolean } = {}): Promise<StackOutputs> {
-  const outputs = await stackOutputs(options);
-  if (outputs) return outputs;
-  throw new CommandError("the stack has no tenants yet: ./pgs up makes them");
+/**
+ * @param options.states the tenants' states are those of their servers' resources: `incomplete` too
+ * @throws CommandError when there is nothing yet
+ */
+export async function requiredOutputs(
+  options: { secrets?: boolean; states?: boolean } = {},
+): Promise<StackOutputs> {
+  const [outputs, incomplete] = await Promise.all([
+    stackOutputs(options),
+    options.states ? incompleteTenants() : [],
+  ]);
+  if (!outputs) throw new CommandError("the stack has no tenants yet: ./pgs up makes them");
+  for (const id of incomplete) {
+    const tenant = outputs.tenants[id];
+    if (tenant) tenant.state = "incomplete";
+  }
+  return outputs;
+}
+
+/**
+ * Tenants that no `up` has made yet. Their resources tell: while one fails, Pulumi writes no output that depends on it,
+ * and none of the others.
+ */
+async function incompleteTenants(): Promise<string[]> {
+  const { deployment } = await askPulumi<Deployment>(["stack", "export"]);
+  return (deployment.resources ?? [])
+    .filter(({ type, outputs }) => type === "pgs:index:PostgresServer" && outputs?.state === "incomplete")
+    .map(({ urn }) => urn.split("::").at(-1) ?? "");
+}
+
+interface Deployment {
+  deployment: { resources?: { urn: string; type: string; outputs?: Record<string, unknown> }[] };
 }
 
 /** PEM of the CA that clients of a tenant verify with; null when it is not the stack's own. */
