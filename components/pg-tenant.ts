@@ -178,14 +178,14 @@ export class PgTenant extends pulumi.ComponentResource {
       password: pulumi.Output<string>;
       host: pulumi.Input<string>;
     },
-  ): PostgresServer {
+  ): void {
     const { tenant, proxy, names, isolation, tenantSubnets } = args;
     const { restore, volume, password, host } = parts;
     const runs = tenant.state === "running";
     const { positions, ...settings } = settingsByEffect(args);
     const networkName = isolation === "shared" ? names.sharedNetwork : names.tenant(tenant.id);
     const { pool, prefixLength } = tenantNetwork(networkName, tenantSubnets, isolation);
-    return new PostgresServer(
+    new PostgresServer(
       name,
       {
         host: args.dockerHost,
