@@ -121,7 +121,11 @@ class SupervisorTest(unittest.TestCase):
 
     def tearDown(self):
         if self.process:
-            self.process.kill()
+            # Its pg_receivewal too, which would otherwise run on for ever.
+            try:
+                os.killpg(self.process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
             self.process.communicate()
         if self.listener:
             self.listener.close()
@@ -160,6 +164,7 @@ class SupervisorTest(unittest.TestCase):
                 [sys.executable, "-I", "-c", driver],
                 env={"PATH": self.path("bin") + ":/usr/bin:/bin"},
                 stderr=log,
+                start_new_session=True,
             )
 
     def eventually(self, check, seconds=15):
