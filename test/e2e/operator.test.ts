@@ -87,14 +87,15 @@ test("list has the figures that Docker and the server have", async () => {
 
 test("list counts a processor that is busy", async () => {
   const session = await checkout.client("acme");
-  const busy = session.query("SELECT count(*) FROM generate_series(1, 100000000)").catch(() => {});
+  const busy = session.query("DO 'BEGIN LOOP PERFORM 1; END LOOP; END'").catch(() => {});
   const { acme } = await list();
   await checkout.query(
     "acme",
-    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%series%' AND pid <> pg_backend_pid()",
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%LOOP%' AND pid <> pg_backend_pid()",
   );
   await busy;
-  expect(acme?.cpu.used).toBeGreaterThan(0.2);
+  // Idle, it is below 0.01; beside other work, a processor is shared.
+  expect(acme?.cpu.used).toBeGreaterThan(0.1);
 });
 
 const whoami = "SELECT ssl, current_database() FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
