@@ -82,8 +82,9 @@ describe("with the right ones", () => {
       "600 0 acme-X/ca.pem",
       "600 0 acme.json",
       "600 0 acme.yml",
+      "600 0 cancel.yml",
       "600 0 certificate.yml",
-      "600 0 route-acme.yml",
+      "644 0 route-acme.yml",
     ]);
   });
 
@@ -112,6 +113,7 @@ test("without ACME again, the stack's own CA is the former one, and no credentia
   await checkout.query("globex", "SELECT 1");
   expect((await inProxy("ls")).trim().split("\n")).toEqual([
     "acme.json",
+    "cancel.yml",
     "certificate.yml",
     "route-acme.yml",
     "route-globex.yml",
