@@ -31,7 +31,7 @@ export async function pruneFindings(
       level: "note",
       message: `docker volume prune and docker system prune --volumes would delete data that no container uses: ${which}`,
       advice:
-        'do not run them here; "pruneFilters" of the docker command spare it (docs/lifecycle.md, Prune)',
+        "do not run them here without --filter 'label!=pgs.version', which spares tenants' data alone (docs/lifecycle.md, Prune)",
     },
   ];
 }
