@@ -12,7 +12,7 @@ import { caOf, requiredOutputs, type StackConfig, type StackOutputs, stackConfig
 import { TenantBackups } from "./tenant-backups";
 import { login, probeTls, type Target, type TlsProbe } from "./tenant-probe";
 import { stateOf } from "./tenant-status";
-import { coloured } from "./terminal";
+import { coloured, firstOf } from "./terminal";
 import { pruneFindings } from "./unused-volumes";
 
 /** One check and its result. */
@@ -151,8 +151,14 @@ async function examine(
   ]);
   return [
     { check: "engine", level: "good", message: `Docker ${version} at ${engineName(config.dockerHost)}` },
-    proxyFinding(containers.get(names.proxy), config),
-    cancelFinding(containers.get(names.cancel), names.cancel),
+    containerFinding("proxy", names.proxy, containers.get(names.proxy), `publishes port ${config.port}`),
+    containerFinding(
+      "cancel",
+      names.cancel,
+      containers.get(names.cancel),
+      "passes cancel requests on",
+      "Ctrl-C in psql does not reach the servers",
+    ),
     ...summed("server", tenants, serverFinding, () => ""),
     ...dnsFindings(tenants),
     ...ports(tenants),
@@ -198,9 +204,8 @@ async function backupFindings(
     advice: `docker logs --tail 20 ${names.backup(tenant)} says why (docs/backups.md)`,
   }));
   if (good.length > 0) {
-    const named = good.slice(0, 8).map(({ tenant }) => tenant);
-    const more = good.length > 8 ? ` and ${good.length - 8} more` : "";
-    findings.unshift({ check, level: "good", message: `in order: ${named.join(", ")}${more}` });
+    const named = firstOf(good.map(({ tenant }) => tenant));
+    findings.unshift({ check, level: "good", message: `in order: ${named}` });
   }
   for (const { tenant, pending } of judged) {
     if (pending !== null) findings.push({ check, level: "note", tenant, message: pending });
@@ -216,28 +221,24 @@ async function backupFindings(
   return findings;
 }
 
-function proxyFinding(info: Docker.ContainerInfo | undefined, { prefix, port }: StackConfig): Finding {
-  const check = "proxy";
+/** @param lost what stops working without it, where that is not everything */
+function containerFinding(
+  check: Finding["check"],
+  name: string,
+  info: Docker.ContainerInfo | undefined,
+  good: string,
+  lost = "",
+): Finding {
   if (info?.State === "running" && !info.Status.includes("(unhealthy)"))
-    return { check, level: "good", message: `${prefix}-proxy runs, and publishes port ${port}` };
-  const message = info ? `${prefix}-proxy is ${info.Status}` : `there is no container ${prefix}-proxy`;
-  const advice = `./pgs up starts or replaces it; docker logs ${prefix}-proxy says why it stopped`;
-  return { check, level: "problem", message, advice: info ? advice : "./pgs up replaces it" };
-}
-
-/** Without it all else works. */
-function cancelFinding(info: Docker.ContainerInfo | undefined, name: string): Finding {
-  const check = "cancel";
-  if (info?.State === "running")
-    return { check, level: "good", message: `${name} runs, and passes cancel requests on` };
-  const lost = "Ctrl-C in psql does not reach the servers";
-  const message = info
-    ? `${name} is ${info.Status}, so that ${lost}`
-    : `there is no container ${name}, so that ${lost}`;
-  const advice = info
-    ? `./pgs up starts or replaces it; docker logs ${name} says why it stopped`
-    : "./pgs up replaces it";
-  return { check, level: "problem", message, advice };
+    return { check, level: "good", message: `${name} runs, and ${good}` };
+  const message = info ? `${name} is ${info.Status}` : `there is no container ${name}`;
+  const advice = `./pgs up starts or replaces it; docker logs ${name} says why it stopped`;
+  return {
+    check,
+    level: "problem",
+    message: message + (lost && `, so that ${lost}`),
+    advice: info ? advice : "./pgs up replaces it",
+  };
 }
 
 /** Everything found out about one tenant. */
@@ -317,12 +318,8 @@ function summed(
   }
   if (good.length === 0) return bad;
   const details = good.map(detail).filter(Boolean);
-  const message = good
-    .slice(0, 8)
-    .map((one, index) => (details[index] ? `${one.id} ${details[index]}` : one.id))
-    .join(", ");
-  const more = good.length > 8 ? ` and ${good.length - 8} more` : "";
-  return [{ check, level: "good", message: `${goodWords[check]}: ${message}${more}` }, ...bad];
+  const named = firstOf(good.map((one, index) => (details[index] ? `${one.id} ${details[index]}` : one.id)));
+  return [{ check, level: "good", message: `${goodWords[check]}: ${named}` }, ...bad];
 }
 
 const goodWords: Partial<Record<Finding["check"], string>> = {

@@ -26,6 +26,12 @@ export const coloured = {
     ),
 };
 
+/** The first eight, and how many more there are. */
+export function firstOf(items: string[]): string {
+  const more = items.length > 8 ? ` and ${items.length - 8} more` : "";
+  return items.slice(0, 8).join(", ") + more;
+}
+
 /** Characters in a line of the terminal; undefined where standard output is none. */
 export function terminalWidth(): number | undefined {
   return process.stdout.isTTY ? process.stdout.columns : undefined;

@@ -1,6 +1,7 @@
 import type Docker from "dockerode";
 import { stackLabel, versionLabel } from "../../docker/labels";
 import type { Finding } from "./doctor";
+import { firstOf } from "./terminal";
 
 /** The first engine on which a prune leaves volumes with names alone. https://docs.docker.com/engine/release-notes/23.0/ */
 const sparesNames = 23;
@@ -23,13 +24,11 @@ export async function pruneFindings(
     return Labels?.[stackLabel] === stack || (!Labels?.[stackLabel] && Labels?.[versionLabel] !== undefined);
   }).map(({ Name }) => Name);
   if (names.length === 0) return [];
-  const which =
-    names.sort().slice(0, 8).join(", ") + (names.length > 8 ? ` and ${names.length - 8} more` : "");
   return [
     {
       check: "volume",
       level: "note",
-      message: `docker volume prune and docker system prune --volumes would delete data that no container uses: ${which}`,
+      message: `docker volume prune and docker system prune --volumes would delete data that no container uses: ${firstOf(names.sort())}`,
       advice:
         "do not run them here without --filter 'label!=pgs.version', which spares tenants' data alone (docs/lifecycle.md, Prune)",
     },
