@@ -1,10 +1,8 @@
 import { createHash } from "node:crypto";
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import { stringify } from "yaml";
 import type { ResourceNames } from "../docker/names";
-import { Container, type Programs, TraefikFile } from "../provider/resources";
+import { Container, type Programs, programText, TraefikFile } from "../provider/resources";
 import type { PostgresImages } from "./postgres-images";
 import { dynamicFolder, entryPoint, type PostgresProxy, proxyNetwork } from "./proxy";
 
@@ -75,8 +73,7 @@ export class CancelRequests extends pulumi.ComponentResource {
 
 /** Another program is another container. */
 function digest(): string {
-  const program = readFileSync(join(__dirname, "..", "cancel", "cancel_requests.py"));
-  return createHash("sha256").update(program).digest("hex").slice(0, 16);
+  return createHash("sha256").update(programText("cancel-requests")).digest("hex").slice(0, 16);
 }
 
 /** https://doc.traefik.io/traefik/reference/routing-configuration/tcp/router/rules-and-priority/ */

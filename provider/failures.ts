@@ -1,9 +1,9 @@
-/** Milliseconds without a call from Pulumi after which nothing more is taken to come. */
+/** Milliseconds without an operation, after which Pulumi is taken to have no more of them. */
 const quiet = 2000;
 
 /**
- * Pulumi begins nothing new once a resource has failed. One tenant's failure is therefore told when nothing else is under
- * way: by then all that does not depend on it has been done, and whatever else failed is told with it.
+ * Pulumi starts no new operation after a failure. A failure is therefore reported after all other operations: the changes
+ * that do not depend on it are made by then, and all failures are reported together.
  */
 export class FailuresLast {
   private running = 0;
@@ -12,7 +12,7 @@ export class FailuresLast {
 
   constructor(private readonly pause = quiet) {}
 
-  /** Work whose failure, if it does fail, can be told at once. */
+  /** Reports a failure at once. For operations that change nothing. */
   async plan<T>(work: () => Promise<T>): Promise<T> {
     this.begin();
     try {
@@ -22,7 +22,7 @@ export class FailuresLast {
     }
   }
 
-  /** Work that changes something, whose failure waits. */
+  /** Reports a failure after all other operations. */
   async change<T>(work: () => Promise<T>): Promise<T> {
     try {
       return await this.plan(work);
@@ -49,7 +49,7 @@ export class FailuresLast {
     if (this.running > 0 || this.held.length === 0) return;
     clearTimeout(this.timer);
     this.timer = setTimeout(() => {
-      for (const tell of this.held.splice(0)) tell();
+      for (const report of this.held.splice(0)) report();
     }, this.pause);
   }
 }

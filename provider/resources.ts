@@ -44,6 +44,16 @@ export class Container extends pulumi.CustomResource {
   }
 }
 
+const programPaths = {
+  "start-server": join(__dirname, "server", "start-server.sh"),
+  "cancel-requests": join(__dirname, "..", "cancel", "cancel_requests.py"),
+};
+
+/** Text of a program, by its name in the volume. */
+export function programText(name: keyof typeof programPaths): string {
+  return readFileSync(programPaths[name], "utf8");
+}
+
 /** The volume with the programs that containers start with. */
 export class Programs extends pulumi.CustomResource {
   /** The volume's name. */
@@ -51,8 +61,8 @@ export class Programs extends pulumi.CustomResource {
 
   constructor(name: string, args: Args<Omit<ProgramsInputs, "files">>, opts?: pulumi.CustomResourceOptions) {
     const files = {
-      "start-server": readFileSync(join(__dirname, "server", "start-server.sh"), "utf8"),
-      "cancel-requests": readFileSync(join(__dirname, "..", "cancel", "cancel_requests.py"), "utf8"),
+      "start-server": programText("start-server"),
+      "cancel-requests": programText("cancel-requests"),
     };
     super("pgs:index:Programs", name, { ...args, files }, opts);
   }

@@ -48,8 +48,8 @@ export async function apply(
 }
 
 /**
- * After an `up` that failed: where what failed is some tenants' own, the changes of the others are made without them.
- * @param run Pulumi with other arguments, whose events the report gets. @returns its exit code
+ * After an `up` that failed: where only resources of tenants failed, makes the changes of the other tenants.
+ * @param run runs Pulumi with other arguments, adds its events to the report, and returns its exit code
  */
 async function applyOthers(
   args: string[],

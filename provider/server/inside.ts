@@ -64,9 +64,9 @@ export const managedSetting = "pgs.settings";
 /** In the database postgres: the name of a database that is being made. */
 export const creatingSetting = "pgs.creating";
 
-/** Asks a server all of it in one question. @param database the tenant's @param seconds until it has to be ready */
-export async function lookInside(session: Session, database: string, seconds?: number): Promise<Inside> {
-  const answer = await session.read(question(database), { seconds });
+/** Asks a server all of it in one question. @param seconds until it has to be ready */
+export async function lookInside(session: Session, seconds?: number): Promise<Inside> {
+  const answer = await session.read(question(session.tenant), { seconds });
   let parsed: unknown;
   try {
     parsed = JSON.parse(answer);

@@ -84,7 +84,7 @@ async function start(
   reached.networkIds = await network.leave(inputs, networkId, before);
   const running = dockerClient(inputs.host).getContainer(containerId);
   const session = new Session(running, inputs.version, inputs.tenant);
-  const look = () => lookInside(session, inputs.tenant, readySeconds);
+  const look = () => lookInside(session, readySeconds);
   const inside = await look().catch(async (error) => {
     if (inputs.access.open) throw error;
     // Clients that are to go may be what keeps this session out.

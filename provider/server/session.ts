@@ -97,7 +97,7 @@ export class Session {
   constructor(
     readonly container: Docker.Container,
     private readonly version: number,
-    private readonly tenant: string,
+    readonly tenant: string,
   ) {}
 
   /**

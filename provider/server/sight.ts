@@ -47,6 +47,6 @@ async function answerOf(state: PostgresServerState, id: string): Promise<Inside>
 
 function ask(host: string | undefined, id: string, tenant: string, version: number): Promise<Inside> {
   return askedOnce(`inside ${host} ${id}`, () =>
-    lookInside(new Session(dockerClient(host).getContainer(id), version, tenant), tenant, planSeconds),
+    lookInside(new Session(dockerClient(host).getContainer(id), version, tenant), planSeconds),
   );
 }

@@ -26,7 +26,7 @@ export const database: Part & {
     return !database || !takesConnections || maintenance !== "open" || creating || unfinished;
   },
 
-  async maintain({ inputs, session, inside }) {
+  async maintain({ session, inside }) {
     if (inside.maintenance === "open") return;
     const create = "CREATE DATABASE postgres TEMPLATE template0;";
     await session.run(
@@ -36,7 +36,7 @@ export const database: Part & {
         gone: create,
       }[inside.maintenance],
     );
-    Object.assign(inside, await lookInside(session, inputs.tenant));
+    Object.assign(inside, await lookInside(session));
   },
 
   async startOver({ inputs, session, container, inside }) {
@@ -51,7 +51,7 @@ export const database: Part & {
         ALTER DATABASE postgres RESET ${creatingSetting};`,
       );
     }
-    Object.assign(inside, await lookInside(session, inputs.tenant));
+    Object.assign(inside, await lookInside(session));
   },
 
   async apply(server) {

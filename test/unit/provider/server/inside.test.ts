@@ -4,7 +4,7 @@ import type { Session } from "../../../../provider/server/session";
 import { FakePostgres } from "../../support/postgres";
 
 function ask(answer: string) {
-  return lookInside({ read: async () => answer } as unknown as Session, "acme");
+  return lookInside({ read: async () => answer, tenant: "acme" } as unknown as Session);
 }
 
 const honest = new FakePostgres().describe();
@@ -48,7 +48,7 @@ describe("a server's answer about itself", () => {
       asked = sql;
       return JSON.stringify(honest);
     };
-    await lookInside({ read } as unknown as Session, "a'b");
+    await lookInside({ read, tenant: "a'b" } as unknown as Session);
     expect(asked).toContain("datname = E'a''b'");
   });
 });
