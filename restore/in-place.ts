@@ -8,8 +8,8 @@ import { runScript } from "./run-script";
 export interface Progress {
   /** When it was begun, as YYYYMMDDTHHMMSS: the volume with the data from before is named after it. */
   stamp: string;
-  /** The tenant's state before it. */
-  state: "running" | "stopped";
+  /** What the tenant's entry said before it. */
+  state: "running" | "stopped" | "unset";
   /** Whether the restored data is in its place already. */
   exchanged: boolean;
 }
@@ -21,7 +21,7 @@ export async function readProgress(
   begin: Omit<Progress, "exchanged">,
 ): Promise<Progress> {
   const output = await run(docker, restored, "read-progress.sh", [begin.stamp, begin.state]);
-  const [, stamp, state] = /^note (\d{8}T\d{6}) (running|stopped)( done)?$/m.exec(output) ?? [];
+  const [, stamp, state] = /^note (\d{8}T\d{6}) (running|stopped|unset)( done)?$/m.exec(output) ?? [];
   if (!stamp || !state) throw new Error(`the volume ${restored.volume} has a note that is not understood`);
   return { stamp, state: state as Progress["state"], exchanged: /^exchanged$/m.test(output) };
 }

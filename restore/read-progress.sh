@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # How far a restore in place is, by the tenant's volume; the first run of it leaves a note there.
-# Arguments: a time stamp, and whether the server ran: what an earlier run noted counts.
+# Arguments: a time stamp, and the state that tenants.yaml gave: what an earlier run noted counts.
 # Prints that note, and `exchanged` where the restored data is in its place already, else `present`.
 set -euo pipefail
 note=/var/lib/postgresql/.pgs-restore

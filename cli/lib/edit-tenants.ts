@@ -91,6 +91,18 @@ export function setField(id: string, path: string, value: unknown): Edit {
   };
 }
 
+/** Takes a field out of a tenant's entry. */
+export function removeField(id: string, field: string): Edit {
+  return (file) => {
+    requireTenant(file, id);
+    const entry = file.getIn(["tenants", id]);
+    // An entry may have nothing behind its name.
+    if (!isMap(entry)) return;
+    entry.delete(field);
+    if (entry.items.length === 0) entry.flow = true;
+  };
+}
+
 function requireTenant(file: Document, id: string): void {
   if (file.hasIn(["tenants", id])) return;
   const tenants = file.get("tenants");

@@ -1,7 +1,14 @@
 import { ifPresent, stopCleanly } from "../../docker/client";
 import { adoptTimeline, archiveWal, layOut, type Restored, recover } from "../../restore";
-import { copyCurrentData, discard, exchange, finish, readProgress } from "../../restore/in-place";
-import { setField } from "./edit-tenants";
+import {
+  copyCurrentData,
+  discard,
+  exchange,
+  finish,
+  type Progress,
+  readProgress,
+} from "../../restore/in-place";
+import { removeField, setField } from "./edit-tenants";
 import { Stack } from "./edited-stack";
 import { ask, isAttended } from "./prompt";
 import { CommandError } from "./pulumi";
@@ -22,6 +29,7 @@ export async function restoreInPlace(
 ): Promise<void> {
   const { docker, names } = backups;
   const { version, state, volume = names.tenant(id) } = stack.file.tenant(id);
+  const given = stack.file.sets(id, "state") ? state : "unset";
   const restored = backups.restored({
     from: id,
     at: options.at,
@@ -31,11 +39,13 @@ export async function restoreInPlace(
   });
   if (!options.yes) await agree(id, options.at);
 
-  const progress = await readProgress(docker, restored, { stamp: now(), state });
+  const progress = await readProgress(docker, restored, { stamp: now(), state: given });
   const kept = names.before(id, progress.stamp);
+  const edit = (wanted: Progress["state"]) =>
+    wanted === "unset" ? removeField(id, "state") : setField(id, "state", wanted);
   // Each up leaves another state behind than the one before it found.
-  const apply = async (wanted: "running" | "stopped", up = true) =>
-    (await Stack.read()).apply([id], [setField(id, "state", wanted)], { up, yes: true });
+  const apply = async (wanted: Progress["state"]) =>
+    (await Stack.read()).apply([id], [edit(wanted)], { up: true, yes: true });
 
   // Its backups still receive: PostgreSQL ends only when all its WAL has arrived there.
   await stopCleanly(docker.getContainer(names.tenant(id)));
@@ -63,9 +73,10 @@ export async function restoreInPlace(
   try {
     await adoptTimeline(docker, restored);
     // With the end of this restore, what the tenant was before it is known from tenants.yaml alone.
-    await apply(progress.state, false);
+    const back = await Stack.read();
+    await back.apply([id], [edit(progress.state)], { up: false });
     await finish(docker, restored, kept);
-    await apply(progress.state);
+    await back.up([id], back.file.tenants());
   } catch (error) {
     throw again(error as Error);
   }

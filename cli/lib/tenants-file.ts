@@ -11,6 +11,7 @@ import {
 } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { createTwoFilesPatch } from "diff";
+import { parseDocument } from "yaml";
 import { parseTenants, readTenants, type Tenant, TenantsFileError } from "../../tenants";
 import { type Edit, EditError, edited, unknownTenant } from "./edit-tenants";
 import { CommandError } from "./pulumi";
@@ -49,6 +50,11 @@ export class TenantsFile {
     if (found) return found;
     const ids = all.map((one) => one.id);
     throw new CommandError(unknownTenant(id, ids), 2);
+  }
+
+  /** Whether the tenant's entry itself has the field: a default is no such field. */
+  sets(id: string, field: string): boolean {
+    return parseDocument(this.read()).hasIn(["tenants", id, field]);
   }
 
   /** All of the edits or none. @throws CommandError when the file is wrong, or would be afterwards */

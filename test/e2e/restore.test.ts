@@ -145,8 +145,10 @@ describe("tried", () => {
 
 describe("in place", () => {
   let before: string[];
+  let text: string;
 
   beforeAll(async () => {
+    text = file();
     await hasBaseBackup();
     await write(6);
     await write(7);
@@ -160,6 +162,7 @@ describe("in place", () => {
 
   test("has the rows of that second, with the password and settings that it had", async () => {
     expect(await rows("acme")).toEqual([1, 2, 3, 4, 5, 6]);
+    expect(file()).toBe(text);
     expect(await checkout.query("acme", "SHOW work_mem")).toEqual([{ work_mem: "5MB" }]);
     await checkout.up("--expect-no-changes");
   });
@@ -223,9 +226,10 @@ describe("in place", () => {
     await write(10);
     await write(11);
     const command = ["restore", "acme", "--at", times[10] ?? "", "--yes"];
-    await cutOff(command, /^\+.*state: running/m);
+    await cutOff(command, /^-.*state: stopped/m);
     const result = await pgs(...command);
     expect(result.code, result.output).toBe(0);
+    expect(file()).not.toContain("state:");
     expect(await rows("acme")).toEqual([1, 2, 3, 4, 5, 6, 8, 9, 10]);
     expect((await volumesOfBefore()).length).toBeGreaterThan(1);
   });

@@ -4,6 +4,7 @@ import {
   copyTenant,
   type Edit,
   edited,
+  removeField,
   removeTenant,
   setField,
 } from "../../../../cli/lib/edit-tenants";
@@ -52,6 +53,15 @@ describe("an edit of tenants.yaml", () => {
     expect(change(copyTenant("gone", "copy", { restoreFrom }), text)).toBe(
       `${text}  copy:\n    restoreFrom:\n      tenant: acme\n`,
     );
+  });
+
+  it("takes back what setting a field did", () => {
+    for (const id of ["acme", "globex"]) {
+      const stopped = change(setField(id, "state", "stopped"));
+      expect(stopped).not.toBe(file);
+      expect(change(removeField(id, "state"), stopped)).toBe(file);
+    }
+    expect(change(removeField("initech", "state"))).toBe(file);
   });
 
   it("sets one setting beside the others", () => {
