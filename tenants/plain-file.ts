@@ -1,11 +1,11 @@
 import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
 
-/** More than a tenants.yaml of ten thousand tenants, or a chain of certificates, has. */
-const limit = 2 ** 20;
+/** More than a tenants.yaml of a thousand tenants has, or a chain of certificates. YAML that fits is read in a second. */
+const limit = 256 * 2 ** 10;
 
 /**
  * The text of a file that an operator named. A device or a pipe might never end, or block.
- * @throws Error when it is no plain file, or has more than 1 MiB
+ * @throws Error when it is no plain file, or has more than 256 KiB
  */
 export function readPlainFile(path: string): string {
   const file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
@@ -18,7 +18,7 @@ export function readPlainFile(path: string): string {
     for (let read = -1; read !== 0 && length <= limit; length += read) {
       read = readSync(file, content, length, limit + 1 - length, null);
     }
-    if (length > limit) throw new Error("it has more than 1 MiB");
+    if (length > limit) throw new Error("it has more than 256 KiB");
     return content.toString("utf8", 0, length);
   } finally {
     closeSync(file);

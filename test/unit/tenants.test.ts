@@ -843,19 +843,19 @@ describe("a file that is no plain file, or too large", () => {
     ["/dev/zero", "this is no plain file"],
     ["a pipe", "this is no plain file"],
     ["a folder", "this is a folder"],
-    ["more than 1 MiB", "it has more than 1 MiB"],
+    ["more than 256 KiB", "it has more than 256 KiB"],
   ])("%s is refused at once", (what, reason) => {
     const path = what === "/dev/zero" ? what : join(folder, what.replaceAll(" ", "-"));
     if (what === "a pipe") execFileSync("mkfifo", [path]);
     if (what === "a folder") mkdirSync(path);
-    if (what === "more than 1 MiB") writeFileSync(path, `tenants: {}\n#${"x".repeat(2 ** 20)}`);
+    if (what === "more than 256 KiB") writeFileSync(path, `tenants: {}\n#${"x".repeat(2 ** 18)}`);
     expect(() => readTenants(path)).toThrow(reason);
   });
 
-  it("of just 1 MiB is read", () => {
-    const path = join(folder, "1 MiB");
+  it("of just 256 KiB is read", () => {
+    const path = join(folder, "256 KiB");
     const text = "tenants: {}\n#";
-    writeFileSync(path, text + "x".repeat(2 ** 20 - text.length));
+    writeFileSync(path, text + "x".repeat(2 ** 18 - text.length));
     expect(readTenants(path)).toEqual([]);
   });
 });

@@ -221,6 +221,20 @@ describe("the environment", () => {
     expect(readFileSync(calls, "utf8")).toBe("stack select --create dev --non-interactive\n");
   });
 
+  it("says why there is no stack, and what to do where the file of another passphrase is in the way", () => {
+    const box = readyMachine();
+    const pulumi = join(box.cache, "pulumi-home/versions", versionOf("pulumi"), "bin/pulumi");
+    const why = "could not create secrets manager for new stack: incorrect passphrase";
+    box.script(pulumi, `echo 'error: ${why}' >&2; exit 1`);
+    const { stderr } = environment(box);
+    expect(stderr).toContain(`the stack dev could not be made: ${why}\n`);
+    expect(stderr).not.toContain("another passphrase");
+    writeFileSync(join(box.checkout, "Pulumi.dev.yaml"), "encryptionsalt: v1:other\n");
+    const other = environment(box);
+    expect(other.status).toBe(0);
+    expect(other.stderr).toContain("Pulumi.dev.yaml was encrypted with another passphrase. Put that one back");
+  });
+
   it("takes a login that has ended for none", () => {
     const box = readyMachine();
     mkdirSync(join(box.home, ".pulumi"));
