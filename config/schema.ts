@@ -47,7 +47,7 @@ function object<Shape extends z.ZodRawShape>(shape: Shape, what: string) {
 const defaultImages: Readonly<Record<string, string>> = {
   proxy: "traefik:v3.7.15",
   18: "postgres:18.6-bookworm",
-  barman: "pgs-barman:3.19.1-18.6-bookworm-21",
+  barman: "pgs-barman:3.19.1-18.6-bookworm-22",
 };
 
 /** An image that no registry moves: by digest, or by a tag with a minor version. */

@@ -59,8 +59,9 @@ class Tenant {
     await container.start();
   }
 
-  async query(sql: string): Promise<string> {
-    const command = ["psql", "-X", "-At", "-h", "/var/run/postgresql", "-U", "postgres", "-c", sql];
+  async query(sql: string, database = "postgres"): Promise<string> {
+    const session = ["-h", "/var/run/postgresql", "-U", "postgres", "-d", database];
+    const command = ["psql", "-X", "-At", ...session, "-c", sql];
     return (await succeed("docker", ["exec", this.name, ...command])).trim();
   }
 
@@ -153,6 +154,19 @@ describe("the backup container of a tenant", () => {
     await acme.query("INSERT INTO written VALUES ('after another')");
     await acme.allIsReceived();
     expect(await acme.ids()).toEqual(before);
+  });
+
+  test("goes on without the database postgres, which is the tenant's to drop", async () => {
+    const before = await acme.ids();
+    await acme.query("ALTER DATABASE postgres RENAME TO kept", "template1");
+    try {
+      await succeed("docker", ["restart", acme.backup.id]);
+      await acme.query("SELECT txid_current()", "kept");
+      await acme.allIsReceived();
+      expect(before).not.toContain(await acme.client.backup(120));
+    } finally {
+      await acme.query("ALTER DATABASE kept RENAME TO postgres", "template1");
+    }
   });
 
   test("ends in time, and costs next to nothing while nothing happens", async () => {

@@ -232,7 +232,9 @@ describe("the environment", () => {
     writeFileSync(join(box.checkout, "Pulumi.dev.yaml"), "encryptionsalt: v1:other\n");
     const other = environment(box);
     expect(other.status).toBe(0);
-    expect(other.stderr).toContain("Pulumi.dev.yaml was encrypted with another passphrase. Put that one back");
+    expect(other.stderr).toContain(
+      "Pulumi.dev.yaml was encrypted with another passphrase. Put that one back",
+    );
   });
 
   it("takes a login that has ended for none", () => {

@@ -11,7 +11,7 @@ from . import layout, server
 BANDWIDTH = 30000
 
 
-def configuration(name, retention):
+def configuration(name, retention, database):
     """https://docs.pgbarman.org/release/3.19.1/user_guide/configuration.html
 
     Barman's home is nowhere: it would read more of its configuration from there.
@@ -25,8 +25,8 @@ log_level = ERROR
 
 [{name}]
 backup_directory = {layout.HOME}/{name}
-conninfo = {server.CONNINFO}
-streaming_conninfo = {server.CONNINFO}
+conninfo = {server.conninfo(database)}
+streaming_conninfo = {server.conninfo(database)}
 backup_method = postgres
 streaming_archiver = on
 slot_name = {layout.SLOT}
@@ -37,14 +37,14 @@ minimum_redundancy = 1
 """
 
 
-def prepare(name, retention):
-    """The environment and the configuration; Barman is loaded."""
+def prepare(name, retention, database=server.DATABASES[0]):
+    """The environment and the configuration; Barman is loaded. Only a base backup enters the database."""
     # Before Barman is there: its modules read neither later on.
     clean = server.environment()
     os.environ.clear()
     os.environ.update(clean)
     fd = os.memfd_create("barman.conf")
-    os.write(fd, configuration(name, retention).encode())
+    os.write(fd, configuration(name, retention, database).encode())
     os.environ["BARMAN_CONFIG_FILE"] = f"/proc/self/fd/{fd}"
     import barman.cli  # noqa: F401
 

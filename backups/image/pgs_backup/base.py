@@ -25,7 +25,7 @@ def back_up(folders, notes, retention, full=False):
 def back_up_locked(folders, notes, retention, full):
     wait_for_stream(folders)
     demand_room()
-    barman_command.prepare(folders.name, retention)
+    barman_command.prepare(folders.name, retention, server.database())
     remove_failed(folders)
     found = catalog.backups(folders)
     known = {backup.id for backup in found}

@@ -11,7 +11,11 @@ import time
 from . import layout
 from .notes import read_bounded
 
-CONNINFO = f"host={layout.SOCKETS} user=postgres dbname=postgres connect_timeout=10"
+# The first is the tenant's to drop. Without it the other takes sessions; they are short, as it is a template.
+DATABASES = ("postgres", "template1")
+
+# How psql ends when it gets no session. https://www.postgresql.org/docs/18/app-psql.html#APP-PSQL-EXIT-STATUS
+NO_SESSION = 2
 
 # Settings of a role or a database do not count: those of the session come later.
 _PINNED = {
@@ -26,6 +30,10 @@ _PINNED = {
     "session_preload_libraries": "",
     "local_preload_libraries": "",
 }
+
+
+def conninfo(database=DATABASES[0]):
+    return f"host={layout.SOCKETS} user=postgres dbname={database} connect_timeout=10"
 
 
 def environment():
@@ -121,17 +129,29 @@ def run_bounded(command, env, deadline, limit=64 << 10):
 
 def ask(question, deadline=20):
     """One text of one row. @raises layout.Failure"""
-    command = [
-        "psql", "-X", "--quiet", "--no-password", "--tuples-only", "--no-align",
-        "--set", "ON_ERROR_STOP=1", "--dbname", CONNINFO, "--command", question,
-    ]  # fmt: skip
-    answer = run_bounded(command, environment(), deadline)
-    if answer is None:
-        raise layout.Failure("the server does not answer in time")
-    code, out, err = answer
-    if code != 0:
-        raise layout.Failure(f"the server does not answer: {plain(err)}")
-    return out.decode(errors="replace").strip()
+    end = time.monotonic() + deadline
+    refused = None
+    for database in DATABASES:
+        command = [
+            "psql", "-X", "--quiet", "--no-password", "--tuples-only", "--no-align",
+            "--set", "ON_ERROR_STOP=1", "--dbname", conninfo(database), "--command", question,
+        ]  # fmt: skip
+        answer = run_bounded(command, environment(), end - time.monotonic())
+        if answer is None:
+            raise layout.Failure("the server does not answer in time")
+        code, out, err = answer
+        if code == 0:
+            return out.decode(errors="replace").strip()
+        refused = refused or plain(err)
+        if code != NO_SESSION:
+            break
+    raise layout.Failure(f"the server does not answer: {refused}")
+
+
+def database():
+    """The one of DATABASES that takes sessions. @raises layout.Failure"""
+    answer = ask("SELECT pg_catalog.current_database()")
+    return answer if answer in DATABASES else DATABASES[0]
 
 
 def ask_json(question, deadline=20):

@@ -170,7 +170,7 @@ class Supervisor:
     def receive(self):
         from . import server
 
-        conninfo = f"{server.CONNINFO} application_name={layout.SLOT}"
+        conninfo = f"{server.conninfo()} application_name={layout.SLOT}"
         command = [
             "pg_receivewal", "--no-password", "--no-loop", "--verbose", "--dbname", conninfo,
             "--directory", self.folders.streaming, "--slot", layout.SLOT,

@@ -59,6 +59,42 @@ class Session(unittest.TestCase):
             self.assertTrue(environment[name].startswith("/nonexistent"), name)
 
 
+class Databases(unittest.TestCase):
+    """psql is a script that knows some databases."""
+
+    def ask(self, there, script="echo $database", **options):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "psql")
+            with open(path, "w") as file:
+                file.write(
+                    "#!/bin/sh\n"
+                    'for argument; do case $argument in host=*) database=${argument#*dbname=} ;; esac; done\n'
+                    "database=${database%% *}\n"
+                    f'case " {there} " in *" $database "*) {script}; exit ;; esac\n'
+                    'echo "no database $database" >&2; exit 2\n'
+                )
+            os.chmod(path, 0o755)
+            with mock.patch.dict(os.environ, {"PATH": f"{folder}:{os.environ['PATH']}"}):
+                return server.ask("SELECT 1", **options)
+
+    def test_the_second_answers_without_the_first(self):
+        self.assertEqual(self.ask("postgres template1"), "postgres")
+        self.assertEqual(self.ask("template1"), "template1")
+
+    def test_without_any_the_first_says_why(self):
+        with self.assertRaisesRegex(layout.Failure, "no database postgres$"):
+            self.ask("")
+
+    def test_a_question_that_fails_is_not_asked_twice(self):
+        with self.assertRaisesRegex(layout.Failure, "in postgres$"):
+            self.ask("postgres template1", 'echo "in $database" >&2; exit 1')
+
+    def test_a_base_backup_enters_the_one_that_answers(self):
+        for answer, entered in (("template1", "template1"), ("x; host=evil", "postgres")):
+            with mock.patch.object(server, "ask", return_value=answer):
+                self.assertEqual(server.database(), entered)
+
+
 class Answers(unittest.TestCase):
     def test_a_server_without_a_slot_begins_with_what_it_writes_now(self):
         state = server.State(WELL)
