@@ -7,6 +7,7 @@ import { dockerHostAddress, resolve } from "./address";
 import { judgedBackups } from "./backup-status";
 import { containersOf } from "./containers";
 import { fileFindings } from "./kept-files";
+import { leftoverFindings } from "./leftovers";
 import { CommandError, quietly } from "./pulumi";
 import { caOf, requiredOutputs, type StackConfig, type StackOutputs, stackConfig } from "./stack";
 import { TenantBackups } from "./tenant-backups";
@@ -30,6 +31,7 @@ export interface Finding {
     | "login"
     | "backup"
     | "volume"
+    | "leftovers"
     | "files";
   /** `note`: nothing is wrong, but worth knowing. */
   level: "good" | "note" | "problem";
@@ -72,6 +74,7 @@ const order: Finding["check"][] = [
   "login",
   "backup",
   "volume",
+  "leftovers",
   "files",
   "drift",
 ];
@@ -141,12 +144,14 @@ async function examine(
   }
   const names = resourceNames(config.prefix);
   const address = await dockerHostAddress(config.dockerHost);
-  const [tenants, kept, unused, differences] = await Promise.all([
-    forEach(Object.keys(outputs.tenants), atOnce, (id) =>
+  const ids = Object.keys(outputs.tenants);
+  const [tenants, kept, unused, leftovers, differences] = await Promise.all([
+    forEach(ids, atOnce, (id) =>
       examineTenant(id, config, outputs, containers.get(names.tenant(id)), address),
     ),
     backupFindings(containers, config, outputs),
-    pruneFindings(dockerClient(config.dockerHost), version, config.prefix, outputs.stack),
+    pruneFindings(docker, version, config.prefix, outputs.stack),
+    leftoverFindings(docker, config.prefix, outputs.stack, containers, ids),
     options.quick ? [] : drift(),
   ]);
   return [
@@ -169,6 +174,7 @@ async function examine(
     ),
     ...kept,
     ...unused,
+    ...leftovers,
     ...fileFindings(config, outputs.stack.replace(/-[^-]*$/, "")),
     ...differences,
   ];

@@ -1,8 +1,9 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Checkout } from "./support/checkout";
-import { run, succeed } from "./support/command";
+import { eventually, run, succeed } from "./support/command";
+import { killAll, RunningUp } from "./support/running";
 
 let checkout: Checkout;
 const pgs = async (...args: string[]) => {
@@ -166,4 +167,50 @@ test("with another prefix pending, the edit of one tenant is a whole up, and eve
   expect(names.filter((name) => name.startsWith(`${checkout.prefix}-`)).sort()).toEqual(
     ["-cancel", "acme", "globex", "proxy"].map((name) => `${checkout.prefix}-b-${name}`),
   );
+});
+
+describe("another prefix that does not take hold, and is taken back: the next up converges on what was there,", () => {
+  const usePrefix = (end: string) =>
+    checkout.pulumi("config", "set", "pgs:prefix", `${checkout.prefix}-${end}`);
+  const present = async (...list: string[]) =>
+    (await succeed("docker", list)).split("\n").filter((name) => name.startsWith(`${checkout.prefix}-`));
+
+  async function expectBack(): Promise<void> {
+    expect(await checkout.query("acme", "SELECT * FROM kept")).toEqual([]);
+    await checkout.query("globex", "SELECT 1");
+    await checkout.pulumi("preview", "--expect-no-changes");
+    const own = (names: string[]) => names.map((name) => `${checkout.prefix}-b-${name}`);
+    const containers = await present("ps", "--all", "--format", "{{.Names}}");
+    expect(containers.sort()).toEqual(own(["-cancel", "acme", "globex", "proxy"]));
+    const networks = await present("network", "ls", "--format", "{{.Name}}");
+    expect(networks.sort()).toEqual(own(["acme", "globex", "proxy"]));
+  }
+
+  test("after an up that was killed between the new network and the new container", async () => {
+    await usePrefix("c");
+    const up = new RunningUp(checkout);
+    await eventually(200, async () => {
+      expect(await present("network", "ls", "--format", "{{.Name}}")).toContain(`${checkout.prefix}-c-acme`);
+    });
+    killAll(up.descendants());
+    up.kill();
+    await up.ended;
+    await checkout.tryPulumi("cancel", "--yes");
+    await usePrefix("b");
+    await checkout.up();
+    const { stdout } = await pgs("doctor", "--quick");
+    for (const [, command = ""] of stdout.matchAll(/while no up runs: docker (.*)/g)) {
+      await succeed("docker", command.split(" "));
+    }
+    await expectBack();
+  });
+
+  test("after an up that failed for one tenant, and made the others", async () => {
+    await usePrefix("c");
+    expect((await checkout.tryApply(withBad)).code).not.toBe(0);
+    expect(await present("ps", "--format", "{{.Names}}")).toContain(`${checkout.prefix}-c-acme`);
+    await usePrefix("b");
+    await checkout.apply("tenants:\n  acme: { memory: 300Mi }\n  globex: {}\n");
+    await expectBack();
+  });
 });

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import type Docker from "dockerode";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { fileFindings } from "../../../../cli/lib/kept-files";
+import { leftoverFindings } from "../../../../cli/lib/leftovers";
 import { projectFolder } from "../../../../cli/lib/pulumi";
 import { pruneFindings } from "../../../../cli/lib/unused-volumes";
 import { temporaryFolder } from "../../support/program";
@@ -66,5 +67,33 @@ describe("data that a prune would delete", () => {
       },
     ]);
     expect(await pruneFindings(docker, "23.0.0", "pgs", "ours")).toEqual([]);
+  });
+});
+
+describe("what a run that was killed left", () => {
+  const container = (role: string, State = "created", tenant?: string) =>
+    ({ State, Labels: { "pgs.role": role, ...(tenant && { "pgs.tenant": tenant }) } }) as never;
+  const networks = ["pgs-proxy", "pgs-acme", "pgs--offsite", "pgs2-acme"].map((Name) => ({ Name }));
+  const docker = { listNetworks: async () => networks } as unknown as Docker;
+  const there: [string, never][] = [
+    ["pgs-proxy", container("proxy", "running")],
+    ["pgs-acme", container("server", "exited", "acme")],
+    ["pgs-acme--backup", container("backup", "running", "acme")],
+    ["pgs2-acme", container("server", "running", "acme")],
+    ["pgs2--cancel--new", container("cancel")],
+    ["pgs2-acme--backup", container("backup", "exited", "acme")],
+    ["pgs-acme--restore", { State: "exited", Labels: {} } as never],
+  ];
+
+  it("is what has another name than it would have now, and does not run", async () => {
+    const found = await leftoverFindings(docker, "pgs", "ours", new Map(there), ["acme"]);
+    expect(found.map(({ level, advice }) => [level, advice])).toEqual([
+      ["note", "while no up runs: docker rm pgs2--cancel--new pgs2-acme--backup"],
+      ["note", "while no up runs: docker network rm pgs2-acme"],
+    ]);
+  });
+
+  it("is nothing while another prefix waits for its up", async () => {
+    expect(await leftoverFindings(docker, "pgs2", "ours", new Map(there), ["acme"])).toEqual([]);
   });
 });

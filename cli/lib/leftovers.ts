@@ -1,0 +1,68 @@
+import type Docker from "dockerode";
+import { roleLabel, stackLabel, tenantLabel } from "../../docker/labels";
+import { type ResourceNames, resourceNames } from "../../docker/names";
+import type { Finding } from "./doctor";
+import { firstOf } from "./terminal";
+
+/**
+ * Containers and networks under names that are wanted no more. An `up` takes over what a run that was killed has made
+ * under the name that it wants itself; once the prefix is another one, nobody asks for that name.
+ * @param containers the stack's, by name @param tenants ids of those that there are
+ */
+export async function leftoverFindings(
+  docker: Docker,
+  prefix: string,
+  stack: string,
+  containers: Map<string, Docker.ContainerInfo>,
+  tenants: string[],
+): Promise<Finding[]> {
+  const names = resourceNames(prefix);
+  // With another prefix that no `up` has applied yet, all that there is has other names.
+  if (!containers.has(names.proxy)) return [];
+  const stopped = [...containers].filter(
+    ([name, { State, Labels }]) => State !== "running" && Labels[roleLabel] && name !== wanted(names, Labels),
+  );
+  const own = { filters: JSON.stringify({ label: [`${stackLabel}=${stack}`] }) };
+  const networks = [names.proxy, names.offsite, names.sharedNetwork, ...tenants.map(names.tenant)];
+  const others = (await docker.listNetworks(own))
+    .map(({ Name }) => Name)
+    .filter((name) => !networks.includes(name));
+  return [
+    ...finding(
+      "containers",
+      "docker rm",
+      stopped.map(([name]) => name),
+    ),
+    ...finding("networks", "docker network rm", others),
+  ];
+}
+
+/** The name that the container would have now. */
+function wanted(names: ResourceNames, labels: Record<string, string>): string {
+  const tenant = labels[tenantLabel] ?? "";
+  switch (labels[roleLabel]) {
+    case "server":
+      return names.tenant(tenant);
+    case "backup":
+      return names.backup(tenant);
+    case "cancel":
+      return names.cancel;
+    case "offsite":
+      return names.offsite;
+    default:
+      return names.proxy;
+  }
+}
+
+function finding(what: string, command: string, names: string[]): Finding[] {
+  if (names.length === 0) return [];
+  const sorted = names.sort();
+  return [
+    {
+      check: "leftovers",
+      level: "note",
+      message: `${what} of a run that was killed, which nothing uses: ${firstOf(sorted)}`,
+      advice: `while no up runs: ${command} ${sorted.join(" ")}`,
+    },
+  ];
+}
