@@ -15,7 +15,8 @@ let edits = 0;
 function edited(attackers: string[]): string {
   edits++;
   const entries = attackers.map((id) => [id, `cpus: 0.5, onRemove: delete, ${attacks[id]?.entry ?? ""}`]);
-  return tenantsFile([...neighbours, ...attackers], {
+  // First, where all others have to wait for it.
+  return tenantsFile([...attackers, ...neighbours], {
     t0: `settings: { work_mem: ${1024 + edits}kB }`,
     ...Object.fromEntries(entries),
   });
@@ -103,6 +104,8 @@ async function main(): Promise<void> {
       const figures = [up.toFixed(1), ratio(up, 1), inForce.toFixed(1), ratio(inForce, 3)];
       rows.push([attack.name, ...figures, failuresOf(load)]);
       console.error(rows.at(-1)?.join("  "));
+      // Nobody measures how long it takes to stop.
+      await run("docker", ["kill", checkout.name(id)]);
     }
   } finally {
     await checkout.remove();

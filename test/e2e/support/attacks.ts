@@ -213,7 +213,6 @@ export const attacks: Record<string, Attack> = {
       });
     },
     says: /as many processes as it may/,
-    entry: "cpus: 0.2",
   },
   rename: {
     name: "renames the role postgres",
