@@ -181,11 +181,11 @@ describe("tried", () => {
       data = `${home}/base/${id}/data`;
       expect(await inBackup(`ls -R ${data}`)).toContain("INCREMENTAL.");
       expect(await tryAcme()).toMatchObject({ ok: true, backup: id });
-      await inBackup(`mkdir /tmp/saved && cp -a ${data} ${home}/meta/${id}-backup.info /tmp/saved`);
+      await inBackup(`mkdir /var/lib/barman/saved && cp -a ${data} ${home}/meta/${id}-backup.info /var/lib/barman/saved`);
     });
     afterEach(async () => {
       await inBackup(
-        `rm -r ${data} && cp -a /tmp/saved/data ${data} && cp -a /tmp/saved/*.info ${home}/meta/`,
+        `rm -r ${data} && cp -a /var/lib/barman/saved/data ${data} && cp -a /var/lib/barman/saved/*.info ${home}/meta/`,
       );
       await nothingIsLeft();
     });
