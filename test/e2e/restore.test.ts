@@ -181,7 +181,9 @@ describe("tried", () => {
       data = `${home}/base/${id}/data`;
       expect(await inBackup(`ls -R ${data}`)).toContain("INCREMENTAL.");
       expect(await tryAcme()).toMatchObject({ ok: true, backup: id });
-      await inBackup(`mkdir /var/lib/barman/saved && cp -a ${data} ${home}/meta/${id}-backup.info /var/lib/barman/saved`);
+      await inBackup(
+        `mkdir /var/lib/barman/saved && cp -a ${data} ${home}/meta/${id}-backup.info /var/lib/barman/saved`,
+      );
     });
     afterEach(async () => {
       await inBackup(
