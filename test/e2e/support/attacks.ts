@@ -171,7 +171,7 @@ export const attacks: Record<string, Attack> = {
     run: async (attacker) => {
       await query(
         attacker,
-        `CREATE SCHEMA evil; CREATE VIEW evil.pg_database AS SELECT pg_sleep(3600);
+        `CREATE SCHEMA evil; CREATE VIEW evil.pg_database AS SELECT pg_sleep(3600)::text AS datname;
         ALTER ROLE postgres SET search_path = evil, pg_catalog; ALTER ROLE postgres SET statement_timeout = 1;
         ALTER ROLE postgres SET default_transaction_read_only = on; ALTER ROLE postgres SET lock_timeout = 1;
         ALTER ROLE postgres SET session_preload_libraries = 'missing'`,
@@ -212,7 +212,7 @@ export const attacks: Record<string, Attack> = {
         if (processes.length < 55) throw new Error(`${processes.length} processes`);
       });
     },
-    says: /as many processes as it may/,
+    says: /as many processes as it may|gave no answer in \d+ s/,
   },
   rename: {
     name: "renames the role postgres",
