@@ -212,7 +212,7 @@ export const attacks: Record<string, Attack> = {
         if (processes.length < 55) throw new Error(`${processes.length} processes`);
       });
     },
-    says: /as many processes as it may|gave no answer in \d+ s/,
+    says: /as many processes as it may|gave no answer in \d+ s|the server went away/,
   },
   rename: {
     name: "renames the role postgres",
