@@ -1,5 +1,5 @@
 import { type AddressInfo, createServer, type Server } from "node:net";
-import { Client } from "pg";
+import { Client, type DatabaseError } from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Checkout, freePort } from "./support/checkout";
 import { eventually, run, succeed } from "./support/command";
@@ -164,7 +164,8 @@ describe("a network for each tenant", () => {
       const [host = "", port = ""] = target.split(":");
       return checkout.query("acme", sql(host, port)).then(
         ([row]) => String(row?.answer),
-        (error: Error) => error.message,
+        // What libpq says.
+        ({ message, detail }: DatabaseError) => detail ?? message,
       );
     };
     const dblink = (host: string, port: string) =>
