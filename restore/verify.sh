@@ -9,7 +9,7 @@ damaged() {
   exit 1
 }
 
-# The tenant may write here. pg_verifybackup would follow two links to their own folder for years.
+# The tenant may write here. pg_verifybackup follows links: two to their own folder for as long as it runs.
 refuse_links() {
   local base=$home/base/$backup path
   while IFS= read -r -d '' path; do
