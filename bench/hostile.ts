@@ -84,7 +84,10 @@ async function main(): Promise<void> {
   let flood = "";
   try {
     await checkout.up();
-    if (chosen.includes("handshakes")) flood = await handshakes(checkout);
+    if (chosen.includes("handshakes")) {
+      flood = await handshakes(checkout);
+      console.error(flood);
+    }
     for (const id of chosen.filter((id) => id !== "handshakes")) {
       const attack = attacks[id];
       if (!attack) throw new Error(`there is no attack ${id}: ${Object.keys(attacks).join(", ")}`);
