@@ -4,7 +4,7 @@ import { defineConfig } from "vitest/config";
  * After the others, one by one: files that run an engine of their own, hold answers to a limit of seconds, or count
  * what clients feel.
  */
-const alone = ["logins", "neighbours", "reboot"].map((name) => `test/e2e/${name}.test.ts`);
+const alone = ["hostile", "logins", "neighbours", "reboot"].map((name) => `test/e2e/${name}.test.ts`);
 
 const limits = { testTimeout: 300_000, hookTimeout: 300_000 };
 

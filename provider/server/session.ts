@@ -131,6 +131,7 @@ export class Session {
   ): Promise<string> {
     const databases = database === undefined ? ["postgres", "template1", this.tenant] : [database];
     const most = kind === "script" ? scriptSeconds : Math.min(answerSeconds, seconds) + 10;
+    const begun = performance.now();
     try {
       const result = await exec(
         this.container,
@@ -150,9 +151,17 @@ export class Session {
         },
       );
       if (result.code === 0) return result.stdout.trim();
-      if (result.code === 124) throw new ExecTimeoutError(most);
+      // `timeout` itself ends with 137 where its child had to be killed.
+      const late = performance.now() - begun >= most * 1000;
+      if (result.code === 124 || (result.code === 137 && late)) throw new ExecTimeoutError(most);
       if (result.code === 75)
         throw new NotReadyError(`the server does not accept connections after ${seconds} s`);
+      // By the shell, or by the engine's own runtime, which writes to standard output.
+      if (/resource temporarily unavailable|can(no|')t fork/i.test(result.stdout + result.stderr)) {
+        throw new Error(
+          "its container runs as many processes as it may, so that nothing can be started in it",
+        );
+      }
       // Killed with the container, or begun while it ended: runc then finds nothing to run the shell in.
       if ([126, 127, 137].includes(result.code)) throw new NotReadyError("the server went away");
       const lockedOut = /role "postgres" (is not permitted to log in|does not exist)/.exec(
@@ -161,11 +170,6 @@ export class Session {
       if (lockedOut) {
         throw new Error(
           `the role postgres ${lockedOut}, so pgs cannot enter the server; docs/disaster.md has the way back`,
-        );
-      }
-      if (/fork.*: Resource temporarily unavailable|can't fork/i.test(result.stderr)) {
-        throw new Error(
-          "its container runs as many processes as it may, so that nothing can be started in it",
         );
       }
       throw new Error(printable(result.stderr) || `psql ended with ${result.code}`);

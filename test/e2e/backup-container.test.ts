@@ -233,6 +233,67 @@ describe("the backup container of a tenant", () => {
     await eventually(30, async () => expect(await acme.client.status()).toMatchObject({ due: false }));
   });
 
+  test("whose slot the tenant takes for itself says so, and goes on with a new base backup when it is free", async () => {
+    const before = await acme.ids();
+    const end = "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active";
+    const take = `mkdir /tmp/own; echo $$ >/tmp/own.pid
+      until pg_receivewal -U postgres --no-loop -D /tmp/own --slot ${slotName}; do psql -U postgres -c '${end}'; done`;
+    await succeed("docker", ["exec", "--detach", acme.name, "setsid", "bash", "-c", take]);
+    await eventually(60, async () => {
+      expect((await acme.client.status()).problem).toMatch(/slot "pgs_backup" is active|disconnected/);
+    });
+    for (let n = 0; n < 3; n++) {
+      await acme.query("INSERT INTO written VALUES ('received by the tenant')");
+      await acme.query("SELECT pg_switch_wal()");
+    }
+    await eventually(20, async () => {
+      expect(
+        await acme.query("SELECT pg_current_wal_lsn() - restart_lsn < 2 ^ 24 FROM pg_replication_slots"),
+      ).toBe("t");
+    });
+    await acme.query("CHECKPOINT");
+    await succeed("docker", [
+      "exec",
+      acme.name,
+      "bash",
+      "-c",
+      "kill -- -$(cat /tmp/own.pid); rm -r /tmp/own",
+    ]);
+    await acme.anotherBackup(before, 120);
+    await acme.allIsReceived();
+    await eventually(30, async () => {
+      expect(await acme.client.status()).toMatchObject({ due: false, problem: null });
+    });
+  });
+
+  test("beside a slot of the tenant's own that nobody reads, which holds back no more WAL than it may", async () => {
+    await acme.query("SELECT pg_create_physical_replication_slot('hoard', true)");
+    for (let n = 0; n < 16; n++) {
+      await acme.query("INSERT INTO written VALUES ('hoarded')");
+      await acme.query("SELECT pg_switch_wal()");
+      if (n % 4 === 3) await acme.query("CHECKPOINT");
+    }
+    const status = "SELECT wal_status FROM pg_replication_slots WHERE slot_name = 'hoard'";
+    await eventually(30, async () => expect(await acme.query(`CHECKPOINT; ${status}`)).toMatch(/lost$/));
+    // max_slot_wal_keep_size is 64 MB here, and the server keeps 80 MB for what comes.
+    expect(Number(await acme.query("SELECT count(*) FROM pg_ls_waldir()"))).toBeLessThan(12);
+    await acme.allIsReceived();
+    await acme.query("SELECT pg_drop_replication_slot('hoard')");
+  });
+
+  test("has files of the data folder alone: links and pipes there are not followed", async () => {
+    const inData = (script: string) =>
+      succeed("docker", ["exec", acme.name, "bash", "-c", `cd /var/lib/postgresql/18/docker && ${script}`]);
+    const odd = ["etc", "base/root", "barman", "global/postgres", "pipe", "hard"];
+    await inData(`ln -s /etc etc; ln -s / base/root; ln -s /var/lib/barman barman; ln -s /nowhere global/postgres
+      mkfifo pipe; ln PG_VERSION hard; chown -h postgres: ${odd.join(" ")}`);
+    const made = await acme.client.backup(120);
+    await inData(`rm ${odd.join(" ")}`);
+    const found = `cd /var/lib/barman/tenant-acme/base/${made}/data; ls -d ${odd.join(" ")} 2>/dev/null; cat hard`;
+    expect(await acme.inBackup(found)).toBe("hard\n18");
+    expect(await acme.client.status()).toMatchObject({ problem: null });
+  });
+
   test("is not steered by settings, objects and triggers of the server's superuser", async () => {
     await acme.query("CREATE SCHEMA evil");
     await acme.query(

@@ -1,5 +1,5 @@
 import { type AddressInfo, createServer, type Server } from "node:net";
-import { Client } from "pg";
+import { Client, type DatabaseError } from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Checkout, freePort } from "./support/checkout";
 import { eventually, run, succeed } from "./support/command";
@@ -155,6 +155,39 @@ describe("a network for each tenant", () => {
       for (const name of [...others, outside.container]) expect(await resolve(name)).toBe("");
     },
   );
+
+  test("dblink and postgres_fdw reach the tenant's own server, and nothing that it may not reach", async () => {
+    const targets = await forbidden(checkout.name("globex"));
+    await checkout.query("acme", "CREATE EXTENSION dblink; CREATE EXTENSION postgres_fdw");
+    const own = "127.0.0.1:5432";
+    const fetch = async (target: string, sql: (host: string, port: string) => string) => {
+      const [host = "", port = ""] = target.split(":");
+      return checkout.query("acme", sql(host, port)).then(
+        ([row]) => String(row?.answer),
+        // What libpq says.
+        ({ message, detail }: DatabaseError) => detail ?? message,
+      );
+    };
+    const dblink = (host: string, port: string) =>
+      `SELECT * FROM dblink('host=${host} port=${port} user=postgres dbname=acme connect_timeout=4',
+        'SELECT answer FROM kept') AS (answer int)`;
+    const foreign = (host: string, port: string) => {
+      const name = `"${host}:${port}"`;
+      return `CREATE SERVER ${name} FOREIGN DATA WRAPPER postgres_fdw
+          OPTIONS (host '${host}', port '${port}', dbname 'acme', connect_timeout '4');
+        CREATE USER MAPPING FOR postgres SERVER ${name} OPTIONS (user 'postgres', password_required 'false');
+        CREATE FOREIGN TABLE ${name} (answer int) SERVER ${name} OPTIONS (table_name 'kept');
+        SELECT * FROM ${name}`;
+    };
+    for (const sql of [dblink, foreign]) {
+      expect(await fetch(own, sql)).toBe("42");
+      for (const answer of await Promise.all(targets.map((target) => fetch(target, sql)))) {
+        expect(answer).toMatch(
+          /could not translate host name|failed: (timeout expired|Connection refused|No route to host|Network is unreachable)/,
+        );
+      }
+    }
+  });
 
   test("no name server outside is asked: its addresses are not in the container", async () => {
     const { HostConfig } = await inspect(checkout.name("acme"));

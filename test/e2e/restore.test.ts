@@ -1,7 +1,8 @@
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { escapeIdentifier } from "pg";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { Checkout, withBackups } from "./support/checkout";
 import { eventually, run, succeed } from "./support/command";
 import { keepAsking } from "./support/inside";
@@ -141,6 +142,139 @@ describe("tried", () => {
     await inBackup(`mv /tmp/saved-wal ${segment}`);
     await nothingIsLeft();
   });
+
+  test("counts databases whatever they are called, and runs nothing that they are called", async () => {
+    const names = [
+      "a=b",
+      "x|y",
+      "postgresql://nowhere/x",
+      "it's \\ odd",
+      "$(touch /tmp/pwned)",
+      "two\nlines",
+    ];
+    for (const name of names) await checkout.query("acme", `CREATE DATABASE ${escapeIdentifier(name)}`);
+    const client = await checkout.client("acme", names[0]);
+    await client.query("CREATE TABLE here AS SELECT generate_series(1, 3) AS n");
+    await client.end();
+    try {
+      await inBackup("pgs-backup archive --tenant acme");
+      const before = await rows("acme");
+      const trial = await tryAcme();
+      expect(trial).toMatchObject({ ok: true, relations: 2, rows: before.length + 3 });
+      const pwned = await run("docker", ["exec", checkout.name("acme"), "ls", "/tmp/pwned"]);
+      expect(pwned.output).toMatch(/No such file/);
+    } finally {
+      for (const name of names) await checkout.query("acme", `DROP DATABASE ${escapeIdentifier(name)}`);
+    }
+  });
+
+  describe("with an incremental base backup that the tenant changed", () => {
+    let id: string;
+    let data: string;
+
+    beforeAll(async () => {
+      await hasBaseBackup();
+      // Every tenant is large here.
+      await inBackup(`sed -i 's/^size=.*/size=1000000000/' ${home}/meta/*-backup.info`);
+      await inBackup("pgs-backup backup --tenant acme");
+      id = (await inBackup(`ls ${home}/base | tail -n 1`)).trim();
+      data = `${home}/base/${id}/data`;
+      expect(await inBackup(`ls -R ${data}`)).toContain("INCREMENTAL.");
+      expect(await tryAcme()).toMatchObject({ ok: true, backup: id });
+      await inBackup(
+        `mkdir /var/lib/barman/saved && cp -a ${data} ${home}/meta/${id}-backup.info /var/lib/barman/saved`,
+      );
+    });
+    afterEach(async () => {
+      await inBackup(
+        `rm -r ${data} && cp -a /var/lib/barman/saved/data ${data} && cp -a /var/lib/barman/saved/*.info ${home}/meta/`,
+      );
+      await nothingIsLeft();
+    });
+
+    /** Files for the base backup, by path, that its manifest then has, too. */
+    async function forge(files: Record<string, string>, manifest: object = {}): Promise<void> {
+      await succeed("docker", ["exec", "-i", checkout.name("acme--backup"), "python3", "-c", forging, data], {
+        stdin: JSON.stringify({ files, manifest }),
+      });
+    }
+
+    const forging = `
+import base64, hashlib, json, os, sys
+plan, data = json.load(sys.stdin), sys.argv[1]
+manifest = json.load(open(data + "/backup_manifest"))
+for path, content in plan["files"].items():
+    content = base64.b64decode(content)
+    with open(os.path.join(data, path), "wb") as file:
+        file.write(content)
+    entry = {"Path": path, "Size": len(content), "Last-Modified": "2026-01-01 00:00:00 GMT"}
+    manifest["Files"] = [one for one in manifest["Files"] if one.get("Path") != path] + [entry]
+del manifest["Manifest-Checksum"]
+manifest.update(plan["manifest"])
+text = json.dumps(manifest)[:-1] + ",\\n"
+checksum = hashlib.sha256(text.encode()).hexdigest()
+with open(data + "/backup_manifest", "w") as file:
+    file.write(text + '"Manifest-Checksum": "' + checksum + '"}\\n')
+`;
+
+    test("that is another system's by its manifest is refused", async () => {
+      await forge({}, { "System-Identifier": 7_000_000_000_000 });
+      expect(await tryAcme()).toMatchObject({
+        ok: false,
+        reason: expect.stringMatching(/system identifier/i),
+      });
+    });
+
+    test("with paths that lead out of it writes nothing elsewhere", async () => {
+      const path = "../../../../tenant-acme/planted";
+      await forge({ [path]: Buffer.from("planted").toString("base64") });
+      const files = () => inBackup(`ls -aR ${home}/base; ls -a ${home} /var/lib/barman`);
+      const before = await files();
+      const { backup } = await tryAcme();
+      expect(backup).toBe(id);
+      expect(await files()).toEqual(before);
+      await inBackup(`rm ${home}/planted`);
+    });
+
+    test("with a file that names four billion blocks is refused within its container", async () => {
+      // Magic number, number of blocks, length, as pg_combinebackup reads it.
+      const head = Buffer.alloc(12);
+      head.writeUInt32LE(0xd3ae1f0d, 0);
+      head.writeUInt32LE(0xffffffff, 4);
+      head.writeUInt32LE(0xffffffff, 8);
+      await forge({ "base/1/INCREMENTAL.4000000": head.toString("base64") });
+      const neighbour = await keepAsking(checkout, "globex");
+      expect(await tryAcme()).toMatchObject({ ok: false, backup: id });
+      expect(await neighbour.stop()).toMatchObject({ failed: 0 });
+    });
+
+    test.each([
+      [
+        "links that lead in circles",
+        "ln -s . one; ln -s . other",
+        /other is neither a file nor a folder|one is/,
+      ],
+      // Whoever follows it finds what the manifest has, and could write it.
+      [
+        "a link in the place of a file",
+        `mv postgresql.auto.conf ${home}/linked; ln -s ${home}/linked postgresql.auto.conf`,
+        /postgresql.auto.conf is neither a file nor a folder/,
+      ],
+      ["a link for a tablespace", "ln -s / pg_tblspc/16999", /16999 is neither a file nor a folder/],
+    ])("with %s is refused at once", async (_, script, reason) => {
+      await inBackup(`cd ${data} && ${script}`);
+      const begun = performance.now();
+      expect(await tryAcme()).toMatchObject({ ok: false, backup: id, reason: expect.stringMatching(reason) });
+      expect((performance.now() - begun) / 1000).toBeLessThan(30);
+    });
+
+    test("that is made on itself is refused at once", async () => {
+      await inBackup(
+        `sed -i 's/^parent_backup_id=.*/parent_backup_id=${id}/' ${home}/meta/${id}-backup.info`,
+      );
+      expect(await tryAcme()).toMatchObject({ ok: false, reason: expect.stringMatching(/on a later one/) });
+    });
+  });
 });
 
 describe("in place", () => {
@@ -270,6 +404,10 @@ async function rows(id: string): Promise<number[]> {
 
 async function inBackup(script: string): Promise<string> {
   return succeed("docker", ["exec", checkout.name("acme--backup"), "bash", "-c", script]);
+}
+
+async function tryAcme(): Promise<{ ok: boolean; backup: string; reason: string }> {
+  return JSON.parse((await pgs("try-restores", "acme", "--json")).stdout)[0];
 }
 
 async function tried(): Promise<object> {

@@ -183,9 +183,9 @@ export class Checkout {
     };
   }
 
-  /** One session of node-postgres. */
-  async client(id: string): Promise<Client> {
-    const client = new Client(await this.clientConfig(id));
+  /** One session of node-postgres, in the tenant's database unless another is named. */
+  async client(id: string, database?: string): Promise<Client> {
+    const client = new Client({ ...(await this.clientConfig(id)), ...(database && { database }) });
     client.on("error", () => {});
     await client.connect();
     return client;

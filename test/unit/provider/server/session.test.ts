@@ -1,6 +1,6 @@
 import type Docker from "dockerode";
 import fc from "fast-check";
-import { beforeEach, describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it, vi } from "vitest";
 import { identifier, literal, NotReadyError, Session } from "../../../../provider/server/session";
 import { engine, type FakeExec } from "../../support/engine";
 
@@ -88,6 +88,31 @@ describe("a session", () => {
     await expect(session().run("")).rejects.toThrow("psql:<stdin>:1: ERROR:  no\\u001b]0;x\\u0007");
     answer = { code: 3 };
     await expect(session().run("")).rejects.toThrow("psql ended with 3");
+  });
+
+  it.each([
+    [
+      126,
+      { stdout: "OCI runtime exec failed: fork/exec /proc/self/exe: resource temporarily unavailable\r\n" },
+    ],
+    [125, { stderr: "timeout: fork system call failed: Resource temporarily unavailable\n" }],
+    [2, { stderr: "sh: 1: Cannot fork\n" }],
+  ])("says that no process can be started (%i)", async (code, said) => {
+    answer = { code, ...said };
+    await expect(session().ready()).rejects.toThrow(/as many processes as it may/);
+  });
+
+  it.each([
+    [124, 0],
+    [137, 71_000],
+  ])("says that there was no answer in time (%i)", async (code, milliseconds) => {
+    answer = { code };
+    const clock = vi.spyOn(performance, "now").mockReturnValueOnce(0).mockReturnValue(milliseconds);
+    await expect(
+      session()
+        .ready()
+        .finally(() => clock.mockRestore()),
+    ).rejects.toThrow("gave no answer in 70 s");
   });
 
   it.each([75, 126, 127, 137])(
