@@ -165,8 +165,8 @@ def prepare(folders, notes, retention):
 
 
 def receive_command(options, deadline=30):
-    command = ["pg_receivewal", "--no-password", "--dbname", server.conninfo(), "--slot", layout.SLOT, *options]
-    answer = server.run_bounded(command, server.environment(), deadline)
+    command = ["pg_receivewal", "--no-password", "--dbname", server.conninfo(), "--slot", layout.SLOT]
+    answer = server.run_bounded([*command, *options], server.environment(), deadline)
     if answer is None or answer[0] != 0:
         reason = server.plain(answer[2]) if answer else "no answer in time"
         raise layout.Failure(f"the replication slot: {reason}")
