@@ -68,7 +68,7 @@ class Databases(unittest.TestCase):
             with open(path, "w") as file:
                 file.write(
                     "#!/bin/sh\n"
-                    'for argument; do case $argument in host=*) database=${argument#*dbname=} ;; esac; done\n'
+                    "for argument; do case $argument in host=*) database=${argument#*dbname=} ;; esac; done\n"
                     "database=${database%% *}\n"
                     f'case " {there} " in *" $database "*) {script}; exit ;; esac\n'
                     'echo "no database $database" >&2; exit 2\n'
