@@ -275,7 +275,7 @@ function settingsByEffect(args: PgTenantArgs) {
 function routeFile(args: PgTenantArgs, host: string): string {
   const { id, tls, memory, settings } = args.tenant;
   const { max_connections } = { ...sizedSettings(memory), ...settings };
-  const perClient = args.tenant.maxConnectionsPerClient ?? connectionsPerClient(Number(max_connections));
+  const perClient = args.tenant.maxConnectionsPerClient ?? connectionsPerClient(Number(max_connections), tls);
   return stringify({
     tcp: {
       routers: {

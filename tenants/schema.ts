@@ -80,7 +80,7 @@ function tenantFields({ versions, initProblem }: SchemaRules) {
       .max(mostPerClient, perClientError)
       .meta({
         description:
-          "How many connections one client address may have at a time, logged in or not; more are closed. 0: no limit. Default: five fewer than max_connections. Changed live.",
+          "How many connections one client address may have at a time, logged in or not; more are closed. 0: no limit. Default: five fewer than max_connections; with tls passthrough, 1000 or more. Changed live.",
         examples: [200],
       }),
     hostname: hostnameSchema,

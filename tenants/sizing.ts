@@ -29,10 +29,15 @@ export const guardSettings = { authentication_timeout: "10s" };
 /**
  * How many connections one client address may have, where tenants.yaml does not say it: an application behind one
  * address can use nearly all, and no single address can lock out the others.
+ *
+ * Of TLS that it passes through, Traefik 3.7 never frees a connection whose server goes away before its first answer: at
+ * a restart, those of clients that come back at that moment. A limit near what an application needs would shut it out in
+ * time; this one only keeps a hostile server from filling the proxy with them.
  */
-export function connectionsPerClient(maxConnections: number): number {
+export function connectionsPerClient(maxConnections: number, tls: "terminate" | "passthrough"): number {
   // Whatever it is made from: an amount that Traefik cannot read would keep it from all its routes.
-  return Math.min(mostPerClient, Math.max(1, Math.round(maxConnections) - 5 || 1));
+  const nearlyAll = Math.max(1, Math.round(maxConnections) - 5 || 1);
+  return Math.min(mostPerClient, tls === "passthrough" ? Math.max(1000, 2 * nearlyAll) : nearlyAll);
 }
 
 export const mostPerClient = 1_000_000;

@@ -180,6 +180,9 @@ describe("a route", () => {
     ["maxConnectionsPerClient: 7", 7],
     ["maxConnectionsPerClient: 0", undefined],
     ["tls: passthrough, maxConnectionsPerClient: 7", 7],
+    // Traefik never gives back what was open when the server went away.
+    ["tls: passthrough", 1000],
+    ["tls: passthrough, settings: { max_connections: 2005 }", 4000],
   ])("of a tenant with { %s } gives one client address %s connections", async (fields, amount) => {
     const { tcp } = routeOf(await runTenant(fields)) ?? {};
     expect(tcp?.routers.acme?.middlewares).toEqual(amount === undefined ? undefined : ["acme"]);
