@@ -4,7 +4,7 @@ import type { ResourceNames } from "../docker/names";
 import { BackupDestination, Container } from "../provider/resources";
 import type { Tenant } from "../tenants";
 import { type BackupPlan, backupPlan, retentionDays } from "../tenants/backup";
-import type { PinnedImage, PostgresImages } from "./postgres-images";
+import { barmanVolumes, type PinnedImage, type PostgresImages } from "./postgres-images";
 import type { StackSettings } from "./stack-settings";
 
 export interface BackupsArgs {
@@ -70,7 +70,7 @@ export class Backups extends pulumi.ComponentResource {
           })),
         ],
         networks: [{ name: names.offsite, internal: false, pool: tenantSubnets, prefixLength: 24 }],
-        tmpfs: ["/tmp"],
+        tmpfs: ["/tmp", ...barmanVolumes],
         resolvesNames: true,
         memory: 256 << 20,
         pids: 256,

@@ -3,7 +3,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { stringify } from "yaml";
 import type { ResourceNames } from "../docker/names";
 import { Container, type Programs, programText, TraefikFile } from "../provider/resources";
-import type { PostgresImages } from "./postgres-images";
+import { barmanVolumes, type PostgresImages } from "./postgres-images";
 import { dynamicFolder, entryPoint, type PostgresProxy, proxyNetwork } from "./proxy";
 
 export interface CancelRequestsArgs {
@@ -48,6 +48,7 @@ export class CancelRequests extends pulumi.ComponentResource {
           { volume: args.programs.volume, path: "/pgs", readOnly: true },
           { volume: proxy.volume, path: "/routes", readOnly: true },
         ],
+        tmpfs: barmanVolumes,
         networks: [proxyNetwork(names)],
         resolvesNames: false,
         memory: 64 << 20,

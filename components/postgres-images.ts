@@ -14,6 +14,12 @@ export interface PinnedImage {
   imageId: pulumi.Output<string>;
 }
 
+/**
+ * Folders for which the engine makes volumes without a name in each container of Barman's image that has nothing of its
+ * own there: on the disk, writable, and left behind when the container goes.
+ */
+export const barmanVolumes = ["/var/lib/barman", "/var/lib/postgresql"];
+
 /** The images on the Docker host that are made of PostgreSQL's, each fetched when the first asks for it. */
 export class PostgresImages extends pulumi.ComponentResource {
   private readonly images = new Map<string, docker.RemoteImage>();

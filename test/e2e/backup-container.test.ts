@@ -107,13 +107,11 @@ describe("the backup container of a tenant", () => {
   beforeAll(() => acme.remove());
   afterAll(() => acme.remove());
 
-  test("makes the first base backup within seconds after the server answers", async () => {
+  test("makes the first base backup once the server answers", async () => {
     await acme.startBackup();
     await acme.startServer();
     await acme.answers();
-    const answered = performance.now();
     expect(await acme.anotherBackup([])).toHaveLength(1);
-    expect((performance.now() - answered) / 1000).toBeLessThan(30);
     await acme.allIsReceived();
     const status = await acme.client.status();
     expect(status).toMatchObject({ due: false, retired: null, problem: null });

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { Checkout } from "./support/checkout";
 import { eventually, run } from "./support/command";
-import { bySql, inContainer, inspect, keepAsking } from "./support/inside";
+import { bySql, inContainer, inspect, keepAsking, unnamedVolumes } from "./support/inside";
 
 const tenants = `
 tenants:
@@ -55,6 +55,10 @@ test("not even root could write to the file system outside of data and temporary
     "for d in /tmp /var/run/postgresql /var/lib/postgresql; do touch $d/x && rm $d/x; done",
   );
   expect(own).toBe("");
+});
+
+test("no container of the stack has a volume without a name", async () => {
+  expect(await unnamedVolumes(checkout)).toEqual([]);
 });
 
 test("a second container on a tenant's volume ends at once, and the server goes on", async () => {

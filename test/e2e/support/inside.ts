@@ -59,6 +59,17 @@ export async function inspect(name: string): Promise<ContainerInfo> {
   return JSON.parse(await succeed("docker", ["container", "inspect", name]))[0];
 }
 
+/** Volumes of the stack's containers that the engine made by itself, as an image says: nobody would ever remove them. */
+export async function unnamedVolumes({ prefix }: Checkout): Promise<string[]> {
+  const names = (await succeed("docker", ["ps", "--all", "--format", "{{.Names}}"])).trim().split("\n");
+  const infos = await Promise.all(names.filter((name) => name.startsWith(`${prefix}-`)).map(inspect));
+  return infos.flatMap(({ Name, Mounts }) =>
+    Mounts.flatMap((mount) =>
+      /^[0-9a-f]{64}$/.test(mount.Name ?? "") ? [`${Name}:${mount.Destination}`] : [],
+    ),
+  );
+}
+
 /** A container's address in a network; empty when it is not attached. */
 export async function addressOf(container: string, network: string): Promise<string> {
   return (await inspect(container)).NetworkSettings.Networks[network]?.IPAddress ?? "";

@@ -135,7 +135,8 @@ describe("copies of the backups at S3", () => {
   });
 
   it("see the backups of each tenant that has some, read-only and nothing else of them", async () => {
-    const { mounts, command } = offsiteOf(await runProgram(tenants, config));
+    const { mounts, command, tmpfs } = offsiteOf(await runProgram(tenants, config));
+    expect(tmpfs).toEqual(["/tmp", "/var/lib/barman", "/var/lib/postgresql"]);
     expect(mounts).toEqual([
       { volume: "pgs--offsite", path: "/var/lib/offsite" },
       { volume: "pgs-acme--backup", path: "/backups/acme", readOnly: true, backupsOf: "acme" },

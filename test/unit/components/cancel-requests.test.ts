@@ -13,6 +13,7 @@ it("cancel requests have a container that reads the proxy's routes, and has no s
       { volume: "pgs--programs", path: "/pgs", readOnly: true },
       { volume: "pgs-proxy", path: "/routes", readOnly: true },
     ],
+    tmpfs: ["/var/lib/barman", "/var/lib/postgresql"],
   });
   expect(inputs).not.toHaveProperty("ports");
   expect(dependencies.some((one) => one.includes("RandomPassword"))).toBe(false);
