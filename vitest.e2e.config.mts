@@ -1,4 +1,5 @@
 import { defineConfig } from "vitest/config";
+import { BaseSequencer, type TestSpecification } from "vitest/node";
 
 /**
  * After the others, one by one: files that run an engine of their own, hold answers to a limit of seconds, or count
@@ -6,11 +7,22 @@ import { defineConfig } from "vitest/config";
  */
 const alone = ["hostile", "logins", "neighbours", "reboot"].map((name) => `test/e2e/${name}.test.ts`);
 
+/** Small files with slow tests go first: left to the end, one of them would run beside nothing. The rest goes by size. */
+const slow = /\/(interrupted|docs)\.test\.ts$/;
+
+class SlowFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const sorted = await super.sort(files);
+    return [true, false].flatMap((first) => sorted.filter(({ moduleId }) => slow.test(moduleId) === first));
+  }
+}
+
 const limits = { testTimeout: 300_000, hookTimeout: 300_000 };
 
 /** Real Pulumi engine, Docker, PostgreSQL, Traefik and clients. */
 export default defineConfig({
   test: {
+    sequence: { sequencer: SlowFirst },
     projects: [
       {
         test: {
