@@ -107,7 +107,7 @@ async function main(): Promise<void> {
       const figures = [up.toFixed(1), ratio(up, 1), inForce.toFixed(1), ratio(inForce, 3)];
       rows.push([attack.name, ...figures, failuresOf(load)]);
       console.error(rows.at(-1)?.join("  "));
-      // Nobody measures how long it takes to stop.
+      // How long it takes to stop is not measured.
       await run("docker", ["kill", checkout.name(id)]);
     }
   } finally {

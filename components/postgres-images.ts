@@ -15,8 +15,8 @@ export interface PinnedImage {
 }
 
 /**
- * Folders for which the engine makes volumes without a name in each container of Barman's image that has nothing of its
- * own there: on the disk, writable, and left behind when the container goes.
+ * Folders that Barman's image declares as volumes. A container that mounts nothing there gets an anonymous volume for
+ * each: on the disk, writable, and left behind when the container is removed.
  */
 export const barmanVolumes = ["/var/lib/barman", "/var/lib/postgresql"];
 

@@ -5,8 +5,8 @@ import type { Finding } from "./doctor";
 import { firstOf } from "./terminal";
 
 /**
- * Containers and networks under names that are wanted no more. An `up` takes over what a run that was killed has made
- * under the name that it wants itself; once the prefix is another one, nobody asks for that name.
+ * Containers and networks that a killed run made under another prefix. An `up` adopts what a killed run left under the
+ * names that it uses itself; after a change of the prefix it uses others.
  * @param containers the stack's, by name @param tenants ids of those that there are
  */
 export async function leftoverFindings(
@@ -38,20 +38,16 @@ export async function leftoverFindings(
 }
 
 /** The name that the container would have now. */
-function wanted(names: ResourceNames, labels: Record<string, string>): string {
+function wanted(names: ResourceNames, labels: Record<string, string>): string | undefined {
   const tenant = labels[tenantLabel] ?? "";
-  switch (labels[roleLabel]) {
-    case "server":
-      return names.tenant(tenant);
-    case "backup":
-      return names.backup(tenant);
-    case "cancel":
-      return names.cancel;
-    case "offsite":
-      return names.offsite;
-    default:
-      return names.proxy;
-  }
+  const byRole: Record<string, string> = {
+    proxy: names.proxy,
+    cancel: names.cancel,
+    offsite: names.offsite,
+    server: names.tenant(tenant),
+    backup: names.backup(tenant),
+  };
+  return byRole[labels[roleLabel] ?? ""];
 }
 
 function finding(what: string, command: string, names: string[]): Finding[] {

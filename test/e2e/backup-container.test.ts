@@ -264,7 +264,7 @@ describe("the backup container of a tenant", () => {
     });
   });
 
-  test("beside a slot of the tenant's own that nobody reads, which holds back no more WAL than it may", async () => {
+  test("goes on beside an unused slot of the tenant, which holds back WAL up to the limit only", async () => {
     await acme.query("SELECT pg_create_physical_replication_slot('hoard', true)");
     for (let n = 0; n < 16; n++) {
       await acme.query("INSERT INTO written VALUES ('hoarded')");

@@ -11,10 +11,7 @@ tenants:
 `;
 
 let checkout: Checkout;
-const pgs = async (args: string[], stdin = "") => {
-  checkout.forgetOutputs();
-  return run("./pgs", args, { ...checkout.options(), stdin });
-};
+const pgs = (args: string[], stdin = "") => checkout.pgs(args, { stdin });
 const file = () => readFileSync(join(checkout.folder, "tenants.yaml"), "utf8");
 
 beforeAll(async () => {

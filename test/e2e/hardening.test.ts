@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { Checkout } from "./support/checkout";
 import { eventually, run } from "./support/command";
-import { bySql, inContainer, inspect, keepAsking, unnamedVolumes } from "./support/inside";
+import { anonymousVolumes, bySql, inContainer, inspect, keepAsking } from "./support/inside";
 
 const tenants = `
 tenants:
@@ -57,8 +57,8 @@ test("not even root could write to the file system outside of data and temporary
   expect(own).toBe("");
 });
 
-test("no container of the stack has a volume without a name", async () => {
-  expect(await unnamedVolumes(checkout)).toEqual([]);
+test("no container of the stack has an anonymous volume", async () => {
+  expect(await anonymousVolumes(checkout)).toEqual([]);
 });
 
 test("a second container on a tenant's volume ends at once, and the server goes on", async () => {

@@ -4,7 +4,7 @@ import type { TenantStatus } from "../../cli/lib/tenant-status";
 import { attackerOf, attacks } from "./support/attacks";
 import { Checkout } from "./support/checkout";
 import { ClientLoad } from "./support/client-load";
-import { eventually, run, succeed } from "./support/command";
+import { eventually, succeed } from "./support/command";
 import { addressOf, inContainer, inspect } from "./support/inside";
 
 // One stack in which most tenants attack whoever asks their servers, each in another way and all at the same time.
@@ -44,10 +44,7 @@ let started: string[];
 
 const starts = () =>
   Promise.all(["acme", "globex"].map(async (id) => (await inspect(checkout.name(id))).State.StartedAt));
-const pgs = (...args: string[]) => {
-  checkout.forgetOutputs();
-  return run("./pgs", args, checkout.options());
-};
+const pgs = (...args: string[]) => checkout.pgs(args);
 /** Their clients are at work, and none has noticed anything. */
 async function neighboursGoOn(): Promise<void> {
   for (const { counts } of neighbours) {

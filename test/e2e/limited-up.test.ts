@@ -6,10 +6,7 @@ import { eventually, run, succeed } from "./support/command";
 import { killAll, RunningUp } from "./support/running";
 
 let checkout: Checkout;
-const pgs = async (...args: string[]) => {
-  checkout.forgetOutputs();
-  return run("./pgs", args, checkout.options());
-};
+const pgs = (...args: string[]) => checkout.pgs(args);
 /** The outputs with all secrets. */
 const outputs = async () => JSON.parse(await checkout.pulumi("stack", "output", "--json", "--show-secrets"));
 const summaries = (output: string) =>

@@ -5,7 +5,7 @@ import { parse, stringify } from "yaml";
 import { blocksOf, commandsOf } from "../unit/support/docs";
 import { Checkout, removeLeftovers } from "./support/checkout";
 import { eventually, run, succeed } from "./support/command";
-import { bySql, unnamedVolumes } from "./support/inside";
+import { anonymousVolumes, bySql } from "./support/inside";
 import { accessKeyId, S3Server, secretAccessKey } from "./support/s3";
 
 const bucket = "off-site";
@@ -75,7 +75,7 @@ describe("a destination", () => {
     expect((await succeed("docker", network)).trim()).toBe("none");
     const written = await run("docker", ["exec", offsite(), "touch", "/backups/acme/written"]);
     expect(written.output).toContain("Read-only file system");
-    expect(await unnamedVolumes(checkout)).toEqual([]);
+    expect(await anonymousVolumes(checkout)).toEqual([]);
   });
 
   test("that is away stops no backup on the host, and gets what is missing when it is back", async () => {

@@ -7,15 +7,12 @@ import type { Finding } from "../../cli/lib/doctor";
 import type { TenantStatus } from "../../cli/lib/tenant-status";
 import { certificateFiles } from "../unit/support/certificates";
 import { Checkout } from "./support/checkout";
-import { eventually, run, succeed } from "./support/command";
+import { eventually, succeed } from "./support/command";
 import { login, psql } from "./support/psql";
 
 let checkout: Checkout;
 
-const pgs = async (args: string[], env: NodeJS.ProcessEnv = {}, stdin = "") => {
-  checkout.forgetOutputs();
-  return run("./pgs", args, { ...checkout.options(), env: { ...checkout.env, ...env }, stdin });
-};
+const pgs = (args: string[], env: NodeJS.ProcessEnv = {}, stdin = "") => checkout.pgs(args, { env, stdin });
 const list = async (): Promise<Record<string, TenantStatus>> => {
   const { stdout } = await pgs(["list", "--usage", "--json"]);
   const all: TenantStatus[] = JSON.parse(stdout);

@@ -11,10 +11,7 @@ let checkout: Checkout;
 /** Times as of which there was a row more, by the server's clock. */
 const times: Record<string, string> = {};
 
-const pgs = async (...args: string[]) => {
-  checkout.forgetOutputs();
-  return run("./pgs", args, checkout.options());
-};
+const pgs = (...args: string[]) => checkout.pgs(args);
 const file = () => readFileSync(join(checkout.folder, "tenants.yaml"), "utf8");
 const home = "/var/lib/barman/tenant-acme";
 
@@ -256,7 +253,7 @@ with open(data + "/backup_manifest", "w") as file:
       ],
       // Whoever follows it finds what the manifest has, and could write it.
       [
-        "a link in the place of a file",
+        "a link instead of a file",
         `mv postgresql.auto.conf ${home}/linked; ln -s ${home}/linked postgresql.auto.conf`,
         /postgresql.auto.conf is neither a file nor a folder/,
       ],

@@ -83,7 +83,7 @@ const forEachPsql = (command: string): string => {
 /** What a tenant does to whoever asks its server: the operator's commands, and so its neighbours. */
 export const attacks: Record<string, Attack> = {
   pipe: {
-    name: "makes pg_hba.conf a pipe that nobody writes to",
+    name: "replaces pg_hba.conf by a pipe without a writer",
     run: ({ shell }) => shell(`cd "$PGDATA" && mv pg_hba.conf kept && mkfifo pg_hba.conf`),
     says: /gave no answer in \d+ s/,
   },

@@ -104,6 +104,12 @@ export class Checkout {
     this.knownOutputs = undefined;
   }
 
+  /** Runs `./pgs`, which may change the stack. @param env beside the checkout's own */
+  pgs(args: string[], { env, stdin }: { env?: NodeJS.ProcessEnv; stdin?: string } = {}): Promise<Result> {
+    this.forgetOutputs();
+    return run("./pgs", args, { ...this.options(), env: { ...this.env, ...env }, stdin });
+  }
+
   private forget(args: string[]): void {
     if (args[1] !== "output") this.forgetOutputs();
   }

@@ -59,8 +59,8 @@ export async function inspect(name: string): Promise<ContainerInfo> {
   return JSON.parse(await succeed("docker", ["container", "inspect", name]))[0];
 }
 
-/** Volumes of the stack's containers that the engine made by itself, as an image says: nobody would ever remove them. */
-export async function unnamedVolumes({ prefix }: Checkout): Promise<string[]> {
+/** Anonymous volumes of the stack's containers: the engine makes them where an image declares a volume, and keeps them. */
+export async function anonymousVolumes({ prefix }: Checkout): Promise<string[]> {
   const names = (await succeed("docker", ["ps", "--all", "--format", "{{.Names}}"])).trim().split("\n");
   const infos = await Promise.all(names.filter((name) => name.startsWith(`${prefix}-`)).map(inspect));
   return infos.flatMap(({ Name, Mounts }) =>
