@@ -92,7 +92,12 @@ export async function releaseNetwork(
   const others = Object.keys(info.Containers ?? {}).filter((container) => container !== proxy);
   if (others.length > 0) return;
   if (proxy && lists(info, proxy)) {
-    await ifPresent(network.disconnect({ Container: proxy, Force: true }));
+    try {
+      await ifPresent(network.disconnect({ Container: proxy, Force: true }));
+    } catch (error) {
+      // Two have left it at the same time.
+      if (!/is not connected to network/.test(String(error))) throw error;
+    }
   }
   try {
     await ifPresent(network.remove());

@@ -135,6 +135,13 @@ describe("the proxy in a network", () => {
 });
 
 describe("a network that a container has left", () => {
+  it("goes when two containers leave it at the same time", async () => {
+    const { Id } = engine.addNetwork("shared", ours);
+    const proxy = inNetwork("pgs-proxy", "shared");
+    await Promise.all([releaseNetwork(owner, Id, proxy.Id), releaseNetwork(owner, Id, proxy.Id)]);
+    expect(engine.networks).toEqual([]);
+  });
+
   it("is removed, the proxy taken out of it first", async () => {
     const { Id } = engine.addNetwork("pgs-acme", ours);
     const proxy = inNetwork("pgs-proxy", "pgs-acme");

@@ -348,8 +348,11 @@ export class FakeEngine {
         container.NetworkSettings.Networks[Name] = { NetworkID: Id, IPAddress };
       },
       disconnect: async ({ Container }: { Container: string }) => {
-        const { Name } = find();
+        const { Name, Id } = find();
         const container = this.container(Container);
+        if (!isIn(container, Id)) {
+          throw failure(500, `container ${container.Id} is not connected to network ${Name}`);
+        }
         this.change(`disconnect ${container.Name.slice(1)} from ${Name}`);
         delete container.NetworkSettings.Networks[Name];
       },
