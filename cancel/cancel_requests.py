@@ -6,7 +6,7 @@ server it is for nor who asks. The proxy brings here what is not TLS; each tenan
 hostname, through the proxy again. The server that gave out the key cancels, and the others ignore it. Nothing is kept: the
 hostnames are those of the routes that the proxy has at this moment.
 
-    cancel_requests.py PROXY ROUTES-FOLDER
+    cancel_requests.py PROXY PORT ROUTES-FOLDER
 
 https://www.postgresql.org/docs/18/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS
 https://www.postgresql.org/docs/18/protocol-message-formats.html
@@ -21,7 +21,6 @@ import struct
 import sys
 import time
 
-PORT = 5432
 CORES = os.cpu_count() or 1
 CANCEL, SSL, GSSENC = 80877102, 80877103, 80877104
 # Bytes: length, code, process id, and a key of 4 to 256 (protocol 3.2).
@@ -90,7 +89,7 @@ class Routes:
         # A route is written by a rename, which changes the folder's own time.
         changed = os.stat(self.folder).st_mtime_ns
         if changed != self.changed:
-            self.hosts = sorted(self._read())
+            self.hosts = sorted(set(self._read()))
             self.changed = changed
         return self.hosts
 
@@ -119,7 +118,7 @@ async def read_packet(reader):
 
 
 class Service:
-    def __init__(self, proxy, routes, limits, port=PORT):
+    def __init__(self, proxy, routes, limits, port):
         self.proxy, self.routes, self.limits, self.port = proxy, routes, limits, port
         self.clients = 0
         self.slots, self.silent_slots = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(SILENT_AT_ONCE)
@@ -211,12 +210,12 @@ class Service:
             writer.transport.abort()
 
 
-async def serve(proxy, folder):
-    service = Service(proxy, Routes(folder), Limits())
-    server = await asyncio.start_server(service.client, None, PORT, limit=1024)
+async def serve(proxy, port, folder):
+    service = Service(proxy, Routes(folder), Limits(), int(port))
+    server = await asyncio.start_server(service.client, None, 5432, limit=1024)
     async with server:
         await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(*sys.argv[1:3]))
+    asyncio.run(serve(*sys.argv[1:4]))

@@ -4,7 +4,7 @@ import { stringify } from "yaml";
 import type { ResourceNames } from "../docker/names";
 import { Container, type Programs, programText, TraefikFile } from "../provider/resources";
 import { barmanVolumes, type PostgresImages } from "./postgres-images";
-import { dynamicFolder, entryPoint, type PostgresProxy, proxyNetwork } from "./proxy";
+import { cancelPort, dynamicFolder, entryPoints, type PostgresProxy, proxyNetwork } from "./proxy";
 
 export interface CancelRequestsArgs {
   /** The stack's id, which its containers are labelled with. */
@@ -15,6 +15,10 @@ export interface CancelRequestsArgs {
   programs: Programs;
   /** IPv4 range of the tenants' networks. */
   tenantSubnets: string;
+  /** IPv6 range of the proxy's network. */
+  ipv6Subnet?: string;
+  /** Addresses and ranges that every client has to come from; undefined: any. */
+  allow?: string[];
   /** The Docker host, when it is not the default one. */
   dockerHost?: string;
 }
@@ -41,7 +45,7 @@ export class CancelRequests extends pulumi.ComponentResource {
         ...args.images.barman,
         // Isolated: no file or variable of the container has a say in what runs.
         entrypoint: ["python3", "-I", "/pgs/cancel-requests"],
-        command: [names.proxy, "/routes"],
+        command: [names.proxy, String(cancelPort), "/routes"],
         env: [`PROGRAM=${digest()}`],
         user: "65534:65534",
         mounts: [
@@ -49,7 +53,7 @@ export class CancelRequests extends pulumi.ComponentResource {
           { volume: proxy.volume, path: "/routes", readOnly: true },
         ],
         tmpfs: barmanVolumes,
-        networks: [proxyNetwork(names)],
+        networks: [proxyNetwork(args)],
         resolvesNames: false,
         memory: 64 << 20,
         pids: 64,
@@ -78,19 +82,23 @@ function digest(): string {
 }
 
 /** https://doc.traefik.io/traefik/reference/routing-configuration/tcp/router/rules-and-priority/ */
-function routeFile({ names, tenantSubnets }: CancelRequestsArgs): string {
+function routeFile({ names, tenantSubnets, allow }: CancelRequestsArgs): string {
+  const ipAllowList = allow && { "cancel--allow": { ipAllowList: { sourceRange: allow } } };
   return stringify({
     tcp: {
       routers: {
         "cancel--requests": {
-          entryPoints: [entryPoint],
+          entryPoints: [entryPoints.clients],
           // Without `tls`, it gets what is not TLS alone.
           rule: `HostSNI(\`*\`) && !ClientIP(\`${tenantSubnets}\`)`,
-          middlewares: ["cancel--requests"],
+          middlewares: [...Object.keys(ipAllowList ?? {}), "cancel--requests"],
           service: "cancel--requests",
         },
       },
-      middlewares: { "cancel--requests": { inFlightConn: { amount: connectionsPerAddress } } },
+      middlewares: {
+        ...ipAllowList,
+        "cancel--requests": { inFlightConn: { amount: connectionsPerAddress } },
+      },
       services: {
         "cancel--requests": {
           loadBalancer: {

@@ -6,12 +6,13 @@ import { stringify } from "yaml";
 import type { ResourceNames } from "../docker/names";
 import { PostgresServer, type Programs, Restore } from "../provider/resources";
 import { positionOf, type Tenant } from "../tenants";
+import { inBoth } from "../tenants/addresses";
 import { type BackupPlan, backupPlan, retentionDays } from "../tenants/backup";
 import { needsRestart } from "../tenants/postgres-settings";
 import { backupSettings, connectionsPerClient, guardSettings, sizedSettings } from "../tenants/sizing";
 import type { Backups } from "./backups";
 import type { PostgresImages } from "./postgres-images";
-import { dynamicFolder, entryPoint, type PostgresProxy, tenantNetwork } from "./proxy";
+import { dynamicFolder, entryPoints, type PostgresProxy, tenantNetwork } from "./proxy";
 import type { WildcardCertificate } from "./wildcard-certificate";
 
 export interface PgTenantArgs {
@@ -42,6 +43,8 @@ export interface PgTenantArgs {
   backupImage?: Backups;
   /** IPv4 range of the tenants' networks. */
   tenantSubnets: string;
+  /** Addresses and ranges that every client has to come from; undefined: any. */
+  allow?: string[];
   /** The Docker host, when it is not the default one. */
   dockerHost?: string;
 }
@@ -204,7 +207,11 @@ export class PgTenant extends pulumi.ComponentResource {
         limits: { memory: tenant.memory, cpus: tenant.cpus },
         settings,
         password,
-        access: { open: tenant.access, clients: isolation === "shared" ? "proxy" : "all" },
+        access: {
+          open: tenant.access,
+          clients: isolation === "shared" ? "proxy" : "all",
+          allow: allowedClients(args),
+        },
         // As a whole: what is secret only inside of it would be in the clear in the state of a run that fails.
         tls:
           runs && tenant.tls === "passthrough"
@@ -271,23 +278,43 @@ function settingsByEffect(args: PgTenantArgs) {
   };
 }
 
+/** Addresses and ranges that clients may come from; undefined: any. */
+function allowedClients({ tenant, allow }: PgTenantArgs): string[] | undefined {
+  if (!tenant.allow || !allow) return tenant.allow ? [...tenant.allow] : allow;
+  const common = inBoth(tenant.allow, allow);
+  if (common.length > 0) return common;
+  throw new pulumi.RunError(
+    `${positionOf(tenant, "allow")}: tenants.${tenant.id}.allow: no address of these is in pgs:allow (${allow.join(", ")}), so nobody could connect: add a range there, or write access: false`,
+  );
+}
+
 /** Other tenants could reach this one through the proxy's address in their own network: they may not. */
 function routeFile(args: PgTenantArgs, host: string): string {
   const { id, tls, memory, settings } = args.tenant;
   const { max_connections } = { ...sizedSettings(memory), ...settings };
   const perClient = args.tenant.maxConnectionsPerClient ?? connectionsPerClient(Number(max_connections), tls);
+  const sourceRange = allowedClients(args);
+  const middlewares = {
+    ...(sourceRange && { [`${id}--allow`]: { ipAllowList: { sourceRange } } }),
+    ...(perClient > 0 && { [id]: { inFlightConn: { amount: perClient } } }),
+  };
+  const router = {
+    rule: `HostSNI(\`${host}\`) && !ClientIP(\`${args.tenantSubnets}\`)`,
+    service: id,
+    tls: tls === "passthrough" ? { passthrough: true } : {},
+  };
+  const limited = Object.keys(middlewares).length > 0;
   return stringify({
     tcp: {
       routers: {
         [id]: {
-          entryPoints: [entryPoint],
-          rule: `HostSNI(\`${host}\`) && !ClientIP(\`${args.tenantSubnets}\`)`,
-          service: id,
-          tls: tls === "passthrough" ? { passthrough: true } : {},
-          ...(perClient > 0 && { middlewares: [id] }),
+          entryPoints: [entryPoints.clients],
+          ...router,
+          ...(limited && { middlewares: Object.keys(middlewares) }),
         },
+        [`${id}--cancel`]: { entryPoints: [entryPoints.cancel], ...router },
       },
-      ...(perClient > 0 && { middlewares: { [id]: { inFlightConn: { amount: perClient } } } }),
+      ...(limited && { middlewares }),
       services: { [id]: { loadBalancer: { servers: [{ address: `${args.names.tenant(id)}:5432` }] } } },
     },
   });

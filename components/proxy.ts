@@ -34,6 +34,8 @@ export interface PostgresProxyArgs {
   isolation: "network" | "shared";
   /** IPv4 range from which the tenants' networks are taken. */
   tenantSubnets: string;
+  /** IPv6 range of the proxy's network; without it, clients of IPv6 come in by the Docker host's address. */
+  ipv6Subnet?: string;
   /** The Docker host, when it is not the default one. */
   dockerHost?: string;
 }
@@ -41,8 +43,16 @@ export interface PostgresProxyArgs {
 /** Where the proxy watches for routes and the certificate. Recreating the folder would blind the watch. */
 export const dynamicFolder = "/etc/traefik/dynamic";
 
-/** The name of the proxy's entry point, which routes refer to. */
-export const entryPoint = "postgres";
+/** The names of the proxy's entry points, which routes refer to. */
+export const entryPoints = {
+  /** The public one, for clients. */
+  clients: "postgres",
+  /** For cancel requests that are passed on. It is not published, and no limit of clients counts here. */
+  cancel: "cancel",
+};
+
+/** Where the proxy listens for cancel requests that are passed on. */
+export const cancelPort = 5433;
 
 /**
  * Traefik: the one container with a published port. It terminates TLS and routes by the hostname in the TLS
@@ -146,13 +156,14 @@ export class PostgresProxy extends pulumi.ComponentResource {
 }
 
 /** The proxy's own network, which leads out. */
-export function proxyNetwork(names: ResourceNames) {
-  return { name: names.proxy, internal: false };
+export function proxyNetwork({ names, ipv6Subnet }: Pick<PostgresProxyArgs, "names" | "ipv6Subnet">) {
+  return { name: names.proxyNetwork(ipv6Subnet), internal: false, ipv6Subnet };
 }
 
 /** Its own, and the tenants' where that is one. */
-function networksOf({ names, isolation, tenantSubnets: pool }: PostgresProxyArgs) {
-  const own = proxyNetwork(names);
+function networksOf(args: PostgresProxyArgs) {
+  const { names, isolation, tenantSubnets: pool } = args;
+  const own = proxyNetwork(args);
   return isolation === "shared" ? [own, tenantNetwork(names.sharedNetwork, pool, isolation)] : [own];
 }
 
@@ -164,9 +175,11 @@ export function tenantNetwork(name: string, pool: string, isolation: "network" |
 /** https://doc.traefik.io/traefik/reference/install-configuration/configuration-options/ */
 function staticConfiguration(): string[] {
   return [
-    `--entryPoints.${entryPoint}.address=:5432/tcp`,
+    `--entryPoints.${entryPoints.clients}.address=:5432/tcp`,
     // Clients without TLS, or that never say a word, are let go after this; open sessions are not affected.
-    `--entryPoints.${entryPoint}.transport.respondingTimeouts.readTimeout=5s`,
+    `--entryPoints.${entryPoints.clients}.transport.respondingTimeouts.readTimeout=5s`,
+    `--entryPoints.${entryPoints.cancel}.address=:${cancelPort}/tcp`,
+    `--entryPoints.${entryPoints.cancel}.transport.respondingTimeouts.readTimeout=5s`,
     `--providers.file.directory=${dynamicFolder}`,
     "--providers.file.watch=true",
     // A changed route counts after this time; the default is two seconds.

@@ -1,5 +1,6 @@
 import { isIP, isIPv4 } from "node:net";
 import { z } from "zod";
+import { isRange } from "../tenants/addresses";
 import { retentionPattern, schedulePattern } from "../tenants/backup";
 
 /** `pulumi config set --path` makes a number or a boolean of text that looks like one. */
@@ -210,9 +211,20 @@ const label = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?";
 const domainPattern = new RegExp(`^${label}(\\.${label})*$`);
 
 /** What the networks need of it is checked by them; the routes are closed to all of it. */
-function isRange(value: string): boolean {
+function isNetworkRange(value: string): boolean {
   const [, address = "", length = ""] = /^([\d.]+)\/(\d{1,2})$/.exec(value) ?? [];
   return isIPv4(address) && Number(length) <= 29;
+}
+
+const allowed = "a list of addresses or ranges such as 203.0.113.0/24 or 2001:db8::/32";
+
+const allow = z.preprocess(
+  fromJson,
+  z.array(text(allowed, isRange), `expected ${allowed}`).min(1, `expected ${allowed}`),
+);
+
+function isIpv6Subnet(value: string): boolean {
+  return value.endsWith("::/64") && isRange(value) && !value.startsWith("::");
 }
 
 /** A stack's configuration: the keys of the namespace `pgs`, with their defaults. */
@@ -238,13 +250,23 @@ export const configurationSchema = z.strictObject({
     .describe(
       "Names of containers, volumes and networks start with it; give each stack on one Docker host its own",
     ),
-  tenantSubnets: text("an IPv4 range such as 10.213.0.0/16", isRange)
+  tenantSubnets: text("an IPv4 range such as 10.213.0.0/16", isNetworkRange)
     .default("10.213.0.0/16")
     .describe("Private IPv4 range (CIDR) from which the tenants' networks are taken, a /29 each"),
   isolation: oneOf(["network", "shared"])
     .default("network")
     .describe(
       "network - each tenant has a network of its own; shared - all have one, and each server accepts only the proxy, which then restarts in a second however many tenants there are (docs/security.md)",
+    ),
+  allow: allow
+    .optional()
+    .describe(
+      "Addresses and ranges (CIDR) that clients of every tenant have to come from; without it, any (docs/access.md)",
+    ),
+  ipv6Subnet: text("an IPv6 range with the length 64, such as fd5c:1a2b:3c4d:1::/64", isIpv6Subnet)
+    .optional()
+    .describe(
+      "Private IPv6 range (CIDR, /64) of the proxy's network, with which clients of IPv6 keep their address; without it, they all have the Docker host's (docs/access.md)",
     ),
   hostnameSuffix: oneOf(["none", "random"])
     .default("none")

@@ -12,6 +12,8 @@ export interface Settings
     | "prefix"
     | "tenantSubnets"
     | "isolation"
+    | "allow"
+    | "ipv6Subnet"
     | "hostnameSuffix"
     | "certificate"
     | "acme"

@@ -1,7 +1,9 @@
 /** Names of all that a stack has on its Docker host. */
 export interface ResourceNames {
-  /** Container, volume and network of the proxy. */
+  /** Container and volume of the proxy. */
   proxy: string;
+  /** The proxy's own network; one with a range of IPv6 has it in its name, as another range needs another network. */
+  proxyNetwork(ipv6Subnet: string | undefined): string;
   /** Container of what passes cancel requests on. */
   cancel: string;
   /** The one network of all tenants, where `pgs:isolation` is `shared`. */
@@ -29,6 +31,8 @@ export interface ResourceNames {
 export function resourceNames(prefix: string): ResourceNames {
   return {
     proxy: `${prefix}-proxy`,
+    proxyNetwork: (subnet) =>
+      subnet ? `${prefix}--proxy-${subnet.replace(/[^0-9a-z]+/gi, "-")}` : `${prefix}-proxy`,
     cancel: `${prefix}--cancel`,
     sharedNetwork: `${prefix}--tenants`,
     offsite: `${prefix}--offsite`,

@@ -14,6 +14,8 @@ export interface NetworkSpec {
   pool?: string;
   /** Prefix length of that subnet. */
   prefixLength?: number;
+  /** IPv6 range (CIDR) that it has beside that subnet. */
+  ipv6Subnet?: string;
 }
 
 /** Where a network is made, and whose it is. */
@@ -156,7 +158,7 @@ export function* candidates(pool: Subnet, length: number, name: string): Generat
  * engine's own choosing would end at about 31.
  */
 async function createNetwork({ host, stack }: NetworkOwner, spec: NetworkSpec): Promise<void> {
-  const { name, internal } = spec;
+  const { name, internal, ipv6Subnet } = spec;
   const pool = spec.pool ? parsePool(spec.pool) : undefined;
   const create = (subnet?: Subnet) =>
     dockerClient(host).createNetwork({
@@ -166,16 +168,19 @@ async function createNetwork({ host, stack }: NetworkOwner, spec: NetworkSpec): 
       CheckDuplicate: true,
       Labels: { [stackLabel]: stack },
       Options: internal ? withoutHost : undefined,
-      IPAM: subnet && {
-        Driver: "default",
-        // The engine gives out addresses of the lower half, so that the proxy's is free whenever it comes.
-        Config: [
-          {
-            Subnet: `${dotted(subnet.base)}/${subnet.length}`,
-            IPRange: `${dotted(subnet.base)}/${subnet.length + 1}`,
+      EnableIPv6: ipv6Subnet !== undefined,
+      IPAM: ipv6Subnet
+        ? { Config: [{ Subnet: ipv6Subnet }] }
+        : subnet && {
+            Driver: "default",
+            // The engine gives out addresses of the lower half, so that the proxy's is free whenever it comes.
+            Config: [
+              {
+                Subnet: `${dotted(subnet.base)}/${subnet.length}`,
+                IPRange: `${dotted(subnet.base)}/${subnet.length + 1}`,
+              },
+            ],
           },
-        ],
-      },
     });
   if (!pool) {
     await create();

@@ -26,6 +26,8 @@ export interface Tenant {
   readonly state: "running" | "stopped";
   /** Where TLS ends: at the proxy, or at the server. Default: terminate. */
   readonly tls: "terminate" | "passthrough";
+  /** Addresses and ranges (CIDR) that clients may connect from; undefined: any. Default: any. */
+  readonly allow: readonly string[] | undefined;
   /** How many connections one client address may have; 0: no limit. Default: it follows from max_connections. */
   readonly maxConnectionsPerClient: number | undefined;
   /** SQL scripts for a new database, as the file names them: relative to its folder. Default: none. */
@@ -152,6 +154,7 @@ function toTenant(id: string, content: TenantsFileContent, folder: string): Omit
     access: fields.access,
     state: fields.state,
     tls: fields.tls,
+    allow: fields.allow,
     maxConnectionsPerClient: fields.maxConnectionsPerClient,
     init,
     initFiles: init.map((path) => resolve(folder, path)),

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { isRange } from "./addresses";
 import { retentionPattern, schedulePattern } from "./backup";
 import { memoryBytes, memoryMeant, memoryPattern } from "./memory";
 import { show } from "./problems";
@@ -74,6 +75,7 @@ function tenantFields({ versions, initProblem }: SchemaRules) {
         "Where TLS ends: terminate - at the proxy; passthrough - at the server, with a certificate of its own from the stack's CA. Changed live.",
       default: builtInDefaults.tls,
     }),
+    allow: allowSchema,
     maxConnectionsPerClient: z
       .int(perClientError)
       .min(0, perClientError)
@@ -203,6 +205,24 @@ const cpusSchema = z
     description:
       "The server's share of processor time, in CPUs: a hard limit, at most two decimals. Changed live.",
     default: builtInDefaults.cpus,
+  });
+
+const allowError = expected("a list of addresses or ranges such as [203.0.113.0/24, 2001:db8::/32]");
+
+const allowSchema = z
+  .array(
+    z.string(allowError).refine(isRange, {
+      error: ({ input }) =>
+        `expected an address or a range (CIDR) of IPv4 or IPv6, such as 203.0.113.0/24, got ${show(input)}`,
+    }),
+    allowError,
+  )
+  .min(1, { error: "nobody could connect; write access: false to let no one in, or leave allow out" })
+  .max(1000, { error: ({ input }) => `expected at most 1000 ranges, got ${(input as unknown[]).length}` })
+  .meta({
+    description:
+      "Addresses and ranges (CIDR) that clients may connect from; where pgs:allow is set too, an address has to be in both. Default: any address. Changed live; where a range goes, the tenant's open sessions are ended.",
+    examples: [["203.0.113.0/24", "2001:db8::/32"]],
   });
 
 const perClientError = expected("a whole number of connections such as 200, or 0 for no limit");

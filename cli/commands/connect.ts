@@ -150,7 +150,7 @@ async function runInContainer(
     throw new CommandError("neither psql nor docker is on the PATH: install PostgreSQL's client");
   const docker = dockerClient(config.dockerHost);
   const names = resourceNames(config.prefix);
-  const network = names.proxy;
+  const network = names.proxyNetwork(config.ipv6Subnet);
   const proxy = await docker.getContainer(names.proxy).inspect();
   const server = await docker.getContainer(names.tenant(id)).inspect();
   const target = conninfo({

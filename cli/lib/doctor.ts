@@ -151,7 +151,7 @@ async function examine(
     ),
     backupFindings(containers, config, outputs),
     pruneFindings(docker, version, config.prefix, outputs.stack),
-    leftoverFindings(docker, config.prefix, outputs.stack, containers, ids),
+    leftoverFindings(docker, config, outputs.stack, containers, ids),
     options.quick ? [] : drift(),
   ]);
   return [

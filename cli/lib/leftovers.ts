@@ -2,6 +2,7 @@ import type Docker from "dockerode";
 import { roleLabel, stackLabel, tenantLabel } from "../../docker/labels";
 import { type ResourceNames, resourceNames } from "../../docker/names";
 import type { Finding } from "./doctor";
+import type { StackConfig } from "./stack";
 import { firstOf } from "./terminal";
 
 /**
@@ -11,7 +12,7 @@ import { firstOf } from "./terminal";
  */
 export async function leftoverFindings(
   docker: Docker,
-  prefix: string,
+  { prefix, ipv6Subnet }: Pick<StackConfig, "prefix" | "ipv6Subnet">,
   stack: string,
   containers: Map<string, Docker.ContainerInfo>,
   tenants: string[],
@@ -23,7 +24,12 @@ export async function leftoverFindings(
     ([name, { State, Labels }]) => State !== "running" && Labels[roleLabel] && name !== wanted(names, Labels),
   );
   const own = { filters: JSON.stringify({ label: [`${stackLabel}=${stack}`] }) };
-  const networks = [names.proxy, names.offsite, names.sharedNetwork, ...tenants.map(names.tenant)];
+  const networks = [
+    names.proxyNetwork(ipv6Subnet),
+    names.offsite,
+    names.sharedNetwork,
+    ...tenants.map(names.tenant),
+  ];
   const others = (await docker.listNetworks(own))
     .map(({ Name }) => Name)
     .filter((name) => !networks.includes(name));

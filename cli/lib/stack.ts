@@ -49,6 +49,8 @@ export interface StackConfig {
   hostnameSuffix: string;
   /** Names of containers, volumes and networks start with it. */
   prefix: string;
+  /** IPv6 range of the proxy's network; undefined: it has none. */
+  ipv6Subnet: string | undefined;
   /** Whether the proxy shows a certificate of the operator's own, or one by ACME. */
   operatorsCertificate: boolean;
   /** Absolute. */
@@ -76,6 +78,7 @@ export function commandsConfig(settings: Settings): StackConfig {
     port: settings.port,
     hostnameSuffix: settings.hostnameSuffix,
     prefix: settings.prefix,
+    ipv6Subnet: settings.ipv6Subnet,
     operatorsCertificate: (settings.certificate ?? settings.acme) !== undefined,
     tenantsFile: resolve(projectFolder, settings.tenantsFile),
     images: Object.fromEntries(settings.postgresImages),

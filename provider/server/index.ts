@@ -8,7 +8,7 @@ import type { ResourceType } from "../resource-type";
 import { otherVersion } from "./errors";
 import type { PostgresServerInputs, PostgresServerState } from "./inputs";
 import type { Part } from "./part";
-import { access } from "./parts/access";
+import { access, excludedClients } from "./parts/access";
 import { backup } from "./parts/backup";
 import { container, serverContainer } from "./parts/container";
 import { database } from "./parts/database";
@@ -70,6 +70,9 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
     }
     const names = restartingSettings(state, inputs);
     if (names.length > 0) return `${name} is restarted once: ${names.join(", ")}`;
+    if (excludedClients(state, inputs).length > 0) {
+      return `all open sessions of ${name} are ended: fewer addresses than before may connect`;
+    }
     if (inputs.limits.memory >= state.limits.memory) return undefined;
     const seen = await see(state).catch(() => undefined);
     const reason = restartReason(state.limits.memory, inputs.limits.memory, seen?.inside?.sharedBuffers);

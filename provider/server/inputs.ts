@@ -55,6 +55,8 @@ export interface PostgresServerInputs {
     open: boolean;
     /** `all`: the network has no one in it but the proxy; `proxy`: from the proxy's address alone. */
     clients: string;
+    /** Addresses and ranges that the proxy lets clients of the tenant come from; undefined: any. */
+    allow?: string[];
   };
   /** What clients see whose TLS the proxy passes through; without it the server has no TLS. A secret. */
   tls?: {

@@ -6,7 +6,7 @@ import { explained, refuseOtherVersion } from "./errors";
 import type { PostgresServerInputs, PostgresServerState } from "./inputs";
 import { lookInside } from "./inside";
 import type { RunningServer } from "./part";
-import { access } from "./parts/access";
+import { access, excludedClients } from "./parts/access";
 import { backup } from "./parts/backup";
 import { container } from "./parts/container";
 import { database } from "./parts/database";
@@ -27,20 +27,24 @@ type Before = Partial<PostgresServerState>;
  */
 export async function reconcile(inputs: PostgresServerInputs, before: Before): Promise<PostgresServerState> {
   const { containerId, networkIds = [], backupId } = before;
-  const reached: Reached = { containerId, networkIds, backupId };
+  const excluded = excludedClients(before, inputs);
+  const reached: Reached = { containerId, networkIds, backupId, access: inputs.access };
+  if (excluded.length > 0) reached.access = { ...inputs.access, allow: before.access?.allow };
   try {
     const networkId = await network.apply(inputs);
     reached.networkIds = [...new Set([...networkIds, networkId])];
     if (inputs.state === "stopped") {
       await stop(inputs, before, reached, networkId);
     } else {
-      const opened = inputs.access.open && !inputs.tls ? await route.apply(inputs) : undefined;
+      const opened = routeFirst(inputs, before, excluded) ? await route.apply(inputs) : undefined;
       const server = await start(inputs, before, reached, networkId);
       if (!inputs.access.open) await close(inputs, server);
       await applyInside(server);
-      const openedLast = inputs.access.open && inputs.tls ? await route.apply(inputs) : undefined;
+      const openedLast = inputs.access.open ? await route.apply(inputs) : undefined;
       reached.backupId = await changeBackup(inputs, before);
       for (const applied of [opened, openedLast]) await applied?.();
+      if (excluded.length > 0) await access.endSessions(server.container);
+      reached.access = inputs.access;
     }
     return { ...inputs, ...reached };
   } catch (error) {
@@ -48,13 +52,14 @@ export async function reconcile(inputs: PostgresServerInputs, before: Before): P
     if (inputs.state === "stopped" || !inputs.access.open) await route.apply(inputs).catch(() => {});
     // Until an `up` has ended well, nobody could log in yet.
     const state = [undefined, "incomplete"].includes(before.state) ? "incomplete" : "failed";
-    const incomplete = { ...inputs, ...(await present(inputs, before, reached)), state };
+    const there = await present(inputs, before, reached);
+    const incomplete = { ...inputs, access: reached.access, ...there, state };
     throw new IncompleteError(inputs.container.name, incomplete, await explained(error, inputs));
   }
 }
 
-/** Engine's ids of what there is, as far as it is known. */
-type Reached = Pick<PostgresServerState, "containerId" | "networkIds" | "backupId">;
+/** Engine's ids of what there is, as far as it is known, and who may have a session. */
+type Reached = Pick<PostgresServerState, "containerId" | "networkIds" | "backupId" | "access">;
 
 /** Of an `up` that failed: all that this stack has under the wanted names, whether the `up` got to know it or not. */
 async function present(inputs: PostgresServerInputs, before: Before, reached: Reached): Promise<Before> {
@@ -70,6 +75,17 @@ async function present(inputs: PostgresServerInputs, before: Before, reached: Re
     networkIds: [...new Set([...(reached.networkIds ?? []), ...(networkId ? [networkId] : [])])],
     ...(backupId ? { backupId } : { backupId: reached.backupId, backup: before.backup }),
   };
+}
+
+/**
+ * Whether the route comes before the server. One that is opened does, as the proxy applies it meanwhile, and so does
+ * one that keeps clients out; one that passed TLS through goes before the server's certificate does, and comes after it.
+ * Any other change comes last: it may follow from one that the server refuses.
+ */
+function routeFirst(inputs: PostgresServerInputs, before: Before, excluded: string[]): boolean {
+  if (!inputs.access.open || (inputs.tls && !before.tls)) return false;
+  const opens = !before.access?.open || before.state === "stopped";
+  return opens || excluded.length > 0 || (before.tls !== undefined && !inputs.tls);
 }
 
 /** Network and container, and the server in it until it answers. */

@@ -352,6 +352,8 @@ describe("a setting that is refused", () => {
       expect(result.code).not.toBe(0);
       expect(result.output).toMatch(new RegExp(`tenants\\.yaml:${line}:\\d+: setting ${name}: .+`));
       expect(await show("untouched", [name, "work_mem"])).toEqual({ [name]: former, work_mem: "4MB" });
+      // The limit for one address is not that of a max_connections which was refused.
+      await Promise.all([1, 2, 3].map(async () => (await checkout.client("untouched")).end()));
       if (restarts === 0) {
         expect(await startTime("untouched")).toBe(startTimes.untouched);
         await goesOn("untouched");

@@ -1,8 +1,8 @@
 import { Client } from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Checkout } from "./support/checkout";
-import { eventually, succeed } from "./support/command";
-import { inContainer, inspect } from "./support/inside";
+import { eventually, run, succeed } from "./support/command";
+import { addressOf, inContainer, inspect } from "./support/inside";
 import { expectRunning, interrupt, login, psql } from "./support/psql";
 
 const tenants = `
@@ -175,6 +175,98 @@ test("a query of a tenant that is added later ends as well, and nothing is resta
   expect(output).toMatch(/ERROR: +canceling statement due to user request/);
   expect(seconds).toBeLessThan(soon);
   expect(await container()).toEqual(before);
+});
+
+describe("addresses that clients may come from", () => {
+  /** The host's, as the proxy sees it, and that of a container in the proxy's network. */
+  let own: string;
+  let stranger: string;
+  const asStranger = (id: string, password: string, sql: string) => {
+    const conninfo = `host=${id}.pgs.localhost hostaddr=${proxy} user=postgres dbname=${id} sslmode=require connect_timeout=5`;
+    return run(
+      "docker",
+      ["exec", "--env", "PGPASSWORD", checkout.name("stranger"), "psql", conninfo, "-c", sql],
+      {
+        env: { ...process.env, PGPASSWORD: password },
+      },
+    );
+  };
+  let proxy: string;
+  let passwords: { acme: string; globex: string };
+  const allowing = (acme: string) => tenants.replace("acme: {}", `acme: { allow: [${acme}] }`);
+
+  beforeAll(async () => {
+    const { Image } = await inspect(checkout.name("acme"));
+    const network = checkout.name("proxy");
+    const name = checkout.name("stranger");
+    await succeed("docker", [
+      "run",
+      "-d",
+      "--name",
+      name,
+      "--network",
+      network,
+      "--entrypoint",
+      "sleep",
+      Image,
+      "600",
+    ]);
+    stranger = await addressOf(name, network);
+    proxy = await addressOf(network, network);
+    own = stranger.replace(/\d+$/, "1");
+    passwords = { acme: await checkout.password("acme"), globex: await checkout.password("globex") };
+  });
+  afterAll(() => run("docker", ["rm", "--force", checkout.name("stranger")]));
+
+  test("that become fewer end the tenant's sessions, no one else's, and keep out who comes from another", async () => {
+    const neighbour = await checkout.client("globex");
+    const session = asStranger("acme", passwords.acme, "SELECT pg_sleep(300), 'by a stranger'");
+    await eventually(20, () => expectRunning(checkout, "acme", "SELECT pg_sleep(300), 'by a stranger'"));
+    checkout.write("tenants.yaml", allowing(own));
+    const preview = await checkout.pulumi("preview");
+    expect(preview).toContain(`all open sessions of ${checkout.name("acme")} are ended: fewer addresses`);
+    expect(preview).toContain("[diff: ~access,route]");
+    await checkout.up();
+    expect((await session).output).toMatch(/terminating connection due to administrator command/);
+    expect((await asStranger("acme", passwords.acme, "SELECT 1")).output).toMatch(
+      /closed the connection|unexpected eof/,
+    );
+    expect((await asStranger("globex", passwords.globex, "SELECT 1")).code).toBe(0);
+    expect(await checkout.query("acme", "SELECT 1 AS one")).toEqual([{ one: 1 }]);
+    expect((await neighbour.query("SELECT 1 AS one")).rows).toEqual([{ one: 1 }]);
+    await neighbour.end();
+    await checkout.pulumi("preview", "--expect-no-changes");
+  });
+
+  test("do not count for cancel requests that are passed on", async () => {
+    const { output, seconds } = await interrupt(checkout, psql[18], "acme");
+    expect(output).toMatch(/ERROR: +canceling statement due to user request/);
+    expect(seconds).toBeLessThan(soon);
+  });
+
+  test("that become more count at once, and end no session", async () => {
+    const client = await checkout.client("acme");
+    await checkout.apply(allowing(`${own}, ${stranger}/32`));
+    expect((await asStranger("acme", passwords.acme, "SELECT 1")).code).toBe(0);
+    expect((await client.query("SELECT 1 AS one")).rows).toEqual([{ one: 1 }]);
+    await client.end();
+  });
+
+  test("of the whole stack count for every tenant, and what would let in nobody is refused", async () => {
+    await checkout.pulumi("config", "set", "--path", "pgs:allow[0]", "203.0.113.0/24");
+    const refused = await checkout.tryUp();
+    expect(refused.code).not.toBe(0);
+    expect(refused.output).toMatch(
+      /tenants\.yaml:4:18: tenants\.acme\.allow: no address of these is in pgs:allow/,
+    );
+    await checkout.query("acme", "SELECT 1");
+    await checkout.pulumi("config", "set", "--path", "pgs:allow[0]", own);
+    await checkout.up();
+    for (const id of ["acme", "globex"] as const) {
+      await checkout.query(id, "SELECT 1");
+      expect((await asStranger(id, passwords[id], "SELECT 1")).code).not.toBe(0);
+    }
+  });
 });
 
 test("only the proxy publishes a port", async () => {

@@ -23,8 +23,10 @@ describe.runIf(isRoot)("in an engine of its own", () => {
   let checkout: Checkout;
   beforeAll(async () => {
     engine = await OwnEngine.create(Object.values(images));
-    checkout = await Checkout.create(tenants(...first));
+    const ofIpv6 = `  umbrella: { memory: 128Mi, allow: ["${engine.ipv6.host}"] }\n`;
+    checkout = await Checkout.create(`${tenants(...first)}${ofIpv6}`);
     checkout.env.DOCKER_HOST = engine.host;
+    await checkout.pulumi("config", "set", "ipv6Subnet", "fd5c:232:1:1::/64");
     checkout.write("init/row.sql", "CREATE TABLE t AS SELECT 0 AS i;");
     await checkout.up();
   });
@@ -46,8 +48,16 @@ describe.runIf(isRoot)("in an engine of its own", () => {
     expect(volumes).not.toContain("of-others");
   });
 
-  async function connect(id: string): Promise<Client> {
-    const client = new Client({ ...(await checkout.clientConfig(id)), host: engine.address });
+  test("a client of IPv6 comes in by its own address, and one of IPv4 is refused where none is allowed", async () => {
+    const client = await connect("umbrella", engine.ipv6.address);
+    expect((await client.query("SELECT 1 AS one")).rows).toEqual([{ one: 1 }]);
+    await client.end();
+    await expect(connect("umbrella")).rejects.toThrow();
+    await (await connect("acme", engine.ipv6.address)).end();
+  });
+
+  async function connect(id: string, host = engine.address): Promise<Client> {
+    const client = new Client({ ...(await checkout.clientConfig(id)), host });
     client.on("error", () => {});
     await client.connect();
     return client;

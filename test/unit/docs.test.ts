@@ -27,13 +27,21 @@ describe.each(pages)("%s", (page) => {
     const named = [...text.matchAll(/\.\/pgs ([a-z][a-z-]*)/g)].map(([, name = ""]) => name);
     expect(named.filter((name) => !commands.includes(name))).toEqual([]);
     const declared = [...Object.keys(parse(textOf("Pulumi.yaml")).config), ...undeclared];
-    const keys = [...text.matchAll(/\bpgs:(?!index:)([a-z][A-Za-z]+)/g)].map(([, key = ""]) => key);
+    const keys = [...text.matchAll(/\bpgs:(?!index:)([a-z][A-Za-z0-9]+)/g)].map(([, key = ""]) => key);
     expect(keys.filter((key) => !declared.includes(key))).toEqual([]);
   });
 });
 
 /** Without a default, Pulumi would insist on a declared key in each stack's configuration. */
-const undeclared = ["acme", "acmeCredentials", "backupCredentials", "certificate", "passwords"];
+const undeclared = [
+  "acme",
+  "acmeCredentials",
+  "allow",
+  "backupCredentials",
+  "certificate",
+  "ipv6Subnet",
+  "passwords",
+];
 
 /** As GitHub makes them. */
 function anchors(text: string): string[] {

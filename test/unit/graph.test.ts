@@ -174,6 +174,7 @@ describe("an edit", () => {
     ["hostname", "hostname: other", ["server"]],
     ["backup", "backup: { retention: 30d }", ["server"]],
     ["state", "state: stopped", ["server"]],
+    ["allow", "allow: [203.0.113.0/24]", ["server"]],
     ["maxConnectionsPerClient", "maxConnectionsPerClient: 0", ["server"]],
     ["passwordVersion", "passwordVersion: 2", ["password"]],
     ["onRemove", "onRemove: delete", ["server", "volume"]],

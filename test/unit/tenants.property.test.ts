@@ -1,4 +1,5 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { isIP } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
@@ -90,6 +91,14 @@ const sharedFields = {
     ),
     { maxKeys: 4 },
   ),
+  allow: fc.array(
+    fc.oneof(
+      fc.ipV4(),
+      fc.ipV6().filter((address) => isIP(address) === 6 && !/^::ffff:/i.test(address)),
+      fc.tuple(fc.ipV4(), fc.nat(32)).map(([address, length]) => `${address}/${length}`),
+    ),
+    { minLength: 1, maxLength: 4 },
+  ),
   maxConnectionsPerClient: fc.integer({ min: 0, max: 1_000_000 }),
   passwordVersion: fc.integer({ min: 1 }),
   onRemove: fc.constantFrom("retain", "delete"),
@@ -121,7 +130,7 @@ const validFile = fc
 
 /** What stands in a wrong place: any JSON, with the words of the format among its keys and values. */
 const word = fc.constantFrom(
-  ..."defaults tenants acme version memory cpus access state tls maxConnectionsPerClient hostname init settings passwordVersion onRemove".split(
+  ..."defaults tenants acme version memory cpus access state tls allow maxConnectionsPerClient hostname init settings passwordVersion onRemove".split(
     " ",
   ),
   "512Mi",

@@ -323,7 +323,7 @@ describe("the file as a whole", () => {
       "  initech: { settings: { port: 5, work_mem: [1] } }", // 12
     ].join("\n");
     const shared =
-      "version, memory, cpus, access, state, tls, maxConnectionsPerClient, settings, passwordVersion, backup, onRemove";
+      "version, memory, cpus, access, state, tls, allow, maxConnectionsPerClient, settings, passwordVersion, backup, onRemove";
     expect(errorsOf(text)).toEqual([
       `tenants.yaml:2:3: defaults.memroy: there is no field memroy; did you mean memory? (allowed: ${shared})`,
       'tenants.yaml:3:11: defaults.memory: expected a whole number with the unit Ki, Mi or Gi, such as 512Mi, got "512MB"; write 512Mi',
@@ -557,6 +557,11 @@ describe("access, state, maxConnectionsPerClient, passwordVersion and onRemove",
     ["state: Stopped", 'state: expected running or stopped, got "Stopped"'],
     ["passwordVersion: 0", "passwordVersion: expected a whole number of at least 1, got 0"],
     ["passwordVersion: 1.5", "passwordVersion: expected a whole number of at least 1, got 1.5"],
+    [
+      "allow: [203.0.113.0/24, 203.0.113.256]",
+      'allow[1]: expected an address or a range (CIDR) of IPv4 or IPv6, such as 203.0.113.0/24, got "203.0.113.256"',
+    ],
+    ["allow: []", "allow: nobody could connect; write access: false to let no one in, or leave allow out"],
     [
       "maxConnectionsPerClient: -1",
       "maxConnectionsPerClient: expected a whole number of connections such as 200, or 0 for no limit, got -1",

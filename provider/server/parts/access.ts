@@ -1,8 +1,9 @@
 import type Docker from "dockerode";
 import { networksByName } from "../../../docker/cache";
 import { exec } from "../../../docker/exec";
+import { excluded } from "../../../tenants/addresses";
 import { proxyAddress } from "../../networks";
-import type { PostgresServerInputs } from "../inputs";
+import type { PostgresServerInputs, PostgresServerState } from "../inputs";
 import type { Inside } from "../inside";
 import type { Part, RunningServer } from "../part";
 import { matches, scramVerifier } from "../scram";
@@ -13,6 +14,8 @@ export const access: Part & {
   apply(server: RunningServer): Promise<void>;
   /** Refuses new clients and ends their sessions. It needs no session itself: all may be taken. */
   close(container: Docker.Container): Promise<void>;
+  /** Ends the sessions of all clients; those that may come in come back. It needs no session itself. */
+  endSessions(container: Docker.Container): Promise<void>;
 } = {
   name: "access",
 
@@ -38,7 +41,21 @@ export const access: Part & {
     await admit(container, rejected);
     await run(container, endSessions);
   },
+
+  endSessions: (container) => run(container, endSessions),
 };
+
+/**
+ * Addresses that clients may no longer come from. A session may be from one of them: the server sees the proxy's address
+ * alone, so all of the tenant's sessions are ended.
+ */
+export function excludedClients(
+  before: Partial<PostgresServerState>,
+  inputs: PostgresServerInputs,
+): string[] {
+  const wasOpen = before.state !== "stopped" && before.access?.open;
+  return wasOpen && inputs.access.open ? excluded(before.access?.allow, inputs.access.allow) : [];
+}
 
 const rejected = "reject";
 

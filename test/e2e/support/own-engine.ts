@@ -18,24 +18,35 @@ export class OwnEngine {
     private readonly namespace: string,
     /** Where the host reaches what this engine publishes. */
     readonly address: string,
+    readonly ipv6: {
+      /** The same by IPv6. */
+      address: string;
+      /** That of the host, as this engine sees it. */
+      host: string;
+    },
   ) {}
 
   static async create(images: string[]): Promise<OwnEngine> {
     const name = `pgst${process.pid}${String.fromCharCode(97 + made++)}`;
     const [third, fourth] = [process.pid % 256, 4 * (made % 60)];
     const host = `10.231.${third}.${fourth + 1}`;
+    const prefix = `fd5c:231:${third.toString(16)}:${fourth.toString(16)}`;
     const engine = new OwnEngine(
       mkdtempSync(join(tmpdir(), "pgs-engine-")),
       name,
       `10.231.${third}.${fourth + 2}`,
+      { host: `${prefix}::1`, address: `${prefix}::2` },
     );
     try {
       const inside = ["netns", "exec", name, "ip"];
       await succeed("ip", ["netns", "add", name]);
       await succeed("ip", ["link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", name]);
       await succeed("ip", ["addr", "add", `${host}/30`, "dev", name]);
+      await succeed("ip", ["-6", "addr", "add", `${engine.ipv6.host}/64`, "dev", name, "nodad"]);
       await succeed("ip", ["link", "set", name, "up"]);
       await succeed("ip", [...inside, "addr", "add", `${engine.address}/30`, "dev", "eth0"]);
+      const ipv6 = ["-6", "addr", "add", `${engine.ipv6.address}/64`, "dev", "eth0", "nodad"];
+      await succeed("ip", [...inside, ...ipv6]);
       for (const device of ["lo", "eth0"]) await succeed("ip", [...inside, "link", "set", device, "up"]);
       await succeed("ip", [...inside, "route", "add", "default", "via", host]);
       await engine.start();
@@ -64,6 +75,8 @@ export class OwnEngine {
       [
         `--net=/run/netns/${this.namespace}`,
         "dockerd",
+        // Without these, engines before 27 forward what comes by IPv6 from an address of their own.
+        ...["--experimental", "--ip6tables"],
         ...["--data-root", path("data"), "--exec-root", path("exec"), "--pidfile", path("pid")],
         ...["--host", this.host],
       ],

@@ -32,3 +32,11 @@ it("the proxy routes to it what is not TLS, but for what tenants send", async ()
   expect(JSON.stringify(services)).toContain("pgs--cancel:5432");
   expect(JSON.stringify(middlewares)).toContain("inFlightConn");
 });
+
+it("the stack's own list of addresses counts for cancel requests too", async () => {
+  const graph = await runTenant("", { "pgs:allow": JSON.stringify(["203.0.113.0/24"]) });
+  const { content } = find(graph, "file", "cancel").inputs as { content: string };
+  const { routers, middlewares } = parse(content).tcp;
+  expect(routers["cancel--requests"].middlewares[0]).toBe("cancel--allow");
+  expect(middlewares["cancel--allow"]).toEqual({ ipAllowList: { sourceRange: ["203.0.113.0/24"] } });
+});

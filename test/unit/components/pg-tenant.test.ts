@@ -164,6 +164,13 @@ describe("a route", () => {
             tls: {},
             middlewares: ["acme"],
           },
+          // Cancel requests that are passed on are no client's: its limits do not count.
+          "acme--cancel": {
+            entryPoints: ["cancel"],
+            rule: "HostSNI(`db.pgs.example.com`) && !ClientIP(`10.9.0.0/16`)",
+            service: "acme",
+            tls: {},
+          },
         },
         middlewares: { acme: { inFlightConn: { amount: 97 } } },
         services: { acme: { loadBalancer: { servers: [{ address: "dev-acme:5432" }] } } },
@@ -189,6 +196,25 @@ describe("a route", () => {
     expect(tcp?.middlewares).toEqual(
       amount === undefined ? undefined : { acme: { inFlightConn: { amount } } },
     );
+  });
+
+  it.each([
+    ["allow: [203.0.113.7]", undefined, ["203.0.113.7"]],
+    ["", ["10.0.0.0/8"], ["10.0.0.0/8"]],
+    ["allow: [10.1.0.0/16, 203.0.113.7]", ["10.0.0.0/8", "2001:db8::/32"], ["10.1.0.0/16"]],
+    ["allow: ['::/0', 0.0.0.0/0]", ["10.0.0.0/8", "2001:db8::/32"], ["2001:db8::/32", "10.0.0.0/8"]],
+  ])("of a tenant with { %s } in a stack that allows %j lets in %j", async (fields, allow, sourceRange) => {
+    const graph = await runTenant(fields, allow && { "pgs:allow": JSON.stringify(allow) });
+    const { routers, middlewares } = routeOf(graph)?.tcp ?? {};
+    expect(routers?.acme?.middlewares).toEqual(["acme--allow", "acme"]);
+    expect(middlewares?.["acme--allow"]).toEqual({ ipAllowList: { sourceRange } });
+    expect(serverOf(graph).access.allow).toEqual(sourceRange);
+  });
+
+  it("that would let in nobody is refused where the entry says so", async () => {
+    await expect(
+      runTenant("allow: [203.0.113.7]", { "pgs:allow": JSON.stringify(["10.0.0.0/8"]) }),
+    ).rejects.toThrow(/tenants\.yaml:\d+:\d+: tenants\.acme\.allow: .*pgs:allow \(10\.0\.0\.0\/8\)/);
   });
 
   it("uses the entry point that the proxy listens on", async () => {

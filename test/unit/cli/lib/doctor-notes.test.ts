@@ -86,7 +86,13 @@ describe("what a run that was killed left", () => {
   ];
 
   it("is what has another name than it would have now, and does not run", async () => {
-    const found = await leftoverFindings(docker, "pgs", "ours", new Map(there), ["acme"]);
+    const found = await leftoverFindings(
+      docker,
+      { prefix: "pgs", ipv6Subnet: undefined },
+      "ours",
+      new Map(there),
+      ["acme"],
+    );
     expect(found.map(({ level, advice }) => [level, advice])).toEqual([
       ["note", "while no up runs: docker rm pgs2--cancel--new pgs2-acme--backup"],
       ["note", "while no up runs: docker network rm pgs2-acme"],
@@ -94,6 +100,10 @@ describe("what a run that was killed left", () => {
   });
 
   it("is nothing while another prefix waits for its up", async () => {
-    expect(await leftoverFindings(docker, "pgs2", "ours", new Map(there), ["acme"])).toEqual([]);
+    expect(
+      await leftoverFindings(docker, { prefix: "pgs2", ipv6Subnet: undefined }, "ours", new Map(there), [
+        "acme",
+      ]),
+    ).toEqual([]);
   });
 });

@@ -163,6 +163,21 @@ describe("access", () => {
     expect(state().state).toBe("failed");
   });
 
+  it("of a server that has TLS of its own no more goes by the proxy's first", async () => {
+    const inputs = { ...acme(), tls: { chain: "chain\n", key: "key\n" } };
+    await present({ ...inputs, route: { ...inputs.route, content: "passed through\n" } });
+    await noting(() => stack.up(acme()));
+    order(/^route open/, /^ALTER SYSTEM (SET|RESET) ssl/);
+    await settled(acme());
+  });
+
+  it("of a server that refuses a change has the route that it had, whose limits are the server's", async () => {
+    await present();
+    Object.assign(server(), { answer: () => ({ code: 1, stderr: "no" }) });
+    await expect(stack.up(acmeWith({ route: { content: "for fewer connections\n" } }))).rejects.toThrow();
+    expect(routeFile()).toBe(acme().route.content);
+  });
+
   it.each<[string, () => void]>([
     ["container cannot be made", () => engine.images.clear()],
     ["network cannot be made", () => engine.networks.splice(1)],
@@ -178,6 +193,44 @@ describe("access", () => {
       stack.up({ ...closed(), container: { ...closed().container, adopted: true } }),
     ).rejects.toThrow();
     expect(routeFile()).toBe("closed\n");
+  });
+});
+
+describe("addresses that clients may come from", () => {
+  const allowing = (allow?: string[], rest = acme()) => ({
+    ...rest,
+    access: { ...rest.access, allow },
+    route: { ...rest.route, content: `open to ${allow}\n` },
+  });
+  const some = ["203.0.113.0/24", "2001:db8::/32"];
+
+  it.each([
+    ["that are fewer end sessions, once the proxy refuses new ones", undefined, some, true],
+    ["of which one goes end sessions", some, [some[1]], true],
+    ["that become a part of what they were end sessions", some, ["203.0.113.0/25", some[1]], true],
+    ["that are more end none", [some[0]], some, false],
+    ["that are all of them again end none", some, undefined, false],
+    ["that are in a larger range now end none", some, ["203.0.112.0/22", "2001:db8::/31"], false],
+  ] as [string, string[]?, string[]?, boolean?][])("%s", async (_, before, after, ends) => {
+    await present(allowing(before));
+    const warned = ends ? expect.stringContaining("all open sessions of pgs-acme are ended") : undefined;
+    expect(await PostgresServer.planWarning?.(state(), allowing(after))).toEqual(warned);
+    await noting(() => stack.up(allowing(after)));
+    if (ends) order(/^route open to/, /^end sessions/);
+    else expect(steps).not.toContainEqual(expect.stringMatching(/^end sessions/));
+    await settled(allowing(after));
+  });
+
+  it("that are fewer count at the door of a server that answers nothing, and end its sessions when it does", async () => {
+    const passthrough = { ...acme(), tls: { chain: "chain\n", key: "key\n" } };
+    await present(allowing(undefined, passthrough));
+    server().lie = "no";
+    await expect(stack.up(allowing(some, passthrough))).rejects.toThrow("its catalogs were changed");
+    expect(routeFile()).toBe(`open to ${some}\n`);
+    server().lie = undefined;
+    await noting(() => stack.up(allowing(some, passthrough)));
+    order(/^end sessions/);
+    await settled(allowing(some, passthrough));
   });
 });
 
