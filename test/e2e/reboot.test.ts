@@ -23,7 +23,7 @@ describe.runIf(isRoot)("in an engine of its own", () => {
   let checkout: Checkout;
   beforeAll(async () => {
     engine = await OwnEngine.create(Object.values(images));
-    const ofIpv6 = `  umbrella: { memory: 128Mi, allow: ["${engine.ipv6.host}"] }\n`;
+    const ofIpv6 = `  sixth: { memory: 128Mi, allow: ["${engine.ipv6.host}"] }\n`;
     checkout = await Checkout.create(`${tenants(...first)}${ofIpv6}`);
     checkout.env.DOCKER_HOST = engine.host;
     await checkout.pulumi("config", "set", "ipv6Subnet", "fd5c:232:1:1::/64");
@@ -49,10 +49,10 @@ describe.runIf(isRoot)("in an engine of its own", () => {
   });
 
   test("a client of IPv6 comes in by its own address, and one of IPv4 is refused where none is allowed", async () => {
-    const client = await connect("umbrella", engine.ipv6.address);
+    const client = await connect("sixth", engine.ipv6.address);
     expect((await client.query("SELECT 1 AS one")).rows).toEqual([{ one: 1 }]);
     await client.end();
-    await expect(connect("umbrella")).rejects.toThrow();
+    await expect(connect("sixth")).rejects.toThrow();
     await (await connect("acme", engine.ipv6.address)).end();
   });
 
