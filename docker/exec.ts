@@ -92,12 +92,17 @@ export async function exec(
  * tabs become spaces, and it ends after `most` characters.
  */
 export function printable(text: string, most = 2000): string {
-  const shown = text
-    .trim()
-    .replace(/[\t\r\n]+/g, " ")
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
-    .replace(/[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g, escaped);
+  const shown = escapeSteering(text.trim().replace(/[\t\r\n]+/g, " "));
   return shown.length > most ? `${shown.slice(0, most)}…` : shown;
+}
+
+/** What steers a terminal, as `\uXXXX`: in JSON it means the same as before. */
+export function escapeSteering(text: string): string {
+  return text.replace(
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+    /[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g,
+    escaped,
+  );
 }
 
 function escaped(character: string): string {

@@ -1,25 +1,11 @@
-import { randomBytes } from "node:crypto";
 import { accessSync, constants, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
-import { buffer } from "node:stream/consumers";
-import * as tar from "tar-stream";
-import { dockerClient } from "../../docker/client";
-import { resourceNames } from "../../docker/names";
 import { connectionParameters, conninfo } from "../lib/address";
+import { withClientContainer } from "../lib/client-container";
 import { command } from "../lib/command";
 import { CommandError, runOnTerminal } from "../lib/pulumi";
-import { wayBack } from "../lib/restore-in-place";
-import {
-  caOf,
-  requiredOutputs,
-  type StackConfig,
-  type StackOutputs,
-  stackConfig,
-  type TenantSummary,
-  tenantOf,
-} from "../lib/stack";
-import { tenantStatuses } from "../lib/tenant-status";
+import { type TenantLogin, tenantLogin } from "../lib/tenant-login";
 
 export const connect = command(
   "connect",
@@ -41,57 +27,9 @@ export const connect = command(
  * @returns psql's exit code
  */
 async function openSession(id: string, psqlArgs: string[]): Promise<number> {
-  const [config, outputs] = await Promise.all([
-    stackConfig(),
-    requiredOutputs({ secrets: true, states: true }),
-  ]);
-  const tenant = tenantOf(outputs.tenants, id);
-  if (tenant.state === "incomplete") {
-    throw new CommandError(
-      `${id} is not complete, as no up has made it yet: ./pgs up says why, and tries again`,
-    );
-  }
-  if (tenant.state !== "running") throw new CommandError(`${id} is stopped: ${wayBack(id, config)}`);
-  if (!tenant.access) {
-    throw new CommandError(
-      `${id} has no route: ./pgs enable-access ${id}, or without one docker exec -it ${config.prefix}-${id} psql -U postgres ${tenant.database}`,
-    );
-  }
-  await requireServer(id, config, outputs);
-  const secrets = {
-    pgpass: passwordFile(new URL(tenantOf(outputs.connectionStrings, id)).password),
-    ca: caOf(tenant, outputs, config),
-  };
+  const login = await tenantLogin(id);
   const psql = findProgram("psql");
-  return psql
-    ? runHere(psql, await connectionParameters(tenant, config.dockerHost), secrets, psqlArgs)
-    : runInContainer(id, tenant, config, secrets, psqlArgs);
-}
-
-/** @throws CommandError where the server is down: the proxy would only close the connection */
-async function requireServer(id: string, config: StackConfig, outputs: StackOutputs): Promise<void> {
-  const statuses = await tenantStatuses(outputs, config);
-  const state = statuses.find((one) => one.id === id)?.state;
-  if (state === "missing") {
-    throw new CommandError(`the container of ${id} is gone: ./pgs up replaces it, on the same data`);
-  }
-  if (state && ["exited", "dead", "created", "paused", "restarting"].includes(state)) {
-    throw new CommandError(
-      `the server of ${id} does not run (${state}): ./pgs up starts it again; ./pgs logs ${id} --tail 20 says why it stopped`,
-    );
-  }
-}
-
-interface Secrets {
-  /** A password file for libpq. */
-  pgpass: string;
-  /** PEM of the stack's own CA; null without one. */
-  ca: string | null;
-}
-
-/** https://www.postgresql.org/docs/18/libpq-pgpass.html */
-function passwordFile(encoded: string): string {
-  return `*:*:*:*:${decodeURIComponent(encoded).replace(/[\\:]/g, "\\$&")}\n`;
+  return psql ? runHere(psql, login, psqlArgs) : runInContainer(login, psqlArgs);
 }
 
 /** Of a certificate of the operator's own only the operator knows who vouches for it: libpq's variables say so. */
@@ -101,12 +39,9 @@ function tlsParameters(ca: string | null, caFile: string): Record<string, string
   return { sslmode, ...(sslrootcert && { sslrootcert }) };
 }
 
-async function runHere(
-  psql: string,
-  parameters: Record<string, string>,
-  { pgpass, ca }: Secrets,
-  psqlArgs: string[],
-): Promise<number> {
+async function runHere(psql: string, login: TenantLogin, psqlArgs: string[]): Promise<number> {
+  const { tenant, config, pgpass, ca } = login;
+  const parameters = await connectionParameters(tenant, config.dockerHost);
   // Of mode 0700.
   const folder = mkdtempSync(join(tmpdir(), "pgs-connect-"));
   const remove = () => rmSync(folder, { recursive: true, force: true });
@@ -130,76 +65,20 @@ function withoutConnectionSettings(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   return Object.fromEntries(Object.entries(env).filter(([name]) => !own.test(name)));
 }
 
-/** Where the files lie in the container. */
-const inside = { pgpass: "/tmp/pgpass", ca: "/tmp/ca.pem" };
-
-/**
- * psql of the tenant's image, in a container of its own beside the proxy: so it takes the same way through the
- * proxy's TLS, and needs no name that resolves. The files are put into the container before it starts; it is
- * removed with them when psql ends.
- */
-async function runInContainer(
-  id: string,
-  tenant: TenantSummary,
-  config: StackConfig,
-  { pgpass, ca }: Secrets,
-  psqlArgs: string[],
-): Promise<number> {
-  const dockerCommand = findProgram("docker");
-  if (!dockerCommand)
-    throw new CommandError("neither psql nor docker is on the PATH: install PostgreSQL's client");
-  const docker = dockerClient(config.dockerHost);
-  const names = resourceNames(config.prefix);
-  const network = names.proxyNetwork(config.ipv6Subnet);
-  const proxy = await docker.getContainer(names.proxy).inspect();
-  const server = await docker.getContainer(names.tenant(id)).inspect();
-  const target = conninfo({
-    host: tenant.host,
-    hostaddr: proxy.NetworkSettings.Networks[network]?.IPAddress ?? "",
-    port: "5432",
-    dbname: tenant.database,
-    user: tenant.user,
-    // A file that a variable names would not be in the container.
-    ...(ca ? tlsParameters(ca, inside.ca) : { sslmode: "require" }),
-    passfile: inside.pgpass,
-  });
-  const terminal = process.stdin.isTTY === true && process.stdout.isTTY === true;
-  const container = await docker.createContainer({
-    name: `${config.prefix}-connect-${randomBytes(4).toString("hex")}`,
-    Image: server.Image,
-    User: "999:999",
-    Entrypoint: ["psql"],
-    Cmd: [target, ...psqlArgs],
-    Env: ["HOME=/tmp", "LANG=C.UTF-8", "PSQL_HISTORY=/dev/null"],
-    Tty: terminal,
-    OpenStdin: true,
-    StdinOnce: true,
-    AttachStdin: true,
-    AttachStdout: true,
-    AttachStderr: true,
-    HostConfig: {
-      NetworkMode: network,
-      AutoRemove: true,
-      CapDrop: ["ALL"],
-      SecurityOpt: ["no-new-privileges:true"],
-      // The image declares a volume; a temporary file system spares the anonymous one.
-      Tmpfs: { "/var/lib/postgresql": "" },
-    },
-  });
-  const remove = () => container.remove({ force: true, v: true }).catch(() => {});
-  try {
-    const files = tar.pack();
-    const add = (path: string, content: string) =>
-      files.entry({ name: path.slice("/tmp/".length), mode: 0o600, uid: 999, gid: 999 }, content);
-    add(inside.pgpass, pgpass);
-    if (ca) add(inside.ca, ca);
-    files.finalize();
-    await container.putArchive(await buffer(files), { path: "/tmp" });
-    const env = { ...process.env, ...(config.dockerHost && { DOCKER_HOST: config.dockerHost }) };
-    return await runOnTerminal(dockerCommand, ["start", "--attach", "--interactive", container.id], env);
-  } finally {
-    await remove();
-  }
+/** psql of the tenant's image. */
+async function runInContainer(login: TenantLogin, psqlArgs: string[]): Promise<number> {
+  const docker = findProgram("docker");
+  if (!docker) throw new CommandError("neither psql nor docker is on the PATH: install PostgreSQL's client");
+  const { dockerHost } = login.config;
+  const psql = {
+    program: "psql",
+    args: (connection: string) => [connection, ...psqlArgs],
+    terminal: process.stdin.isTTY === true && process.stdout.isTTY === true,
+  };
+  const env = { ...process.env, ...(dockerHost && { DOCKER_HOST: dockerHost }) };
+  return withClientContainer(login, psql, ({ id }) =>
+    runOnTerminal(docker, ["start", "--attach", "--interactive", id], env),
+  );
 }
 
 /** Path of a program on the PATH. */

@@ -7,9 +7,11 @@ import { create } from "./create";
 import { destroy } from "./destroy";
 import { disableAccess } from "./disable-access";
 import { doctor } from "./doctor";
+import { dump } from "./dump";
 import { enableAccess } from "./enable-access";
 import { importFile } from "./import";
 import { list } from "./list";
+import { load } from "./load";
 import { logs } from "./logs";
 import { password } from "./password";
 import { preview } from "./preview";
@@ -28,7 +30,7 @@ import { url } from "./url";
 /** The commands as the help groups them. Everything that lists commands reads this. */
 export const groups: Record<string, Command[]> = {
   "The whole stack": [up, preview, refresh, destroy, cancel],
-  "Look at tenants": [list, connect, logs, url, password, backups, tryRestores, doctor],
+  "Look at tenants": [list, connect, dump, load, logs, url, password, backups, tryRestores, doctor],
   "Edit tenants.yaml and apply the edit": [
     create,
     remove,

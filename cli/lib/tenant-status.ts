@@ -1,8 +1,7 @@
 import type Docker from "dockerode";
 import { dockerClient, forEach } from "../../docker/client";
-import { exec } from "../../docker/exec";
 import { resourceNames } from "../../docker/names";
-import { sessionEnvironment } from "../../docker/session-options";
+import { askServer, byReplication } from "./ask-server";
 import { containersOf } from "./containers";
 import type { StackConfig, StackOutputs, TenantSummary } from "./stack";
 
@@ -125,20 +124,18 @@ const figuresQuery = `SELECT extract(epoch FROM now() - pg_postmaster_start_time
   current_setting('max_connections'),
   (SELECT sum(pg_database_size(oid)) FROM pg_database) + (SELECT coalesce(sum(size), 0) FROM pg_ls_waldir())`;
 
-/** Where all connections are taken, a session of replication may be had; where the tenant dropped postgres, another. */
-const askFigures = `
-  set -- psql --no-psqlrc --quiet --tuples-only --no-align --username postgres --command "$1" --dbname
-  "$@" postgres || "$@" template1 || "$@" 'dbname=postgres replication=database'`;
-
 /** Over the server's own socket; undefined when it does not answer. */
 async function serverFigures(container: Docker.Container, version: number) {
   try {
-    const { stdout } = await exec(container, ["sh", "-c", askFigures, "sh", figuresQuery], {
-      env: sessionEnvironment(version, "read", 8),
-      seconds: 10,
+    const answer = await askServer(container, {
+      version,
+      // The tenant may have dropped the first one.
+      targets: ["postgres", "template1", byReplication("postgres")],
+      sql: figuresQuery,
+      seconds: 8,
       outputLimit: 4096,
     });
-    const match = /^(\d+)\|(\d+)\|(\d+)\|(\d+)$/m.exec(stdout);
+    const match = /^(\d+)\|(\d+)\|(\d+)\|(\d+)$/m.exec(answer);
     if (!match) return undefined;
     const [uptime = 0, connections = 0, maxConnections = 0, size = 0] = match.slice(1).map(Number);
     return { uptime, connections, maxConnections, size };

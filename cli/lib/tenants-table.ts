@@ -2,7 +2,7 @@ import type { JudgedBackups } from "./backup-status";
 import type { TenantStatus } from "./tenant-status";
 import { coloured } from "./terminal";
 
-interface Column<Tenant> {
+export interface Column<Tenant> {
   title: string;
   cell: (tenant: Tenant) => string;
   /** By what is in the cell. */
@@ -128,7 +128,8 @@ export function backupsTable(tenants: JudgedBackups[], width?: number): string {
   return table(shown, tenants, width);
 }
 
-function table<Tenant>(
+/** @param width of the terminal: a narrow one gets fewer columns */
+export function table<Tenant>(
   columns: Column<Tenant>[],
   tenants: Tenant[],
   width = Number.POSITIVE_INFINITY,

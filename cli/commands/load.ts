@@ -1,0 +1,220 @@
+import { randomBytes } from "node:crypto";
+import { fstatSync } from "node:fs";
+import { pipeline, Readable } from "node:stream";
+import { createGunzip } from "node:zlib";
+import { dockerClient } from "../../docker/client";
+import { resourceNames } from "../../docker/names";
+import {
+  headBytes,
+  isArchive,
+  isGzip,
+  isPlainDump,
+  isWhole,
+  leavesDatabase,
+  withoutCreate,
+} from "../../tenants/dump-file";
+import { askServer } from "../lib/ask-server";
+import { withClientContainer } from "../lib/client-container";
+import { runClient } from "../lib/client-stream";
+import { command } from "../lib/command";
+import { CommandError } from "../lib/pulumi";
+import { type TenantLogin, tenantLogin } from "../lib/tenant-login";
+import { Transfer } from "../lib/transfer";
+
+export const load = command(
+  "load",
+  "load a dump from standard input into a tenant's database; what follows -- goes to pg_restore or psql",
+  "./pgs load acme < acme.dump",
+  "./pgs load acme < acme.sql.gz",
+  "./pgs load acme -- --no-owner --no-privileges < other.dump",
+)
+  .argument("<tenant>")
+  .argument("[pg_restore-options...]", "as for pg_restore, or for SQL as for psql")
+  .option("--into-existing", "also into a database that has tables already")
+  .action(loadDump);
+
+/**
+ * All of it or nothing: in one transaction, which is committed only when the end was reached. By pg_restore or psql of the
+ * tenant's own image.
+ */
+async function loadDump(id: string, options: string[], flags: { intoExisting?: boolean }): Promise<void> {
+  if (process.stdin.isTTY)
+    throw new CommandError(`no dump on standard input: ./pgs load ${id} < ${id}.dump`, 2);
+  const transfer = new Transfer(sizeOf(0), /^pg_restore: processing data for table "(.*)"$/);
+  try {
+    const login = await tenantLogin(id);
+    const packed = await peeked(counted(process.stdin, transfer), 2);
+    if (packed.head.length === 0) throw new CommandError("standard input is empty", 2);
+    const source = isGzip(packed.head)
+      ? pipeline(Readable.from(packed.all), createGunzip(), () => {})
+      : packed.all;
+    const { head, all } = await peeked(source, headBytes);
+    const left = leavesDatabase(head);
+    if (left) {
+      throw new CommandError(
+        `line ${left.line} of the dump is ${left.what}, which would load it elsewhere: ${withoutCreate}`,
+        2,
+      );
+    }
+    if (!flags.intoExisting) await requireEmpty(login);
+    const archive = isArchive(head);
+    await (archive
+      ? restored(login, all, options, transfer)
+      : executed(login, all, isPlainDump(head), options, transfer));
+    console.error(`${id}: loaded ${transfer.end()}`);
+  } catch (error) {
+    throw error instanceof CommandError
+      ? error
+      : new CommandError(`${(error as Error).message}: nothing was loaded`);
+  } finally {
+    transfer.stop();
+    // A pipe that goes on must not keep the command.
+    process.stdin.destroy();
+  }
+}
+
+async function restored(
+  login: TenantLogin,
+  input: AsyncIterable<Buffer>,
+  options: string[],
+  transfer: Transfer,
+): Promise<void> {
+  let missingRole = false;
+  const code = await run(
+    login,
+    "pg_restore",
+    (connection) => [
+      ...[`--dbname=${connection}`, "--single-transaction", "--exit-on-error", "--verbose"],
+      ...options,
+    ],
+    {
+      input,
+      output: () => {},
+      line: (text) => {
+        missingRole ||= /role ".*" does not exist/.test(text);
+        transfer.line(text);
+      },
+    },
+  );
+  if (code === 0) return;
+  const hint = missingRole
+    ? `. Make the role first, or ./pgs load ${login.id} -- --no-owner --no-privileges leaves owners and rights out`
+    : "";
+  throw new CommandError(`pg_restore ended with ${code}: nothing was loaded${hint}`, code);
+}
+
+async function executed(
+  login: TenantLogin,
+  input: AsyncIterable<Buffer>,
+  isDump: boolean,
+  options: string[],
+  transfer: Transfer,
+): Promise<void> {
+  // Only what comes after a commit that succeeded prints it.
+  const token = randomBytes(16).toString("hex");
+  let tail = "";
+  const code = await run(
+    login,
+    "psql",
+    (connection) => [
+      ...["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1"],
+      ...[...options, "--command=BEGIN", "--file=-", connection],
+    ],
+    {
+      input: script(input, isDump, token),
+      output: (chunk) => {
+        tail = (tail + chunk.toString("latin1")).slice(-2 * token.length);
+      },
+      line: (text) => transfer.line(text),
+    },
+  );
+  if (code === 0 && tail.includes(token)) return;
+  throw new CommandError(
+    `psql ended with ${code}: nothing was loaded, but what the file itself commits`,
+    code === 0 ? 1 : code,
+  );
+}
+
+/** What `BEGIN` came before: a file that is cut off never gets to its commit, whoever cuts it off. */
+async function* script(input: AsyncIterable<Buffer>, isDump: boolean, token: string): AsyncGenerator<Buffer> {
+  let tail: Buffer = Buffer.alloc(0);
+  for await (const chunk of input) {
+    tail = Buffer.concat([tail, chunk.subarray(-512)]).subarray(-512);
+    yield chunk;
+  }
+  if (isDump && !isWhole(tail)) {
+    throw new CommandError("the dump is cut off, its last line is missing: nothing was loaded");
+  }
+  // In a transaction that an ignored error ended, the first statement fails.
+  yield Buffer.from(`\n;\nSELECT;\nCOMMIT;\nSELECT '${token}';\n`);
+}
+
+function run(
+  login: TenantLogin,
+  program: string,
+  args: (connection: string) => string[],
+  streams: Parameters<typeof runClient>[1],
+): Promise<number> {
+  const env = [`PGOPTIONS=${unlimited(login.tenant.version)}`];
+  return withClientContainer(login, { program, args, env }, (container) => runClient(container, streams));
+}
+
+/** Limits of the tenant's own sessions are none of a load. Every role may set these. */
+function unlimited(version: number): string {
+  const zero = ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"];
+  if (version >= 14) zero.push("idle_session_timeout");
+  if (version >= 17) zero.push("transaction_timeout");
+  return [...zero.map((name) => `-c ${name}=0`), "-c default_transaction_read_only=off"].join(" ");
+}
+
+/** @throws CommandError where the database has relations that no extension brought */
+async function requireEmpty({ id, tenant, config }: TenantLogin): Promise<void> {
+  const server = dockerClient(config.dockerHost).getContainer(resourceNames(config.prefix).tenant(id));
+  const found = await askServer(server, {
+    version: tenant.version,
+    targets: [`dbname=${tenant.database}`],
+    sql: `SELECT count(*) FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace
+      WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+      AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = pg_class.oid AND deptype = 'e')`,
+    seconds: 20,
+  });
+  if (found === "0") return;
+  throw new CommandError(
+    `the database of ${id} has tables already: load into a new tenant (./pgs create), or with --into-existing beside them`,
+    2,
+  );
+}
+
+/** Bytes of a file on a descriptor; undefined of a pipe. */
+function sizeOf(descriptor: number): number | undefined {
+  const stat = fstatSync(descriptor);
+  return stat.isFile() ? stat.size : undefined;
+}
+
+async function* counted(source: AsyncIterable<Buffer>, transfer: Transfer): AsyncGenerator<Buffer> {
+  for await (const chunk of source) {
+    transfer.bytes += chunk.length;
+    yield chunk;
+  }
+}
+
+/** The first bytes of a stream, and the whole of it. */
+async function peeked(
+  source: AsyncIterable<Buffer>,
+  most: number,
+): Promise<{ head: Buffer; all: AsyncIterable<Buffer> }> {
+  const iterator = source[Symbol.asyncIterator]();
+  const chunks: Buffer[] = [];
+  let length = 0;
+  while (length < most) {
+    const { value, done } = await iterator.next();
+    if (done) break;
+    chunks.push(value);
+    length += value.length;
+  }
+  async function* all(): AsyncGenerator<Buffer> {
+    yield* chunks.splice(0);
+    yield* { [Symbol.asyncIterator]: () => iterator };
+  }
+  return { head: Buffer.concat(chunks), all: all() };
+}

@@ -1,0 +1,46 @@
+import type Docker from "dockerode";
+import { exec, printable } from "../../docker/exec";
+import { sessionEnvironment } from "../../docker/session-options";
+import { CommandError } from "./pulumi";
+
+export interface Question {
+  /** PostgreSQL's major version. */
+  version: number;
+  /** Databases or connection strings: the next one is tried where one does not answer. */
+  targets: string[];
+  /** For psql. It only reads, and prints once, at its end. */
+  sql: string;
+  /** Seconds that a statement may take. */
+  seconds: number;
+  /** How many bytes the answer may have. Default: 1 MiB. */
+  outputLimit?: number;
+}
+
+/** Where all connections are taken, a session of replication may be had: it takes SQL as well. */
+export const byReplication = (database: string) => `dbname=${database} replication=database`;
+
+const ask = `
+  sql=$(cat)
+  for target; do
+    printf '%s\\n' "$sql" | psql --no-psqlrc --quiet --tuples-only --no-align --username postgres \\
+      --set ON_ERROR_STOP=1 --set VERBOSITY=terse --file - --dbname "$target" && exit
+  done
+  exit 1`;
+
+/**
+ * Asks a tenant's server over its own socket, as its superuser. The tenant is that too: the answer is data, to be checked.
+ * @throws CommandError with its terse error; ExecTimeoutError, OutputLimitError
+ */
+export async function askServer(
+  container: Docker.Container,
+  { version, targets, sql, seconds, outputLimit }: Question,
+): Promise<string> {
+  const { code, stdout, stderr } = await exec(container, ["sh", "-c", ask, "sh", ...targets], {
+    stdin: sql,
+    env: sessionEnvironment(version, "read", seconds),
+    seconds: seconds + 2,
+    outputLimit,
+  });
+  if (code === 0) return stdout.trim();
+  throw new CommandError(printable(stderr, 500) || `psql ended with ${code}`);
+}

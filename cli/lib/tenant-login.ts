@@ -1,0 +1,73 @@
+import { resourceNames } from "../../docker/names";
+import { CommandError } from "./pulumi";
+import { wayBack } from "./restore-in-place";
+import {
+  caOf,
+  requiredOutputs,
+  type StackConfig,
+  type StackOutputs,
+  stackConfig,
+  type TenantSummary,
+  tenantOf,
+} from "./stack";
+import { tenantStatuses } from "./tenant-status";
+
+/** All that a client of a tenant needs to log in as the tenant's own clients do. */
+export interface TenantLogin {
+  id: string;
+  tenant: TenantSummary;
+  config: StackConfig;
+  /** Contents of a password file for libpq. */
+  pgpass: string;
+  /** PEM of the stack's own CA; null without one. */
+  ca: string | null;
+}
+
+/** @throws CommandError where there is no way to the tenant: the proxy would only close the connection */
+export async function tenantLogin(id: string): Promise<TenantLogin> {
+  const [config, outputs] = await Promise.all([
+    stackConfig(),
+    requiredOutputs({ secrets: true, states: true }),
+  ]);
+  const tenant = runningTenant(outputs, id, config);
+  if (!tenant.access) {
+    const server = resourceNames(config.prefix).tenant(id);
+    throw new CommandError(
+      `${id} has no route: ./pgs enable-access ${id}, or without one docker exec -it ${server} psql -U postgres ${tenant.database}`,
+    );
+  }
+  await requireServer(id, config, outputs);
+  const { password } = new URL(tenantOf(outputs.connectionStrings, id));
+  return { id, tenant, config, pgpass: passwordFile(password), ca: caOf(tenant, outputs, config) };
+}
+
+/** @throws CommandError where it is not to run, or no `up` has made it yet */
+export function runningTenant(outputs: StackOutputs, id: string, config: StackConfig): TenantSummary {
+  const tenant = tenantOf(outputs.tenants, id);
+  if (tenant.state === "incomplete") {
+    throw new CommandError(
+      `${id} is not complete, as no up has made it yet: ./pgs up says why, and tries again`,
+    );
+  }
+  if (tenant.state !== "running") throw new CommandError(`${id} is stopped: ${wayBack(id, config)}`);
+  return tenant;
+}
+
+/** @throws CommandError where the server is down */
+export async function requireServer(id: string, config: StackConfig, outputs: StackOutputs): Promise<void> {
+  const statuses = await tenantStatuses(outputs, config);
+  const state = statuses.find((one) => one.id === id)?.state;
+  if (state === "missing") {
+    throw new CommandError(`the container of ${id} is gone: ./pgs up replaces it, on the same data`);
+  }
+  if (state && ["exited", "dead", "created", "paused", "restarting"].includes(state)) {
+    throw new CommandError(
+      `the server of ${id} does not run (${state}): ./pgs up starts it again; ./pgs logs ${id} --tail 20 says why it stopped`,
+    );
+  }
+}
+
+/** https://www.postgresql.org/docs/18/libpq-pgpass.html */
+function passwordFile(encoded: string): string {
+  return `*:*:*:*:${decodeURIComponent(encoded).replace(/[\\:]/g, "\\$&")}\n`;
+}
