@@ -217,7 +217,10 @@ export class PgTenant extends pulumi.ComponentResource {
           runs && tenant.tls === "passthrough"
             ? pulumi.secret(args.certificate.sign(name, host, this))
             : undefined,
-        database: { init: tenant.initFiles.map((file) => relative(process.cwd(), file)) },
+        database: {
+          init: tenant.initFiles.map((file) => relative(process.cwd(), file)),
+          ...tenant.newDatabase,
+        },
         route: {
           proxy: proxy.containerName,
           path: `${dynamicFolder}/route-${tenant.id}.yml`,
@@ -272,9 +275,12 @@ function settingsByEffect(args: PgTenantArgs) {
     live: { ...pick(sized, (name) => !restarts(name)), ...pick(settings, (name) => !restarts(name)) },
     restart: pick(settings, restarts),
     initial: pick(sized, restarts),
-    positions: Object.fromEntries(
-      Object.keys(settings).map((name) => [name, positionOf({ positions }, `settings.${name}`)]),
-    ),
+    positions: {
+      ...Object.fromEntries(
+        Object.keys(settings).map((name) => [name, positionOf({ positions }, `settings.${name}`)]),
+      ),
+      locale: positionOf({ positions }, Object.keys(tenant.newDatabase)[0]),
+    },
   };
 }
 

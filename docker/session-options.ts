@@ -29,6 +29,8 @@ export function sessionEnvironment(version: number, kind: SessionKind, seconds =
     default_transaction_isolation: "read\\ committed",
     // A script makes its tables where the tenant's settings say.
     ...(!script && { search_path: "pg_catalog" }),
+    // Of the statements that a tenant sees counted, none is of pgs.
+    ...(!script && { "pg_stat_statements.track": "none" }),
     session_preload_libraries: "",
     local_preload_libraries: "",
     role: "none",

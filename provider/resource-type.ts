@@ -20,6 +20,9 @@ export interface ResourceType<Inputs extends object, State extends Inputs = Inpu
     before: Partial<Inputs>,
   ): MaybePromise<{ property: keyof Inputs & string; reason: string }[]>;
 
+  /** Why an update to these inputs cannot be planned. */
+  refusal?(state: State, inputs: Inputs): string | undefined;
+
   /** What the operator should know of a planned update beyond the fields that it changes. */
   planWarning?(state: State, inputs: Inputs): MaybePromise<string | undefined>;
 

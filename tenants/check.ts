@@ -26,6 +26,7 @@ export function findProblems(yaml: YamlData, schema: Schema, versions: readonly 
     ...unavailableDefaultVersion(yaml, tenants, versions),
     ...settingProblems(yaml, tenants, suggest),
     ...restoreProblems(yaml, tenants),
+    ...localeProblems(yaml, tenants),
   ];
 }
 
@@ -238,6 +239,32 @@ function restoreProblems(yaml: YamlData, tenants: [string, TenantEntry][]): Prob
       );
     }
     return problems;
+  });
+}
+
+function localeProblems(yaml: YamlData, tenants: [string, TenantEntry][]): Problem[] {
+  const shared = valueAt(yaml.data, ["defaults"]);
+  const defaults: TenantEntry = isMap(shared) ? shared : {};
+  return tenants.flatMap(([id, entry]) => {
+    const { version, icu, encoding, locale } = { ...builtInDefaults, ...defaults, ...entry } as TenantEntry;
+    const problem = (field: string, message: string) => {
+      const own = ["tenants", id, field];
+      const path = valueAt(yaml.data, own) === undefined ? ["defaults", field] : own;
+      return { ...yaml.valuePosition(path), path: formatPath(path), message };
+    };
+    return [
+      ...(icu !== undefined && typeof version === "number" && version < 15
+        ? [problem("icu", `a database of PostgreSQL ${version} cannot have ICU's locales; leave icu out`)]
+        : []),
+      ...(typeof encoding === "string" && encoding !== "UTF8" && locale === undefined
+        ? [
+            problem(
+              "encoding",
+              `${encoding} needs a locale of the same encoding beside it; write locale: C, or one such as sv_SE.ISO-8859-1`,
+            ),
+          ]
+        : []),
+    ];
   });
 }
 

@@ -30,6 +30,8 @@ export interface Tenant {
   readonly allow: readonly string[] | undefined;
   /** How many connections one client address may have; 0: no limit. Default: it follows from max_connections. */
   readonly maxConnectionsPerClient: number | undefined;
+  /** How a new database is made, where the file says so. Default: as the image's cluster is. */
+  readonly newDatabase: { readonly locale?: string; readonly encoding?: string; readonly icu?: string };
   /** SQL scripts for a new database, as the file names them: relative to its folder. Default: none. */
   readonly init: readonly string[];
   /** The same scripts as absolute paths. */
@@ -156,6 +158,11 @@ function toTenant(id: string, content: TenantsFileContent, folder: string): Omit
     tls: fields.tls,
     allow: fields.allow,
     maxConnectionsPerClient: fields.maxConnectionsPerClient,
+    newDatabase: {
+      ...(fields.locale && { locale: fields.locale }),
+      ...(fields.encoding && { encoding: fields.encoding }),
+      ...(fields.icu && { icu: fields.icu }),
+    },
     init,
     initFiles: init.map((path) => resolve(folder, path)),
     volume: own.volume,

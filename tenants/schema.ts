@@ -85,6 +85,13 @@ function tenantFields({ versions, initProblem }: SchemaRules) {
           "How many connections one client address may have at a time, logged in or not; more are closed. 0: no limit. Default: five fewer than max_connections; with tls passthrough, 1000 or more. Changed live.",
         examples: [200],
       }),
+    locale: localeSchema,
+    encoding: z.enum(encodings, { error: encodingError }).meta({
+      description:
+        "Encoding of a new database, as PostgreSQL names it. Counts when the database is made; a later change is refused. Default: UTF8.",
+      examples: ["UTF8"],
+    }),
+    icu: icuSchema,
     hostname: hostnameSchema,
     init: initSchema(initProblem),
     volume: volumeSchema,
@@ -227,6 +234,63 @@ const allowSchema = z
 
 const perClientError = expected("a whole number of connections such as 200, or 0 for no limit");
 
+const localeError = expected("a locale such as sv_SE.UTF-8 or C");
+
+const localeSchema = z
+  .string(localeError)
+  .regex(/^[A-Za-z][A-Za-z0-9_.@-]{0,62}$/, localeError)
+  .meta({
+    description:
+      "Locale of a new database, which its image must have (locale -a). Counts when the database is made; a later change is refused. Default: the image's, en_US.UTF-8.",
+    examples: ["sv_SE.UTF-8", "C"],
+  });
+
+const icuError = expected("a locale as ICU names it, such as sv or de-DE-u-kn-true");
+
+const icuSchema = z
+  .string(icuError)
+  .regex(/^[A-Za-z][A-Za-z0-9_@=;-]{0,62}$/, icuError)
+  .meta({
+    description:
+      "Makes ICU sort a new database, by this locale; locale then counts for the rest. PostgreSQL 15 or newer. Counts when the database is made; a later change is refused. Default: none.",
+    examples: ["sv", "und"],
+  });
+
+/** Those that a database can have. https://www.postgresql.org/docs/18/multibyte.html#MULTIBYTE-CHARSET-SUPPORTED */
+const encodings = [
+  ...[
+    "UTF8",
+    "SQL_ASCII",
+    "EUC_CN",
+    "EUC_JIS_2004",
+    "EUC_JP",
+    "EUC_KR",
+    "EUC_TW",
+    "ISO_8859_5",
+    "ISO_8859_6",
+  ],
+  ...[
+    "ISO_8859_7",
+    "ISO_8859_8",
+    "KOI8R",
+    "KOI8U",
+    "LATIN1",
+    "LATIN2",
+    "LATIN3",
+    "LATIN4",
+    "LATIN5",
+    "LATIN6",
+  ],
+  ...["LATIN7", "LATIN8", "LATIN9", "LATIN10", "MULE_INTERNAL", "WIN866", "WIN874", "WIN1250", "WIN1251"],
+  ...["WIN1252", "WIN1253", "WIN1254", "WIN1255", "WIN1256", "WIN1257", "WIN1258"],
+] as const;
+
+function encodingError({ input }: { input?: unknown }): string {
+  const plain = (name: unknown) => String(name).toUpperCase().replace(/[-_]/g, "");
+  const meant = encodings.find((name) => plain(name) === plain(input));
+  return `expected an encoding of PostgreSQL's, such as UTF8 or LATIN1, got ${show(input)}${meant ? `; write ${meant}` : ""}`;
+}
+
 function initSchema(initProblem: SchemaRules["initProblem"]) {
   const path = z.string(expected("the path of an SQL script")).superRefine((script, context) => {
     const message = initProblem?.(script);
@@ -234,7 +298,7 @@ function initSchema(initProblem: SchemaRules["initProblem"]) {
   });
   return z.array(path, expected("a list of paths of SQL scripts, such as [init/acme.sql]")).meta({
     description:
-      "SQL scripts that run once, in this order, when the tenant's database is first made; each in one transaction. Paths relative to the folder of tenants.yaml. Default: none.",
+      "SQL scripts, also packed as .sql.gz, that run once, in this order, when the tenant's database is first made. Paths relative to the folder of tenants.yaml. Default: none.",
     examples: [["init/acme.sql"]],
   });
 }

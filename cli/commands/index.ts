@@ -23,6 +23,7 @@ import { set } from "./set";
 import { env, setup } from "./shell";
 import { start } from "./start";
 import { stop } from "./stop";
+import { top } from "./top";
 import { tryRestores } from "./try-restores";
 import { up } from "./up";
 import { url } from "./url";
@@ -30,7 +31,7 @@ import { url } from "./url";
 /** The commands as the help groups them. Everything that lists commands reads this. */
 export const groups: Record<string, Command[]> = {
   "The whole stack": [up, preview, refresh, destroy, cancel],
-  "Look at tenants": [list, connect, dump, load, logs, url, password, backups, tryRestores, doctor],
+  "Look at tenants": [list, connect, top, logs, url, password, dump, load, backups, tryRestores, doctor],
   "Edit tenants.yaml and apply the edit": [
     create,
     remove,

@@ -7,11 +7,12 @@ import { networkNameProblem, poolProblem } from "../networks";
 import type { ResourceType } from "../resource-type";
 import { otherVersion } from "./errors";
 import type { PostgresServerInputs, PostgresServerState } from "./inputs";
+import { missingLocale, otherLocale } from "./locale";
 import type { Part } from "./part";
 import { access, excludedClients } from "./parts/access";
 import { backup } from "./parts/backup";
 import { container, serverContainer } from "./parts/container";
-import { database } from "./parts/database";
+import { database, isMade } from "./parts/database";
 import { limits, restartReason } from "./parts/limits";
 import { network } from "./parts/network";
 import { route } from "./parts/route";
@@ -43,7 +44,8 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
   ],
   replacing: ["host"],
 
-  async check({ host, stack, version, password, network, container, backup }, before) {
+  async check(inputs, before) {
+    const { host, stack, version, password, network, container, backup, database, positions } = inputs;
     const failures: Awaited<ReturnType<NonNullable<typeof PostgresServer.check>>> = [];
     const fails = (property: keyof PostgresServerInputs, reason: string | undefined) => {
       if (reason) failures.push({ property, reason });
@@ -59,7 +61,18 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
     }
     if (container) fails("container", await nameProblem(host, container.name, stack));
     if (backup) fails("backup", await nameProblem(host, backup.name, stack));
+    const { imageId } = container ?? {};
+    if (database && imageId && stack && !before.container) {
+      const missing = await missingLocale({ host, stack }, imageId, database);
+      fails("database", missing && `${positions?.locale ?? ""}: ${missing}`);
+    }
     return failures;
+  },
+
+  refusal(state, inputs) {
+    if (!isMade(state)) return undefined;
+    const other = otherLocale(inputs.tenant, state.database, inputs.database);
+    return other && `${inputs.positions?.locale ?? ""}: ${other}`;
   },
 
   async planWarning(state, inputs) {

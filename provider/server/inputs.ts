@@ -68,6 +68,10 @@ export interface PostgresServerInputs {
   database: {
     /** SQL files on this machine, run once in this order when the database is made; paths from the project's folder. */
     init: string[];
+    /** As setlocale knows it, of PostgreSQL's encodings, and as ICU knows it; without one, what the image's cluster has. */
+    locale?: string;
+    encoding?: string;
+    icu?: string;
   };
   /** The proxy's file for the tenant; a closed route is a file without a router. */
   route: {

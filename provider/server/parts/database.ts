@@ -1,7 +1,11 @@
 import { readFile } from "node:fs/promises";
 import { basename } from "node:path";
+import { promisify } from "node:util";
+import { gunzip, type ZlibOptions } from "node:zlib";
 import { stopSeconds } from "../../../docker/client";
+import { largestUnpacked } from "../../../tenants/init-scripts";
 import { creatingSetting, lookInside } from "../inside";
+import { createDatabase, refuseOtherLocale } from "../locale";
 import type { Part, RunningServer } from "../part";
 import { identifier, literal } from "../session";
 
@@ -58,13 +62,14 @@ export const database: Part & {
     const { inputs, session, inside } = server;
     const name = identifier(inputs.tenant);
     if (inside.database) {
+      if (!isMade(server.before)) await refuseOtherLocale(session, inputs.database);
       const open = inside.takesConnections ? "" : `ALTER DATABASE ${name} ALLOW_CONNECTIONS true;\n`;
       if (open || inside.unfinished) await session.run(open + (inside.unfinished ? finished : ""));
       return;
     }
     const scripts = inputs.database.init;
     const begin = `ALTER DATABASE postgres SET ${creatingSetting} = ${literal(inputs.tenant)};
-      CREATE DATABASE ${name};\n`;
+      ${createDatabase(inputs.tenant, inputs.database)}\n`;
     const end = `ALTER DATABASE postgres RESET ${creatingSetting};\n${finished}`;
     if (scripts.length === 0) {
       await session.run(begin + end);
@@ -85,10 +90,21 @@ const finished = `\\! rm -f "$PGDATA.unfinished" && sync "$(dirname "$PGDATA")"\
 /** The next starts leave it as it is, complete or not: a restart for the settings that it got. */
 export const keptUnfinished = '\\! echo keep >"$PGDATA.unfinished" && sync "$PGDATA.unfinished"';
 
+const unpacked = promisify<Buffer, ZlibOptions, Buffer>(gunzip);
+
+/** Whether an `up` before this one has made the tenant's database. */
+export function isMade({ state }: RunningServer["before"]): boolean {
+  return state !== undefined && state !== "incomplete";
+}
+
 /** Paths are from the project's folder, where the provider runs. */
 async function runScript({ inputs, session }: RunningServer, path: string): Promise<void> {
   try {
-    await session.script(await readFile(path, "utf8"), inputs.tenant);
+    const content = await readFile(path);
+    const sql = path.endsWith(".gz")
+      ? await unpacked(content, { maxOutputLength: largestUnpacked })
+      : content;
+    await session.script(sql.toString("utf8"), inputs.tenant);
   } catch (error) {
     throw new Error(
       `init script ${basename(path)} failed: ${messageOf(error)}. The database ${inputs.tenant} is not complete, and ` +

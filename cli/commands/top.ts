@@ -1,0 +1,82 @@
+import type Docker from "dockerode";
+import { dockerClient } from "../../docker/client";
+import { escapeSteering } from "../../docker/exec";
+import { resourceNames } from "../../docker/names";
+import { askServer, byReplication } from "../lib/ask-server";
+import { command } from "../lib/command";
+import { CommandError } from "../lib/pulumi";
+import { requiredOutputs, stackConfig, type TenantSummary } from "../lib/stack";
+import { requireServer, runningTenant } from "../lib/tenant-login";
+import { terminalWidth } from "../lib/terminal";
+import { endQuery, parseTop, topQuery, topText } from "../lib/top";
+
+export const top = command(
+  "top",
+  "a tenant's slow statements, and its sessions that work, wait for locks or idle in a transaction",
+  "./pgs top acme",
+  "./pgs top acme --cancel 4711",
+  "./pgs top acme --json | jq '.statements[] | select(.meanMilliseconds > 100) | .query'",
+)
+  .argument("<tenant>")
+  .option("--limit <number>", "how many statements", "20")
+  .option("--cancel <pid>", "cancel the statement of a session")
+  .option("--terminate <pid>", "end a session, such as one that is idle in a transaction")
+  .option("--json", "for programs: times in seconds and milliseconds, statements up to 2000 characters")
+  .action(showTop);
+
+interface Options {
+  limit: string;
+  cancel?: string;
+  terminate?: string;
+  json?: boolean;
+}
+
+async function showTop(id: string, options: Options): Promise<void> {
+  const limit = number("--limit", options.limit, 200);
+  const [outputs, config] = await Promise.all([requiredOutputs({ states: true }), stackConfig()]);
+  const tenant = runningTenant(outputs, id, config);
+  await requireServer(id, config, outputs);
+  const server = dockerClient(config.dockerHost).getContainer(resourceNames(config.prefix).tenant(id));
+  for (const [end, pid] of [
+    ["statement", options.cancel],
+    ["session", options.terminate],
+  ] as const) {
+    if (pid !== undefined) return endOne(server, tenant, id, end, number("PID", pid, 2 ** 31 - 1));
+  }
+  const found = parseTop(await ask(server, tenant, topQuery(limit)));
+  if (!found) throw new CommandError(`the server of ${id} does not answer as PostgreSQL does`);
+  const json = () => JSON.stringify(found, undefined, 2).split("\n").map(escapeSteering).join("\n");
+  console.log(options.json ? json() : topText(id, found, terminalWidth()));
+}
+
+async function endOne(
+  server: Docker.Container,
+  tenant: TenantSummary,
+  id: string,
+  end: "statement" | "session",
+  pid: number,
+): Promise<void> {
+  const state = await ask(server, tenant, endQuery(pid, end));
+  if (state === "")
+    throw new CommandError(`${id} has no session of a client with the PID ${pid}: ./pgs top ${id}`, 2);
+  if (end === "statement" && state !== "active") {
+    throw new CommandError(
+      `session ${pid} is at no statement: ./pgs top ${id} --terminate ${pid} ends it`,
+      2,
+    );
+  }
+  console.log(
+    end === "statement" ? `The statement of session ${pid} is cancelled.` : `Session ${pid} is ended.`,
+  );
+}
+
+function ask(server: Docker.Container, { version, database }: TenantSummary, sql: string): Promise<string> {
+  const targets = [`dbname=${database}`, byReplication(database)];
+  return askServer(server, { version, targets, sql, seconds: 10 });
+}
+
+function number(what: string, value: string, most: number): number {
+  const found = /^[1-9]\d{0,9}$/.test(value) ? Number(value) : Number.NaN;
+  if (found <= most) return found;
+  throw new CommandError(`${what} is a whole number from 1 to ${most}, got ${value}`, 2);
+}
