@@ -7,7 +7,7 @@ import { Transfer } from "../lib/transfer";
 
 export const dump = command(
   "dump",
-  "dump of a tenant's database, to standard output; what follows -- goes to pg_dump",
+  "dump a tenant's database to standard output; what follows -- goes to pg_dump",
   "./pgs dump acme > acme.dump",
   "./pgs dump acme --plain | gzip > acme.sql.gz",
   "./pgs dump acme -- --schema=app > app.dump",

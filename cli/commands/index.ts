@@ -31,7 +31,8 @@ import { url } from "./url";
 /** The commands as the help groups them. Everything that lists commands reads this. */
 export const groups: Record<string, Command[]> = {
   "The whole stack": [up, preview, refresh, destroy, cancel],
-  "Look at tenants": [list, connect, top, logs, url, password, dump, load, backups, tryRestores, doctor],
+  "Look at tenants": [list, connect, top, logs, url, password, backups, tryRestores, doctor],
+  "Databases in and out": [dump, load],
   "Edit tenants.yaml and apply the edit": [
     create,
     remove,

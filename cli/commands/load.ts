@@ -23,7 +23,7 @@ import { Transfer } from "../lib/transfer";
 
 export const load = command(
   "load",
-  "load a dump from standard input into a tenant's database; what follows -- goes to pg_restore or psql",
+  "load a dump or SQL from standard input into a tenant's database: all of it, or nothing",
   "./pgs load acme < acme.dump",
   "./pgs load acme < acme.sql.gz",
   "./pgs load acme -- --no-owner --no-privileges < other.dump",

@@ -12,7 +12,7 @@ import { endQuery, parseTop, topQuery, topText } from "../lib/top";
 
 export const top = command(
   "top",
-  "a tenant's slow statements, and its sessions that work, wait for locks or idle in a transaction",
+  "slow statements of a tenant, and sessions that work, wait or idle in a transaction",
   "./pgs top acme",
   "./pgs top acme --cancel 4711",
   "./pgs top acme --json | jq '.statements[] | select(.meanMilliseconds > 100) | .query'",

@@ -2,22 +2,30 @@ import { dockerHostAddress, resolve } from "../lib/address";
 import { command } from "../lib/command";
 import { requiredOutputs, stackConfig, tenantOf } from "../lib/stack";
 
-export const url = command("url", "connection string of one tenant, with its password", "./pgs url acme")
+export const url = command(
+  "url",
+  "connection string of one tenant, with its password",
+  "./pgs url acme",
+  "DATABASE_URL=$(./pgs url acme --from-container) docker run -e DATABASE_URL --add-host acme.pgs.localhost:host-gateway …",
+)
   .argument("<tenant>")
-  .action(async (id: string) => {
+  .option("--from-container", "for a container on the same Docker host, with the hostname as an extra host")
+  .action(async (id: string, options: { fromContainer?: boolean }) => {
     const [{ connectionStrings, tenants }, { dockerHost }] = await Promise.all([
       requiredOutputs({ secrets: true }),
       stackConfig(),
     ]);
     const connection = new URL(tenantOf(connectionStrings, id));
     const { host } = tenantOf(tenants, id);
-    if ((await resolve(host)).length === 0) {
+    const hint = (text: string) => process.stderr.isTTY && console.error(text);
+    if (options.fromContainer) {
+      hint(
+        `For docker run: --add-host ${host}:host-gateway\nIn a compose file: extra_hosts: ["${host}:host-gateway"]`,
+      );
+    } else if ((await resolve(host)).length === 0) {
       const address = await dockerHostAddress(dockerHost);
       if (address) connection.searchParams.set("hostaddr", address);
-      if (process.stderr.isTTY)
-        console.error(
-          `${host} does not resolve here, so hostaddr gives its address: only libpq's clients know it.`,
-        );
+      hint(`${host} does not resolve here, so hostaddr gives its address: only libpq's clients know it.`);
     }
     console.log(connection.href);
   });

@@ -43,11 +43,17 @@ export async function runClient(
     failure ??= error;
     container.kill().catch(() => {});
   };
+  async function* read(): AsyncGenerator<Buffer> {
+    try {
+      if (input) yield* input;
+    } catch (error) {
+      fail(error);
+      throw error;
+    }
+  }
   try {
-    const sent = pipeline(Readable.from(input ?? []), stream as NodeJS.WritableStream).catch((error) => {
-      // A program that ends early closes its input; its exit code says why.
-      if (!["EPIPE", "ECONNRESET", "ERR_STREAM_PREMATURE_CLOSE"].includes(error.code)) fail(error);
-    });
+    // A program that ends early closes its input; its exit code says why.
+    const sent = pipeline(Readable.from(read()), stream as NodeJS.WritableStream).catch(() => {});
     await receive(stream, output, line).catch(fail);
     const code = await exit;
     if (interrupted) throw new CommandError("interrupted", 130);

@@ -61,6 +61,72 @@ test("set changes a field, with --no-up in the file alone", async () => {
   expect(await checkout.query("acme", "SHOW work_mem")).toEqual([{ work_mem: "4MB" }]);
 });
 
+const shell = (script: string) => run("bash", ["-c", `set -o pipefail\n${script}`], checkout.options());
+const tablesOf = (id: string) =>
+  checkout.query(id, "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace");
+
+test("dump and load carry a database over, in pg_dump's format and as packed SQL, and only into an empty one", async () => {
+  const rows = "CREATE TABLE numbers AS SELECT n, md5(n::text) FROM generate_series(1, 100000) AS n";
+  await checkout.query(
+    "acme",
+    `DROP TABLE IF EXISTS kept; CREATE ROLE app; ${rows}; GRANT SELECT ON numbers TO app`,
+  );
+  for (const [dump, load, file] of [
+    ["dump acme", "load hooli -- --no-owner --no-privileges", "acme.dump"],
+    ["dump acme --plain -- --no-privileges | gzip", "load hooli", "acme.sql.gz"],
+  ]) {
+    const dumped = await shell(`./pgs ${dump} > ${file}`);
+    expect(dumped.code, dumped.output).toBe(0);
+    expect(dumped.stderr).toMatch(/^acme: dumped \S+Mi, .*in \S+ s\n$/);
+    const loaded = await shell(`./pgs ${load} < ${file}`);
+    expect(loaded.code, loaded.output).toBe(0);
+    expect(loaded.stderr).toMatch(/hooli: loaded \S+Mi, .*in \S+ s\n$/);
+    expect(await checkout.query("hooli", "SELECT count(*)::int, max(n) FROM numbers")).toEqual([
+      { count: 100_000, max: 100_000 },
+    ]);
+    const again = await shell(`./pgs ${load} < ${file}`);
+    expect(again.code).toBe(2);
+    expect(again.stderr).toContain("the database of hooli has tables already");
+    await checkout.query("hooli", "DROP TABLE numbers");
+  }
+});
+
+test("a dump that is cut off fails, and loads nothing", async () => {
+  expect((await shell("./pgs load hooli < acme.dump")).stderr).toMatch(
+    /role "app" does not exist[\s\S]*nothing was loaded.* --no-owner/,
+  );
+  const half = "$(($(stat -c %s $file) / 2))";
+  for (const file of ["acme.dump", "acme.sql.gz", "acme.sql"]) {
+    const cut = await shell(
+      `file=${file}; zcat acme.sql.gz > acme.sql; head -c ${half} $file | ./pgs load hooli`,
+    );
+    expect(cut.code, cut.output).toBe(1);
+    expect(cut.stderr).toContain("nothing was loaded");
+  }
+  // Whoever sends it may be killed, and the command too.
+  await shell("(head -c 100000 acme.sql; sleep 20) | timeout -s KILL 8 ./pgs load hooli");
+  expect(await tablesOf("hooli")).toEqual([]);
+
+  const refused = await shell(
+    "printf 'SELECT 1;\\nCREATE TABLE one ();\\nSELECT 1/0;\\n' | ./pgs load hooli",
+  );
+  expect(refused.code).toBe(3);
+  expect(refused.stderr).toMatch(/:3: ERROR: {2}division by zero/);
+  expect(await tablesOf("hooli")).toEqual([]);
+
+  const closed = await shell("./pgs dump acme | head -c 1000 > start; exit $PIPESTATUS");
+  expect(closed.code).toBe(1);
+  expect(closed.stderr).toContain("no whole dump");
+  const locking = await checkout.client("acme");
+  await locking.query("BEGIN; LOCK numbers");
+  const interrupted = await shell("timeout --preserve-status -s INT 6 ./pgs dump acme > half.dump");
+  await locking.end();
+  expect(interrupted.code).toBe(130);
+  expect((await run("docker", ["ps", "--all", "--format", "{{.Names}}"])).stdout).not.toContain(
+    checkout.name("connect"),
+  );
+});
+
 test.each(["list", "preview", "refresh", "cancel", "url acme", "up --yes", "set acme cpus 2 --yes"])(
   "%s names a stack that there is not, and the commands that help",
   async (command) => {

@@ -1,13 +1,16 @@
+import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { Checkout } from "./support/checkout";
+import { succeed } from "./support/command";
 import { login, psql } from "./support/psql";
 
 const tenants = (...scripts: string[]) => `tenants: { acme: { init: [${scripts.join(", ")}] }, globex: {} }`;
 
 let checkout: Checkout;
 beforeAll(async () => {
-  checkout = await Checkout.create(tenants("init/one.sql", "init/two.sql"));
+  checkout = await Checkout.create(tenants("init/one.sql.gz", "init/two.sql"));
   checkout.write("init/one.sql", "CREATE ROLE app; CREATE TABLE one AS SELECT current_database() AS name;");
+  await succeed("gzip", ["--keep", join(checkout.folder, "init/one.sql")]);
 });
 afterAll(() => checkout?.remove());
 
@@ -63,11 +66,13 @@ test("scripts run once: another one, added later, changes nothing", async () => 
   expect(await checkout.query("acme", "SELECT to_regclass('three') AS three")).toEqual([{ three: null }]);
 });
 
-test("a tenant with the shortest limits is created with its scripts, and its password rotates", async () => {
-  const strict = (version: number) => `tenants:
+test("a tenant with the shortest limits and a locale of its own is created with its scripts, and its password rotates", async () => {
+  const strict = (version: number, locale = "C") => `tenants:
   acme: { init: [init/one.sql, init/two.sql] }
   globex: {}
   strict:
+    locale: ${locale}
+    encoding: LATIN1
     init: [init/slow.sql]
     passwordVersion: ${version}
     settings:
@@ -81,8 +86,16 @@ test("a tenant with the shortest limits is created with its scripts, and its pas
       search_path: nowhere
 `;
   checkout.write("init/slow.sql", "SELECT pg_sleep(1.5);\nCREATE TABLE public.slow AS SELECT 1 AS n;\n");
+  const missing = await checkout.tryApply(strict(1, "sv_SE.ISO-8859-1"));
+  expect(missing.output).toMatch(
+    /tenants\.yaml:5:13: the image has no locale sv_SE\.ISO-8859-1; it has C C\.utf8 en_US\.utf8 POSIX\. docs/,
+  );
   await checkout.apply(strict(1));
   await checkout.pulumi("preview", "--expect-no-changes");
+  const other = await checkout.tryApply(strict(1, "C.UTF-8"));
+  expect(other.output).toContain(
+    "tenants.yaml:5:13: the database of strict is made, and its locale and encoding stay as they are: write locale: C again",
+  );
   const before = await checkout.password("strict");
   await checkout.apply(strict(2));
   expect(await checkout.password("strict")).not.toBe(before);
