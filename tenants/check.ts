@@ -3,7 +3,14 @@ import type { z } from "zod";
 import { memoryBytes, memoryPattern } from "./memory";
 import { settingNames, settingProblem, sizeInBytes } from "./postgres-settings";
 import { formatKey, formatPath, type Problem, show } from "./problems";
-import { builtInDefaults, settingName, settingText, settingValue, type tenantsFileSchema } from "./schema";
+import {
+  builtInDefaults,
+  encodings,
+  settingName,
+  settingText,
+  settingValue,
+  type tenantsFileSchema,
+} from "./schema";
 import { largestSharedBuffers } from "./sizing";
 import { type Suggest, suggestions } from "./suggest";
 import type { YamlData } from "./yaml-data";
@@ -256,7 +263,7 @@ function localeProblems(yaml: YamlData, tenants: [string, TenantEntry][]): Probl
       ...(icu !== undefined && typeof version === "number" && version < 15
         ? [problem("icu", `a database of PostgreSQL ${version} cannot have ICU's locales; leave icu out`)]
         : []),
-      ...(typeof encoding === "string" && encoding !== "UTF8" && locale === undefined
+      ...(encodings.some((known) => known === encoding) && encoding !== "UTF8" && locale === undefined
         ? [
             problem(
               "encoding",

@@ -257,7 +257,7 @@ const icuSchema = z
   });
 
 /** Those that a database can have. https://www.postgresql.org/docs/18/multibyte.html#MULTIBYTE-CHARSET-SUPPORTED */
-const encodings = [
+export const encodings = [
   ...[
     "UTF8",
     "SQL_ASCII",

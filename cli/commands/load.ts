@@ -110,7 +110,6 @@ async function executed(
   options: string[],
   transfer: Transfer,
 ): Promise<void> {
-  // Only what comes after a commit that succeeded prints it.
   const token = randomBytes(16).toString("hex");
   let tail = "";
   const code = await run(
@@ -123,12 +122,12 @@ async function executed(
     {
       input: script(input, isDump, token),
       output: (chunk) => {
-        tail = (tail + chunk.toString("latin1")).slice(-2 * token.length);
+        tail = (tail + chunk.toString("latin1")).slice(-100);
       },
       line: (text) => transfer.line(text),
     },
   );
-  if (code === 0 && tail.includes(token)) return;
+  if (code === 0 && tail.includes(`committed ${token}`)) return;
   throw new CommandError(
     `psql ended with ${code}: nothing was loaded, but what the file itself commits`,
     code === 0 ? 1 : code,
@@ -145,8 +144,17 @@ async function* script(input: AsyncIterable<Buffer>, isDump: boolean, token: str
   if (isDump && !isWhole(tail)) {
     throw new CommandError("the dump is cut off, its last line is missing: nothing was loaded");
   }
-  // In a transaction that an ignored error ended, the first statement fails.
-  yield Buffer.from(`\n;\nSELECT;\nCOMMIT;\nSELECT '${token}';\n`);
+  // psql takes a last statement without its semicolon. An empty one, after COPY, would end it.
+  const last = tail.toString("latin1").trimEnd().split("\n").at(-1) ?? "";
+  yield Buffer.from(`${/;$|^\\|--|^$/.test(last) ? "" : ";"}\n${commit(token)}`);
+}
+
+/** The setting is the transaction's: an error that the file ignored takes it back. */
+function commit(token: string): string {
+  return `SELECT set_config('pgs.load', '${token}', false);
+COMMIT;
+SELECT 'committed ' || current_setting('pgs.load');
+`;
 }
 
 function run(

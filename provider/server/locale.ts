@@ -51,7 +51,9 @@ export async function refuseOtherLocale(session: Session, wanted: Database): Pro
   const other = localeFields.find((field) => wanted[field] && !same(wanted[field], found[field]));
   if (!other) return;
   throw new Error(
-    `the database is there already, with ${other} ${found[other] || "none"}: write ${found[other] ? `${other}: ${found[other]}` : `no ${other}`}`,
+    found[other]
+      ? `the database is there already, with ${other} ${found[other]}: write ${other}: ${found[other]}`
+      : `the database is there already, without ${other}: leave ${other} out`,
   );
 }
 

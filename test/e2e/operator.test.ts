@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Finding } from "../../cli/lib/doctor";
 import type { TenantStatus } from "../../cli/lib/tenant-status";
+import type { Top } from "../../cli/lib/top";
 import { certificateFiles } from "../unit/support/certificates";
 import { Checkout } from "./support/checkout";
 import { eventually, succeed } from "./support/command";
@@ -168,6 +169,57 @@ test("without a psql on this machine, connect takes that of the tenant's image, 
   expect((await pgs(["connect", "acme", "--", "-c", "SELECT 1/0"], { PATH })).code).toBe(1);
   const left = await succeed("docker", ["ps", "--all", "--format", "{{.Names}}"]);
   expect(left).not.toContain(checkout.name("connect"));
+});
+
+test("top names statements, who waits for whom, and cancels", async () => {
+  const steering = "SELECT E'\\u202e' || 'a\x1b[2J', pg_sleep(0.2), pg_sleep(60)";
+  const [holder, waiter, sleeper] = await Promise.all(
+    ["acme", "acme", "acme"].map((id) => checkout.client(id)),
+  );
+  await holder?.query("CREATE TABLE IF NOT EXISTS locked (); BEGIN; LOCK locked");
+  const waits = waiter?.query("SELECT * FROM locked");
+  const sleeps = sleeper?.query(steering).catch((error: Error) => error.message);
+  await eventually(10, async () => {
+    const { code, stdout } = await pgs(["top", "acme", "--json"]);
+    expect(code).toBe(0);
+    const { sessions }: Top = JSON.parse(stdout);
+    expect(sessions).toHaveLength(3);
+    const idle = sessions.find(({ state }) => state === "idle in transaction");
+    expect(sessions.find(({ query }) => query.includes("FROM locked"))?.blockedBy).toEqual([idle?.pid]);
+    const sleeping = sessions.find(({ query }) => query.includes("pg_sleep"));
+    expect(sleeping?.query).toBe(steering);
+    expect((await pgs(["top", "acme", "--cancel", String(idle?.pid)])).stderr).toContain("--terminate");
+    const shown = (await pgs(["top", "acme"])).stdout;
+    expect(shown).toContain(`waits for ${idle?.pid}`);
+    expect(shown).toContain("\\u202e' || 'a\\u001b[2J'");
+    expect((await pgs(["top", "acme", "--cancel", String(sleeping?.pid)])).code).toBe(0);
+    expect(await sleeps).toContain("canceling statement due to user request");
+    expect((await pgs(["top", "acme", "--terminate", String(idle?.pid)])).code).toBe(0);
+    await waits;
+  });
+  await Promise.all([waiter?.end(), sleeper?.end()]);
+  // PID 1 is the server itself, and no session of the tenant.
+  expect((await pgs(["top", "acme", "--terminate", "1"])).code).toBe(2);
+  expect((await pgs(["top", "initech"])).stderr).toContain("./pgs start initech");
+});
+
+test("a container on the same host gets in by the string that url gives for it", async () => {
+  const url = (await pgs(["url", "acme", "--from-container"])).stdout.trim();
+  expect(url).not.toContain("hostaddr");
+  const { host } = (await checkout.tenants()).acme ?? {};
+  const answer = await succeed("docker", [
+    ...[
+      "run",
+      "--rm",
+      "--add-host",
+      `${host}:host-gateway`,
+      "--entrypoint",
+      "psql",
+      "postgres:18.6-bookworm",
+    ],
+    ...[url, "-Atc", "SELECT current_database()"],
+  ]);
+  expect(answer).toBe("acme\n");
 });
 
 test("logs shows what the server wrote, and nothing that steers a terminal", async () => {

@@ -2,6 +2,7 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type ParseOptions, parseTenants, positionOf, readTenants, TenantsFileError } from "../../tenants";
 import { backupPlan } from "../../tenants/backup";
@@ -61,6 +62,7 @@ describe("a file that is right", () => {
       cpus: 1,
       access: true,
       state: "running",
+      newDatabase: {},
       init: [],
       initFiles: [],
       settings: {},
@@ -139,6 +141,22 @@ describe("a file that is right", () => {
       "app.e": "off",
       log_line_prefix: "",
     });
+  });
+
+  it("has the locale of a new database, that of defaults too", () => {
+    const [acme, globex] = parse(
+      "{ defaults: { locale: sv_SE.UTF-8 }, tenants: { acme: { icu: sv, encoding: UTF8 }, globex: {} } }",
+    );
+    expect(acme?.newDatabase).toEqual({ locale: "sv_SE.UTF-8", icu: "sv", encoding: "UTF8" });
+    expect(globex?.newDatabase).toEqual({ locale: "sv_SE.UTF-8" });
+    expect(errorOf("encoding: utf-8")).toMatch(/^encoding: .*got "utf-8"; write UTF8$/);
+    expect(errorOf("encoding: LATIN1")).toMatch(/^encoding: LATIN1 needs a locale .*; write locale: C/);
+    expect(errorOf("locale: C, encoding: LATIN1")).toBe("accepted");
+    expect(errorOf('locale: "C\'; DROP"')).toMatch(/^locale: expected a locale/);
+    const versions = { versions: [14] };
+    expect(errorsOf("tenants: { acme: { version: 14, icu: sv } }", versions)).toEqual([
+      "tenants.yaml:1:40: tenants.acme.icu: a database of PostgreSQL 14 cannot have ICU's locales; leave icu out",
+    ]);
   });
 
   it("gives init scripts as written and as absolute paths", () => {
@@ -323,7 +341,7 @@ describe("the file as a whole", () => {
       "  initech: { settings: { port: 5, work_mem: [1] } }", // 12
     ].join("\n");
     const shared =
-      "version, memory, cpus, access, state, tls, allow, maxConnectionsPerClient, settings, passwordVersion, backup, onRemove";
+      "version, memory, cpus, access, state, tls, allow, maxConnectionsPerClient, locale, encoding, icu, settings, passwordVersion, backup, onRemove";
     expect(errorsOf(text)).toEqual([
       `tenants.yaml:2:3: defaults.memroy: there is no field memroy; did you mean memory? (allowed: ${shared})`,
       'tenants.yaml:3:11: defaults.memory: expected a whole number with the unit Ki, Mi or Gi, such as 512Mi, got "512MB"; write 512Mi',
@@ -339,6 +357,27 @@ describe("the file as a whole", () => {
       "tenants.yaml:12:26: tenants.initech.settings.port: port cannot be set: files, addresses, port and TLS of a server belong to the platform; leave it out",
       "tenants.yaml:12:45: tenants.initech.settings.work_mem: expected text, a number, true or false, got a list",
     ]);
+  });
+
+  it("names init scripts that psql could not run, or would run elsewhere, before anything is planned", () => {
+    const dump = "--\n-- PostgreSQL database dump\n--\n\nCREATE DATABASE acme;\n\\connect acme\n";
+    const files: [string, string | Buffer, RegExp | undefined][] = [
+      ["run.sh", "#!/bin/sh", /"init\/run\.sh" is a shell script, .*as SQL, or run it yourself/],
+      ["all.sql", dump, /init\/all\.sql:5: CREATE DATABASE in a dump would leave .* without --create/],
+      ["all.sql.gz", gzipSync(dump), /init\/all\.sql\.gz:5: CREATE DATABASE/],
+      ["acme.dump", "PGDMP\x01", /a dump in a format of pg_restore's, .*\.\/pgs load ID < init\/acme\.dump/],
+      ["plain.gz", "SELECT 1;", /"init\/plain\.gz" is no gzip file/],
+      ["broken.gz", Buffer.from([0x1f, 0x8b, 1, 2]), /is damaged/],
+      ["huge.sql.gz", Buffer.concat([gzipSync("SELECT 1;").subarray(0, -1), Buffer.from([0xf0])]), /256 MiB/],
+      ["packed.sql.gz", gzipSync("SELECT 1;"), undefined],
+      ["own.sql", "CREATE DATABASE second;\n\\connect second\n", undefined],
+    ];
+    for (const [name, content, expected] of files) {
+      writeFileSync(join(folder, "init", name), content);
+      const error = errorOf(`init: [init/${name}]`);
+      if (expected) expect(error).toMatch(expected);
+      else expect(error).toBe("accepted");
+    }
   });
 
   it("has its problems as data, too", () => {

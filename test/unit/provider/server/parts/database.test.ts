@@ -1,7 +1,10 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeEach, describe, expect, it, vi } from "vitest";
+import { PostgresServer } from "../../../../../provider/server";
+import { refuseOtherLocale } from "../../../../../provider/server/locale";
 import { database } from "../../../../../provider/server/parts/database";
+import type { Session } from "../../../../../provider/server/session";
 import { engine } from "../../../support/engine";
 import { acme, acmeWith, FakePostgres, host, running, sightOf } from "../../../support/postgres";
 import { temporaryFolder } from "../../../support/program";
@@ -68,6 +71,36 @@ describe("a tenant's database", () => {
     await apply(scripts("one", "two"));
     expect(postgres.scripts).toEqual(["one", "two"]);
     expect(postgres.statements.map((sql) => sql.split(" ")[0])).toEqual(["ALTER", "CREATE", "ALTER", "\\!"]);
+  });
+
+  it("has the locale that it is to be made with, from a template without data", async () => {
+    await apply(acmeWith({ database: { init: [], locale: "sv_SE.UTF-8", encoding: "UTF8", icu: "sv" } }));
+    expect(postgres.statements[1]).toBe(
+      "CREATE DATABASE \"acme\" TEMPLATE template0 ENCODING E'UTF8' LOCALE E'sv_SE.UTF-8' LOCALE_PROVIDER icu ICU_LOCALE E'sv';",
+    );
+  });
+
+  it("keeps its locale: another one is refused once it is made, also where it was there before its entry", async () => {
+    const state = (locale?: string, made = "running") => ({
+      ...acmeWith({ database: { init: [], ...(locale && { locale }) } }),
+      state: made,
+    });
+    const refusal = (before: ReturnType<typeof state>, after: ReturnType<typeof state>) =>
+      PostgresServer.refusal?.(before, after);
+    expect(refusal(state("C"), state("C"))).toBeUndefined();
+    expect(refusal(state("C", "incomplete"), state("POSIX"))).toBeUndefined();
+    expect(refusal(state("C"), state("POSIX"))).toMatch(/of acme is made, .* write locale: C again/);
+    expect(refusal(state("C"), state())).toMatch(/write locale: C again/);
+    expect(refusal(state(), state("C"))).toMatch(/leave locale out/);
+
+    const session = (answer: string) => ({ tenant: "acme", read: async () => answer }) as unknown as Session;
+    await refuseOtherLocale(session("en_US.utf8\nUTF8\n"), { init: [], locale: "en_US.UTF-8" });
+    await expect(refuseOtherLocale(session("C\nUTF8\n"), { init: [], locale: "POSIX" })).rejects.toThrow(
+      "the database is there already, with locale C: write locale: C",
+    );
+    await expect(refuseOtherLocale(session("C\nUTF8\n"), { init: [], icu: "sv" })).rejects.toThrow(
+      "without icu: leave icu out",
+    );
   });
 
   it("does not run scripts that come later", async () => {
