@@ -155,7 +155,7 @@ describe("a file that is right", () => {
     expect(errorOf('locale: "C\'; DROP"')).toMatch(/^locale: expected a locale/);
     const versions = { versions: [14] };
     expect(errorsOf("tenants: { acme: { version: 14, icu: sv } }", versions)).toEqual([
-      "tenants.yaml:1:40: tenants.acme.icu: a database of PostgreSQL 14 cannot have ICU's locales; leave icu out",
+      "tenants.yaml:1:38: tenants.acme.icu: a database of PostgreSQL 14 cannot have ICU's locales; leave icu out",
     ]);
   });
 
