@@ -1,10 +1,10 @@
 import { createHash } from "node:crypto";
 import * as pulumi from "@pulumi/pulumi";
 import { stringify } from "yaml";
-import type { ResourceNames } from "../docker/names";
+import { innerPort, type ResourceNames } from "../docker/names";
 import { Container, type Programs, programText, TraefikFile } from "../provider/resources";
 import { barmanVolumes, type PostgresImages } from "./postgres-images";
-import { cancelPort, dynamicFolder, entryPoints, type PostgresProxy, proxyNetwork } from "./proxy";
+import { dynamicFolder, entryPoints, type PostgresProxy, proxyNetwork } from "./proxy";
 
 export interface CancelRequestsArgs {
   /** The stack's id, which its containers are labelled with. */
@@ -45,7 +45,7 @@ export class CancelRequests extends pulumi.ComponentResource {
         ...args.images.barman,
         // Isolated: no file or variable of the container has a say in what runs.
         entrypoint: ["python3", "-I", "/pgs/cancel-requests"],
-        command: [names.proxy, String(cancelPort), "/routes"],
+        command: [names.proxy, String(innerPort), "/routes"],
         env: [`PROGRAM=${digest()}`],
         user: "65534:65534",
         mounts: [

@@ -3,7 +3,7 @@ import * as pulumi from "@pulumi/pulumi";
 import * as random from "@pulumi/random";
 import { stringify } from "yaml";
 import type { AcmeSettings } from "../config";
-import type { ResourceNames } from "../docker/names";
+import { innerPort, type ResourceNames } from "../docker/names";
 import { AcmeCertificate, Container, TraefikFile } from "../provider/resources";
 import {
   type AcmeFiles,
@@ -50,9 +50,6 @@ export const entryPoints = {
   /** For cancel requests that are passed on. It is not published, and no limit of clients counts here. */
   cancel: "cancel",
 };
-
-/** Where the proxy listens for cancel requests that are passed on. */
-export const cancelPort = 5433;
 
 /**
  * Traefik: the one container with a published port. It terminates TLS and routes by the hostname in the TLS
@@ -178,7 +175,7 @@ function staticConfiguration(): string[] {
     `--entryPoints.${entryPoints.clients}.address=:5432/tcp`,
     // Clients without TLS, or that never say a word, are let go after this; open sessions are not affected.
     `--entryPoints.${entryPoints.clients}.transport.respondingTimeouts.readTimeout=5s`,
-    `--entryPoints.${entryPoints.cancel}.address=:${cancelPort}/tcp`,
+    `--entryPoints.${entryPoints.cancel}.address=:${innerPort}/tcp`,
     `--entryPoints.${entryPoints.cancel}.transport.respondingTimeouts.readTimeout=5s`,
     `--providers.file.directory=${dynamicFolder}`,
     "--providers.file.watch=true",

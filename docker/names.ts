@@ -1,3 +1,9 @@
+/**
+ * Where the proxy listens for cancel requests that are passed on, and for the operator's own programs beside it. It is
+ * not published, and no limit of clients counts there.
+ */
+export const innerPort = 5433;
+
 /** Names of all that a stack has on its Docker host. */
 export interface ResourceNames {
   /** Container and volume of the proxy. */

@@ -72,6 +72,8 @@ async function runInContainer(login: TenantLogin, psqlArgs: string[]): Promise<n
   const { dockerHost } = login.config;
   const psql = {
     program: "psql",
+    // As a client, whose cancel request comes without TLS.
+    port: 5432,
     args: (connection: string) => [connection, ...psqlArgs],
     terminal: process.stdin.isTTY === true && process.stdout.isTTY === true,
   };

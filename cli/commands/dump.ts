@@ -1,3 +1,4 @@
+import { innerPort } from "../../docker/names";
 import { withClientContainer } from "../lib/client-container";
 import { runClient } from "../lib/client-stream";
 import { command } from "../lib/command";
@@ -28,6 +29,7 @@ async function dumpTenant(id: string, options: string[], { plain }: { plain?: bo
   const login = await tenantLogin(id);
   const program = {
     program: "pg_dump",
+    port: innerPort,
     // In SQL, verbose would leave comments.
     args: (connection: string) => [
       `--dbname=${connection}`,

@@ -3,7 +3,7 @@ import { fstatSync } from "node:fs";
 import { pipeline, Readable } from "node:stream";
 import { createGunzip } from "node:zlib";
 import { dockerClient } from "../../docker/client";
-import { resourceNames } from "../../docker/names";
+import { innerPort, resourceNames } from "../../docker/names";
 import {
   headBytes,
   isArchive,
@@ -164,7 +164,9 @@ function run(
   streams: Parameters<typeof runClient>[1],
 ): Promise<number> {
   const env = [`PGOPTIONS=${unlimited(login.tenant.version)}`];
-  return withClientContainer(login, { program, args, env }, (container) => runClient(container, streams));
+  return withClientContainer(login, { program, args, env, port: innerPort }, (container) =>
+    runClient(container, streams),
+  );
 }
 
 /** Limits of the tenant's own sessions are none of a load. Every role may set these. */

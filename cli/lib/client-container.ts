@@ -13,6 +13,8 @@ export interface ClientProgram {
   program: string;
   /** Its arguments, once it is known how it connects: a connection string of libpq, without the password. */
   args: (connection: string) => string[];
+  /** The proxy's port: its inner one is for what no tenant's list of clients is about. */
+  port: number;
   /** `NAME=VALUE`, nothing secret. */
   env?: string[];
   /** Whether it talks to a terminal. */
@@ -30,7 +32,7 @@ const inside = { pgpass: "/tmp/pgpass", ca: "/tmp/ca.pem" };
  */
 export async function withClientContainer<T>(
   { id, tenant, config, pgpass, ca }: TenantLogin,
-  { program, args, env = [], terminal = false }: ClientProgram,
+  { program, args, port, env = [], terminal = false }: ClientProgram,
   use: (container: Docker.Container) => Promise<T>,
 ): Promise<T> {
   const docker = dockerClient(config.dockerHost);
@@ -42,7 +44,7 @@ export async function withClientContainer<T>(
   const connection = conninfo({
     host: tenant.host,
     hostaddr: proxy?.NetworkSettings.Networks[network]?.IPAddress ?? "",
-    port: "5432",
+    port: String(port),
     dbname: tenant.database,
     user: tenant.user,
     ...(ca ? { sslmode: "verify-full", sslrootcert: inside.ca } : { sslmode: "require" }),
