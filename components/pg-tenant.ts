@@ -318,7 +318,7 @@ function routeFile(args: PgTenantArgs, host: string): string {
           ...router,
           ...(limited && { middlewares: Object.keys(middlewares) }),
         },
-        [`${id}--cancel`]: { entryPoints: [entryPoints.cancel], ...router },
+        [`${id}--inner`]: { entryPoints: [entryPoints.inner], ...router },
       },
       ...(limited && { middlewares }),
       services: { [id]: { loadBalancer: { servers: [{ address: `${args.names.tenant(id)}:5432` }] } } },

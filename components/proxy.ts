@@ -47,8 +47,8 @@ export const dynamicFolder = "/etc/traefik/dynamic";
 export const entryPoints = {
   /** The public one, for clients. */
   clients: "postgres",
-  /** For cancel requests that are passed on. It is not published, and no limit of clients counts here. */
-  cancel: "cancel",
+  /** On `innerPort`. */
+  inner: "inner",
 };
 
 /**
@@ -175,8 +175,8 @@ function staticConfiguration(): string[] {
     `--entryPoints.${entryPoints.clients}.address=:5432/tcp`,
     // Clients without TLS, or that never say a word, are let go after this; open sessions are not affected.
     `--entryPoints.${entryPoints.clients}.transport.respondingTimeouts.readTimeout=5s`,
-    `--entryPoints.${entryPoints.cancel}.address=:${innerPort}/tcp`,
-    `--entryPoints.${entryPoints.cancel}.transport.respondingTimeouts.readTimeout=5s`,
+    `--entryPoints.${entryPoints.inner}.address=:${innerPort}/tcp`,
+    `--entryPoints.${entryPoints.inner}.transport.respondingTimeouts.readTimeout=5s`,
     `--providers.file.directory=${dynamicFolder}`,
     "--providers.file.watch=true",
     // A changed route counts after this time; the default is two seconds.

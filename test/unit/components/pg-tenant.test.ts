@@ -164,9 +164,9 @@ describe("a route", () => {
             tls: {},
             middlewares: ["acme"],
           },
-          // Cancel requests that are passed on are no client's: its limits do not count.
-          "acme--cancel": {
-            entryPoints: ["cancel"],
+          // For what is no client: its limits do not count.
+          "acme--inner": {
+            entryPoints: ["inner"],
             rule: "HostSNI(`db.pgs.example.com`) && !ClientIP(`10.9.0.0/16`)",
             service: "acme",
             tls: {},
