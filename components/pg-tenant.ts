@@ -270,6 +270,7 @@ function settingsByEffect(args: PgTenantArgs) {
     ...sizedSettings(memory),
     ...(backupOf(args) && backupSettings(version)),
   };
+  const [locale] = Object.keys(tenant.newDatabase);
   const sized = pick(implied, (name) => !(name in settings));
   return {
     live: { ...pick(sized, (name) => !restarts(name)), ...pick(settings, (name) => !restarts(name)) },
@@ -279,7 +280,7 @@ function settingsByEffect(args: PgTenantArgs) {
       ...Object.fromEntries(
         Object.keys(settings).map((name) => [name, positionOf({ positions }, `settings.${name}`)]),
       ),
-      locale: positionOf({ positions }, Object.keys(tenant.newDatabase)[0]),
+      ...(locale && { locale: positionOf({ positions }, locale) }),
     },
   };
 }

@@ -64,7 +64,7 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
     const { imageId } = container ?? {};
     if (database && imageId && stack && !before.container) {
       const missing = await missingLocale({ host, stack }, imageId, database);
-      fails("database", missing && `${positions?.locale ?? ""}: ${missing}`);
+      fails("database", missing && at(positions, missing));
     }
     return failures;
   },
@@ -72,7 +72,7 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
   refusal(state, inputs) {
     if (!isMade(state)) return undefined;
     const other = otherLocale(inputs.tenant, state.database, inputs.database);
-    return other && `${inputs.positions?.locale ?? ""}: ${other}`;
+    return other && at(inputs.positions, other);
   },
 
   async planWarning(state, inputs) {
@@ -123,6 +123,11 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
     for (const id of state.networkIds ?? []) await network.remove(state, id, state.network.proxy);
   },
 };
+
+/** With where tenants.yaml says how the database is made, where it does. */
+function at(positions: PostgresServerInputs["positions"], message: string): string {
+  return positions?.locale ? `${positions.locale}: ${message}` : message;
+}
 
 async function differing(
   looked: Part[],
