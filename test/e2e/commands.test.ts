@@ -119,7 +119,8 @@ test("a dump that is cut off fails, and loads nothing", async () => {
   expect(closed.stderr).toContain("no whole dump");
   const locking = await checkout.client("acme");
   await locking.query("BEGIN; LOCK numbers");
-  const interrupted = await shell("timeout --preserve-status -s INT 6 ./pgs dump acme > half.dump");
+  const begun = `until docker ps --format '{{.Names}}' | grep -q ${checkout.name("connect")}; do sleep 0.2; done`;
+  const interrupted = await shell(`./pgs dump acme > half.dump & ${begun}; sleep 2; kill -INT $!; wait $!`);
   await locking.end();
   expect(interrupted.code).toBe(130);
   // The engine removes what ended in its own time.

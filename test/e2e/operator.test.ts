@@ -176,27 +176,28 @@ test("top names statements, who waits for whom, and cancels", async () => {
   const [holder, waiter, sleeper] = await Promise.all(
     ["acme", "acme", "acme"].map((id) => checkout.client(id)),
   );
-  await holder?.query("CREATE TABLE IF NOT EXISTS locked (); BEGIN; LOCK locked");
+  for (const sql of ["CREATE TABLE locked ()", "BEGIN", "LOCK locked"]) await holder?.query(sql);
   const waits = waiter?.query("SELECT * FROM locked");
   const sleeps = sleeper?.query(steering).catch((error: Error) => error.message);
-  await eventually(10, async () => {
+  const { sessions } = await eventually(20, async () => {
     const { code, stdout } = await pgs(["top", "acme", "--json"]);
     expect(code).toBe(0);
-    const { sessions }: Top = JSON.parse(stdout);
-    expect(sessions).toHaveLength(3);
-    const idle = sessions.find(({ state }) => state === "idle in transaction");
-    expect(sessions.find(({ query }) => query.includes("FROM locked"))?.blockedBy).toEqual([idle?.pid]);
-    const sleeping = sessions.find(({ query }) => query.includes("pg_sleep"));
-    expect(sleeping?.query).toBe(steering);
-    expect((await pgs(["top", "acme", "--cancel", String(idle?.pid)])).stderr).toContain("--terminate");
-    const shown = (await pgs(["top", "acme"])).stdout;
-    expect(shown).toContain(`waits for ${idle?.pid}`);
-    expect(shown).toContain("\\u202e' || 'a\\u001b[2J'");
-    expect((await pgs(["top", "acme", "--cancel", String(sleeping?.pid)])).code).toBe(0);
-    expect(await sleeps).toContain("canceling statement due to user request");
-    expect((await pgs(["top", "acme", "--terminate", String(idle?.pid)])).code).toBe(0);
-    await waits;
+    const top: Top = JSON.parse(stdout);
+    expect(top.sessions).toHaveLength(3);
+    return top;
   });
+  const idle = sessions.find(({ state }) => state === "idle in transaction");
+  expect(sessions.find(({ query }) => query.includes("FROM locked"))?.blockedBy).toEqual([idle?.pid]);
+  const sleeping = sessions.find(({ query }) => query.includes("pg_sleep"));
+  expect(sleeping?.query).toBe(steering);
+  expect((await pgs(["top", "acme", "--cancel", String(idle?.pid)])).stderr).toContain("--terminate");
+  const shown = (await pgs(["top", "acme"])).stdout;
+  expect(shown).toContain(`waits for ${idle?.pid}`);
+  expect(shown).toContain("\\u202e' || 'a\\u001b[2J'");
+  expect((await pgs(["top", "acme", "--cancel", String(sleeping?.pid)])).code).toBe(0);
+  expect(await sleeps).toContain("canceling statement due to user request");
+  expect((await pgs(["top", "acme", "--terminate", String(idle?.pid)])).code).toBe(0);
+  await waits;
   await Promise.all([waiter?.end(), sleeper?.end()]);
   // PID 1 is the server itself, and no session of the tenant.
   expect((await pgs(["top", "acme", "--terminate", "1"])).code).toBe(2);

@@ -37,9 +37,9 @@ function read(text: string): Tenant[] | TenantsFileError {
 function format(tenants: readonly Tenant[]): string {
   return stringify({
     tenants: Object.fromEntries(
-      tenants.map(({ id, memory, positions: _, initFiles: __, ...fields }) => [
+      tenants.map(({ id, memory, positions: _, initFiles: __, newDatabase, ...fields }) => [
         id,
-        { ...fields, memory: `${memory / 1024}Ki` },
+        { ...fields, ...newDatabase, memory: `${memory / 1024}Ki` },
       ]),
     ),
   });
@@ -99,6 +99,9 @@ const sharedFields = {
     ),
     { minLength: 1, maxLength: 4 },
   ),
+  locale: fc.constantFrom("C", "sv_SE.UTF-8", "de_DE@euro"),
+  icu: fc.constantFrom("sv", "de-DE-u-kn-true"),
+  encoding: fc.constant("UTF8"),
   maxConnectionsPerClient: fc.integer({ min: 0, max: 1_000_000 }),
   passwordVersion: fc.integer({ min: 1 }),
   onRemove: fc.constantFrom("retain", "delete"),
@@ -130,7 +133,7 @@ const validFile = fc
 
 /** What stands in a wrong place: any JSON, with the words of the format among its keys and values. */
 const word = fc.constantFrom(
-  ..."defaults tenants acme version memory cpus access state tls allow maxConnectionsPerClient hostname init settings passwordVersion onRemove".split(
+  ..."defaults tenants acme version memory cpus access state tls allow maxConnectionsPerClient locale encoding icu hostname init settings passwordVersion onRemove".split(
     " ",
   ),
   "512Mi",
