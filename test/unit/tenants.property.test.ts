@@ -21,7 +21,7 @@ beforeAll(() => {
 afterAll(() => rmSync(folder, { recursive: true }));
 
 const versions = [16, 17, 18];
-const parse = (text: string) => parseTenants(text, { folder, versions });
+const parse = (text: string) => parseTenants(text, { folder, images: versions.map(String) });
 
 /** What a text is: tenants or a list of problems. Whatever else it throws fails the test. */
 function read(text: string): Tenant[] | TenantsFileError {

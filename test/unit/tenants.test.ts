@@ -100,7 +100,7 @@ describe("a file that is right", () => {
         "  acme: {}",
         "  globex: { version: 18, memory: 256Mi, cpus: 0.5, access: true, state: running, passwordVersion: 1, onRemove: retain }",
       ].join("\n"),
-      { versions: [17, 18] },
+      { images: ["17", "18"] },
     );
     expect(acme).toMatchObject({
       version: 17,
@@ -521,7 +521,7 @@ describe("hostname", () => {
 describe("version", () => {
   it("is one of those the caller has images for", () => {
     const text = "tenants: { acme: { version: 17 } }";
-    expect(errorsOf(text, { versions: [17, 18] })).toEqual([]);
+    expect(errorsOf(text, { images: ["17", "18"] })).toEqual([]);
     expect(errorsOf(text)).toEqual([
       "tenants.yaml:1:29: tenants.acme.version: expected a PostgreSQL major version that has an image (18), got 17",
     ]);
@@ -532,10 +532,10 @@ describe("version", () => {
   });
 
   it("has to be written when the default has no image", () => {
-    expect(errorsOf("tenants:\n  a: {}\n  b: { version: 17 }", { versions: [17] })).toEqual([
+    expect(errorsOf("tenants:\n  a: {}\n  b: { version: 17 }", { images: ["17"] })).toEqual([
       "tenants.yaml:2:3: tenants.a.version: PostgreSQL 18, the default, has no image here; write one of 17",
     ]);
-    expect(errorsOf("defaults: { version: 17 }\ntenants: { a: {} }", { versions: [17] })).toEqual([]);
+    expect(errorsOf("defaults: { version: 17 }\ntenants: { a: {} }", { images: ["17"] })).toEqual([]);
   });
 });
 

@@ -35,7 +35,7 @@ describe("a configuration", () => {
       certificateDays: 365,
       proxyImage: expect.stringMatching(/^traefik:/),
       barmanImage: expect.stringMatching(/^pgs-barman:/),
-      postgresImages: new Map([[18, expect.stringMatching(/^postgres:18\./)]]),
+      postgresImages: new Map([["18", expect.stringMatching(/^postgres:18\./)]]),
       backups: { schedule: "02:30", retention: "7d" },
       passwords: {},
       acmeCredentials: {},
@@ -70,7 +70,7 @@ describe("a configuration", () => {
       "pgs:backups": { retention: "14d" },
     });
     expect(settings.barmanImage).toBe("registry.example.com/pgs-barman:3.19.1");
-    expect([...settings.postgresImages.keys()]).toEqual([18]);
+    expect([...settings.postgresImages.keys()]).toEqual(["18"]);
     expect(settings.backups).toEqual({ schedule: "02:30", retention: "14d" });
   });
 
@@ -84,7 +84,7 @@ describe("a configuration", () => {
     "example.com:5000/postgres:18.6-trixie",
     `postgres@sha256:${"0".repeat(64)}`,
   ])("may have the image %s", (image) => {
-    expect(checkedSettings({ "pgs:images": { 18: image } }).postgresImages.get(18)).toBe(image);
+    expect(checkedSettings({ "pgs:images": { 18: image } }).postgresImages.get("18")).toBe(image);
   });
 
   it("may have the longest names and the last port", () => {
