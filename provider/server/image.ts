@@ -56,7 +56,12 @@ function nameReason(name: string, image: string, names: string[]): string {
   return `the image ${image} has no extension ${name}${meant ? `; did you mean ${meant}?` : "."} It has ${names.join(", ")}`;
 }
 
-function versionReason(name: string, version: string, newest: string, versions: string[]): string | undefined {
+function versionReason(
+  name: string,
+  version: string,
+  newest: string,
+  versions: string[],
+): string | undefined {
   if (version === "" || versions.includes(version)) return undefined;
   return `${name} ${version} cannot be made from the image's files; leave the version out for ${newest}, or write one of ${versions.join(", ")}`;
 }
@@ -98,7 +103,8 @@ export function availableFrom(listed: string): Map<string, Available> {
     .map((line) => line.slice(0, -".sql".length).split("--"));
   return new Map(
     lines.flatMap((line): [string, Available][] => {
-      const [, name = "", newest = ""] = /^([^:]+)\.control: *default_version *= *'?([^'\s]+)/.exec(line) ?? [];
+      const [, name = "", newest = ""] =
+        /^([^:]+)\.control: *default_version *= *'?([^'\s]+)/.exec(line) ?? [];
       // `NAME--VERSION.control` has what differs in that version.
       if (!name || name.includes("--")) return [];
       return [[name, { newest, ...versionsOf(scripts.filter(([of]) => of === name)) }]];

@@ -90,7 +90,7 @@ export async function lookInside(session: Session, seconds?: number): Promise<In
 /** Of some extensions, in the tenant's database. */
 export async function installedOf(session: Session, names: string[]): Promise<Installed> {
   const sql = `SELECT json_object_agg(name, json_build_object('version', extversion, 'newest', default_version))
-    FROM json_array_elements_text(${literal(JSON.stringify(names))}) AS name
+    FROM json_array_elements_text(${literal(JSON.stringify(names))}) AS wanted (name)
       LEFT JOIN pg_extension ON extname = name LEFT JOIN pg_available_extensions USING (name)`;
   return answered(installedSchema, await session.read(sql, { database: session.tenant }));
 }

@@ -83,6 +83,8 @@ export function createUsualExtension(database: string): string {
     "\\set ON_ERROR_STOP 0",
     "SET search_path = public;",
     `CREATE EXTENSION IF NOT EXISTS ${identifier(usualLibrary)};`,
+    // The hundreds of initdb's own statements.
+    "SELECT pg_stat_statements_reset() \\g /dev/null",
     "\\set ON_ERROR_STOP 1",
     "",
   ].join("\n");

@@ -251,7 +251,7 @@ export class FakePostgres {
       [/^SHOW ssl$/, () => (this.settings.ssl === "on" ? "on" : "off")],
       [/^SHOW data_directory$/, () => "/var/lib/postgresql/18/docker"],
       [
-        /^(SELECT pg_sleep.*|SET search_path = public;|\\connect .*|\\set ON_ERROR_STOP .)?$/,
+        /^(SELECT pg_sleep.*|SET search_path = public;|SELECT pg_stat_statements_reset.*|\\connect .*|\\set ON_ERROR_STOP .)?$/,
         () => undefined,
       ],
     ];
