@@ -37,9 +37,13 @@ function read(text: string): Tenant[] | TenantsFileError {
 function format(tenants: readonly Tenant[]): string {
   return stringify({
     tenants: Object.fromEntries(
-      tenants.map(({ id, memory, positions: _, initFiles: __, ...fields }) => [
+      tenants.map(({ id, memory, extensions, positions: _, initFiles: __, ...fields }) => [
         id,
-        { ...fields, memory: `${memory / 1024}Ki` },
+        {
+          ...fields,
+          memory: `${memory / 1024}Ki`,
+          extensions: extensions.map(({ name, version }) => (version ? `${name}@${version}` : name)),
+        },
       ]),
     ),
   });
@@ -99,6 +103,18 @@ const sharedFields = {
     ),
     { minLength: 1, maxLength: 4 },
   ),
+  extensions: fc
+    .uniqueArray(
+      fc.record(
+        {
+          name: fc.stringMatching(/^[A-Za-z_]\w{0,10}(-\w{1,5})?$/),
+          version: fc.stringMatching(/^[\w.+]{1,8}(-[\w.+]{1,3})?$/),
+        },
+        { requiredKeys: ["name"] },
+      ),
+      { selector: ({ name }) => name, maxLength: 4 },
+    )
+    .map((all) => all.map(({ name, version }) => (version ? `${name}@${version}` : name))),
   maxConnectionsPerClient: fc.integer({ min: 0, max: 1_000_000 }),
   passwordVersion: fc.integer({ min: 1 }),
   onRemove: fc.constantFrom("retain", "delete"),

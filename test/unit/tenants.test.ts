@@ -6,6 +6,7 @@ import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type ParseOptions, parseTenants, positionOf, readTenants, TenantsFileError } from "../../tenants";
 import { backupPlan } from "../../tenants/backup";
+import { extensionSettings } from "../../tenants/extensions";
 import { tenantsJsonSchema } from "../../tenants/json-schema";
 import { nearest } from "../../tenants/suggest";
 
@@ -536,6 +537,86 @@ describe("version", () => {
       "tenants.yaml:2:3: tenants.a.version: PostgreSQL 18, the default, has no image here; write one of 17",
     ]);
     expect(errorsOf("defaults: { version: 17 }\ntenants: { a: {} }", { images: ["17"] })).toEqual([]);
+  });
+});
+
+describe("image", () => {
+  const images = ["17-postgis", "18", "18-pgvector"];
+
+  it("is a variant that its version has", () => {
+    const [acme, globex] = parseTenants(
+      "defaults: { image: pgvector }\ntenants: { acme: {}, globex: { version: 17, image: postgis } }",
+      { images },
+    );
+    expect([acme?.image, globex?.image]).toEqual(["pgvector", "postgis"]);
+  });
+
+  it.each([
+    [
+      "image: pgvectr",
+      "1:27: tenants.acme.image: pgs:images has no image 18-pgvectr; did you mean pgvector?",
+    ],
+    ["image: other", "1:27: tenants.acme.image: pgs:images has no image 18-other; image may be pgvector"],
+    [
+      "version: 17, image: pgvector",
+      "1:40: tenants.acme.image: pgs:images has no image 17-pgvector; image may be postgis",
+    ],
+    ["version: 17", "1:12: tenants.acme.image: pgs:images has no image 17; image may be postgis"],
+    ["image: 5", "1:27: tenants.acme.image: expected the variant of an image"],
+  ])("cannot be %s", (fields, message) => {
+    expect(errorsOf(`tenants: { acme: { ${fields} } }`, { images })).toEqual([
+      expect.stringContaining(message),
+    ]);
+  });
+});
+
+describe("extensions", () => {
+  it("have their names, and versions where they are written; a list replaces that of defaults", () => {
+    const [acme, globex] = parseTenants(
+      "defaults: { extensions: [vector] }\ntenants: { acme: {}, globex: { extensions: [uuid-ossp, vector@0.8.0] } }",
+    );
+    expect(acme?.extensions).toEqual([{ name: "vector" }]);
+    expect(acme?.positions["extensions.vector"]).toBe("tenants.yaml:1:26");
+    expect(globex?.extensions).toEqual([{ name: "uuid-ossp" }, { name: "vector", version: "0.8.0" }]);
+  });
+
+  it.each([
+    ["[vector, vector@0.8.0]", "1:40: tenants.acme.extensions[1]: vector is in the list already"],
+    ["[vector--0.8.0]", "1:32: tenants.acme.extensions[0]: expected an extension such as vector"],
+    ["[vector@]", "tenants.acme.extensions[0]: expected an extension"],
+    ['["a; DROP"]', "tenants.acme.extensions[0]: expected an extension"],
+    ["vector", "1:31: tenants.acme.extensions: expected a list of extensions"],
+  ])("cannot be %s", (list, message) => {
+    expect(errorsOf(`tenants: { acme: { extensions: ${list} } }`)).toEqual([
+      expect.stringContaining(message),
+    ]);
+  });
+
+  const needed = (names: string[], own: Record<string, string> = {}) =>
+    extensionSettings(
+      "acme",
+      names.map((name) => ({ name })),
+      own,
+    );
+
+  it("bring the libraries that they need, in the order in which those have to be loaded", () => {
+    expect(needed(["vector", "pg_trgm"])).toEqual({});
+    expect(needed(["pg_cron"])).toEqual({
+      shared_preload_libraries: "pg_stat_statements, pg_cron",
+      "cron.database_name": "acme",
+    });
+    expect(needed(["pg_stat_statements", "timescaledb"])).toEqual({
+      shared_preload_libraries: "timescaledb, pg_stat_statements",
+    });
+  });
+
+  it("bring them beside those that the entry's own setting has", () => {
+    expect(needed(["pg_cron"], { shared_preload_libraries: 'auto_explain, "a b"' })).toMatchObject({
+      shared_preload_libraries: 'auto_explain, "a b", pg_cron',
+    });
+    expect(needed(["pg_cron"], { shared_preload_libraries: "pg_cron" })).toMatchObject({
+      shared_preload_libraries: "pg_cron",
+    });
   });
 });
 
