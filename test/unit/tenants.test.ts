@@ -59,6 +59,8 @@ describe("a file that is right", () => {
       hostname: undefined,
       tls: "terminate",
       version: 18,
+      image: undefined,
+      extensions: [],
       memory: 512 * 2 ** 20,
       cpus: 1,
       access: true,
@@ -342,7 +344,7 @@ describe("the file as a whole", () => {
       "  initech: { settings: { port: 5, work_mem: [1] } }", // 12
     ].join("\n");
     const shared =
-      "version, memory, cpus, access, state, tls, allow, maxConnectionsPerClient, locale, encoding, icu, settings, passwordVersion, backup, onRemove";
+      "version, image, memory, cpus, access, state, tls, allow, maxConnectionsPerClient, locale, encoding, icu, extensions, settings, passwordVersion, backup, onRemove";
     expect(errorsOf(text)).toEqual([
       `tenants.yaml:2:3: defaults.memroy: there is no field memroy; did you mean memory? (allowed: ${shared})`,
       'tenants.yaml:3:11: defaults.memory: expected a whole number with the unit Ki, Mi or Gi, such as 512Mi, got "512MB"; write 512Mi',
@@ -581,11 +583,11 @@ describe("extensions", () => {
   });
 
   it.each([
-    ["[vector, vector@0.8.0]", "1:40: tenants.acme.extensions[1]: vector is in the list already"],
-    ["[vector--0.8.0]", "1:32: tenants.acme.extensions[0]: expected an extension such as vector"],
+    ["[vector, vector@0.8.0]", "1:41: tenants.acme.extensions[1]: vector is in the list already"],
+    ["[vector--0.8.0]", "1:33: tenants.acme.extensions[0]: expected an extension such as vector"],
     ["[vector@]", "tenants.acme.extensions[0]: expected an extension"],
     ['["a; DROP"]', "tenants.acme.extensions[0]: expected an extension"],
-    ["vector", "1:31: tenants.acme.extensions: expected a list of extensions"],
+    ["vector", "1:32: tenants.acme.extensions: expected a list of extensions"],
   ])("cannot be %s", (list, message) => {
     expect(errorsOf(`tenants: { acme: { extensions: ${list} } }`)).toEqual([
       expect.stringContaining(message),

@@ -31,7 +31,7 @@ export const extensions: Part & {
     const former = [...new Set([...inside.extensions, ...Object.keys(before.extensions ?? {})])];
     // The note is in the tenant's own server.
     const dropped = former.filter((name) => !(name in wanted) && extensionPattern.test(name));
-    if (dropped.length === 0 || !inside.database) return;
+    if (!inside.database) return;
     for (const name of dropped) {
       await drop(session, name).catch((error) => {
         const position = positions.extensions ? `${positions.extensions}: ` : "";
@@ -177,7 +177,7 @@ async function note(session: Session, inside: Inside, names: string[]): Promise<
   inside.extensions = names.toSorted();
 }
 
-/** PostgreSQL's words, without psql's before them. */
+/** PostgreSQL's words, without psql's and warnings before them. */
 function reasonOf(error: unknown): string {
-  return (error as Error).message.replace(/^psql:<stdin>:\d+: (ERROR: +)?/, "");
+  return (error as Error).message.replace(/^.*?(ERROR|FATAL): +/, "");
 }
