@@ -97,7 +97,7 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
   async planWarning(state, inputs) {
     if (state.state !== "running" || inputs.state !== "running") return undefined;
     const { name } = inputs.container;
-const seen = needsSight(state, inputs) ? await see(state).catch(() => undefined) : undefined;
+    const seen = needsSight(state, inputs) ? await see(state).catch(() => undefined) : undefined;
     const restart = restartOf(state, inputs, seen?.inside);
     const changes = await changesIn(state, inputs, seen?.inside);
     if (restart) return `${name} is restarted once: ${[restart, ...changes].join("; ")}`;
