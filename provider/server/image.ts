@@ -18,17 +18,23 @@ interface Available {
 
 /** An image is of the PostgreSQL that is in it, whatever its name. The official one says so, and what is built on it. */
 export async function versionProblem(inputs: Inputs, before: Inputs): Promise<string | undefined> {
-  const { host, version, container } = inputs;
-  const { imageId = "", image } = container ?? {};
+  const { version, container } = inputs;
+  const { imageId, image } = container ?? {};
   if (imageId === before.container?.imageId) return undefined;
-  const info = await askedOnce(`image ${host} ${imageId}`, () =>
-    ifPresent(dockerClient(host).getImage(imageId).inspect()),
-  );
+  const info = await inspectImage(inputs);
   if (!info || version === undefined) return undefined;
   const named = (info.Config?.Env ?? []).find((line) => line.startsWith("PG_MAJOR="));
   const found = named?.slice("PG_MAJOR=".length);
   if (found === String(version)) return undefined;
   return `the image ${image} ${found ? `has PostgreSQL ${found}` : "is not built on PostgreSQL's official one: it has no PG_MAJOR"}, and the tenant's version is ${version}: set pgs:images.${version}, or the key with its variant, to an image of PostgreSQL ${version}`;
+}
+
+/** Undefined when the host does not have it yet, as in the preview of a new one. */
+function inspectImage({ host, container }: Inputs) {
+  const { imageId = "" } = container ?? {};
+  return askedOnce(`image ${host} ${imageId}`, () =>
+    ifPresent(dockerClient(host).getImage(imageId).inspect()),
+  );
 }
 
 /** What is wrong with the names and versions of extensions, where they or the image are new. */
@@ -37,7 +43,7 @@ export async function extensionsProblem(inputs: Inputs, before: Inputs): Promise
   const isNew = ([name, version]: [string, string]) =>
     container?.imageId !== before.container?.imageId || before.extensions?.[name] !== version;
   const asked = Object.entries(extensions).filter(isNew);
-  if (asked.length === 0 || !container) return undefined;
+  if (asked.length === 0 || !container || !(await inspectImage(inputs))) return undefined;
   const available = await availableIn(inputs);
   const problems = asked.flatMap(([name, version]) => {
     const found = available.get(name);

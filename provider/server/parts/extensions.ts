@@ -28,8 +28,10 @@ export const extensions: Part & {
 
   async remove({ inputs, before, session, inside }) {
     const { extensions: wanted = {}, positions = {} } = inputs;
-    const former = [...new Set([...inside.extensions, ...Object.keys(before.extensions ?? {})])];
-    // The note is in the tenant's own server.
+    // Of data that was restored, the note is of another entry, or another time: what it says alone is the tenant's own.
+    const noted = before.state === "failed" ? inside.extensions : [];
+    const former = [...new Set([...noted, ...Object.keys(before.extensions ?? {})])];
+    // The tenant can write the note.
     const dropped = former.filter((name) => !(name in wanted) && extensionPattern.test(name));
     if (!inside.database) return;
     for (const name of dropped) {
@@ -43,7 +45,7 @@ export const extensions: Part & {
     await note(
       session,
       inside,
-      former.filter((name) => name in wanted),
+      inside.extensions.filter((name) => name in wanted),
     );
   },
 

@@ -85,6 +85,12 @@ describe("an image's extensions", () => {
     ).toBeUndefined();
   });
 
+  it("are not looked for in an image that is not on the host yet", async () => {
+    engine.images.clear();
+    expect(await extensionsProblem(wanting({ vectr: "" }), {})).toBeUndefined();
+    expect(runTask).not.toHaveBeenCalled();
+  });
+
   it("are not looked for where neither they nor the image are new, or there are none", async () => {
     await extensionsProblem(wanting({ vector: "" }), wanting({ vector: "" }));
     await extensionsProblem(acme(), {});

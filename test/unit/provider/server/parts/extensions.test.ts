@@ -12,9 +12,12 @@ vi.mock("../../../../../docker/client", async (original) => ({
 const positions = { extensions: "tenants.yaml:5:3", "extensions.vector": "tenants.yaml:5:18" };
 const wanting = (wanted?: Record<string, string>) => ({ ...acme(), extensions: wanted, positions });
 let postgres: FakePostgres;
+/** What the last `up` left. */
+let last: Record<string, string> | undefined;
 
 beforeEach(async () => {
   host();
+  last = undefined;
   postgres = new FakePostgres();
   await asWanted(postgres);
 });
@@ -22,12 +25,13 @@ beforeEach(async () => {
 /** An `up` of them. @returns the statements that it ran */
 async function up(
   wanted?: Record<string, string>,
-  before: Partial<PostgresServerState> = {},
+  before: Partial<PostgresServerState> = { extensions: last },
 ): Promise<string[]> {
   postgres.statements = [];
   await extensions.remove(running(postgres, wanting(wanted), before));
   await extensions.apply(running(postgres, wanting(wanted), before));
   expect(extensions.differs(wanting(wanted), sightOf(postgres))).toBe(false);
+  last = wanted;
   return postgres.statements;
 }
 
@@ -81,7 +85,16 @@ describe("a tenant's extensions", () => {
   it("are dropped by what the last up left where the tenant dropped the note", async () => {
     await up({ vector: "" });
     postgres.inside.extensions = [];
-    expect(await up(undefined, { extensions: { vector: "" } })).toEqual(["DROP EXTENSION vector"]);
+    expect(await up()).toEqual(["DROP EXTENSION vector"]);
+  });
+
+  it("that an up which failed has made are dropped; those of restored data are the tenant's own", async () => {
+    postgres.inside.extensions = ["vector"];
+    postgres.installed.vector = "0.8.0";
+    expect(await up(undefined, {})).toEqual([expect.stringMatching(/= E'\[\]';$/)]);
+    expect(postgres.installed.vector).toBe("0.8.0");
+    postgres.inside.extensions = ["vector"];
+    expect(await up(undefined, { state: "failed" })).toContain("DROP EXTENSION vector");
   });
 
   it("that something uses stay, and the line says so", async () => {
@@ -95,7 +108,7 @@ describe("a tenant's extensions", () => {
 
   it("of a note that holds anything but names are left alone", async () => {
     postgres.inside.extensions = ["$$; \\! reboot", 'a"b', "a--b"];
-    expect(await up()).toEqual([expect.stringMatching(/= E'\[\]';$/)]);
+    expect(await up(undefined, { state: "failed" })).toEqual([expect.stringMatching(/= E'\[\]';$/)]);
   });
 
   it("that cannot be made say where they stand", async () => {
