@@ -451,7 +451,7 @@ describe("extensions", () => {
     await checkout.query("faster", "DROP EXTENSION earthdistance; CREATE TABLE used (h hstore)");
     const drift = await checkout.pulumi("preview");
     expect(drift).toContain("was changed by hand (extensions)");
-    edit({ ...entries, faster: { extensions: ["earthdistance", "pg_trgm"] } });
+    edit({ ...entries, faster: { extensions: ["earthdistance", "pg_trgm", "pg_stat_statements"] } });
     expect(await checkout.pulumi("preview")).toContain(
       `${checkout.name("faster")}: the extension pg_trgm is updated from 1.4 to 1.6; the extension hstore is dropped, unless something uses it`,
     );
@@ -469,7 +469,7 @@ describe("extensions", () => {
 
   test("that the image does not have are refused before anything changes", async () => {
     const before = entries;
-    edit({ ...entries, faster: { extensions: ["pg_trgn", "hstore"] } });
+    edit({ ...entries, faster: { extensions: ["pg_trgn", "hstore", "pg_stat_statements"] } });
     const result = await checkout.tryUp();
     expect(result.code).not.toBe(0);
     expect(result.output).toMatch(/has no extension pg_trgn; did you mean pg_trgm\? It has amcheck, /);

@@ -32,7 +32,7 @@ export const extensions: Part & {
     const noted = before.state === "failed" ? inside.extensions : [];
     const former = [...new Set([...noted, ...Object.keys(before.extensions ?? {})])];
     // The tenant can write the note.
-    const dropped = former.filter((name) => !(name in wanted) && extensionPattern.test(name));
+    const dropped = droppedFrom(former, wanted).filter((name) => extensionPattern.test(name));
     if (!inside.database) return;
     for (const name of dropped) {
       await drop(session, name).catch((error) => {
@@ -110,10 +110,15 @@ export async function changesIn(
     ...updates(wanted, installed).map(
       ({ name, from, to }) => `the extension ${name} is updated from ${from} to ${to}`,
     ),
-    ...Object.keys(former)
-      .filter((name) => !(name in wanted))
-      .map((name) => `the extension ${name} is dropped, unless something uses it`),
+    ...droppedFrom(Object.keys(former), wanted).map(
+      (name) => `the extension ${name} is dropped, unless something uses it`,
+    ),
   ];
+}
+
+/** A new tenant has the usual one anyway. */
+function droppedFrom(names: string[], wanted: Wanted): string[] {
+  return names.filter((name) => !(name in wanted) && name !== usualLibrary);
 }
 
 /** Those that are in the database in another version than is wanted. */
