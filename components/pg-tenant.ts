@@ -297,11 +297,10 @@ function settingsByEffect(args: PgTenantArgs) {
         name,
         positionOf({ positions }, name in tenant.settings ? `settings.${name}` : "extensions"),
       ]),
-      ...["extensions", ...tenant.extensions.map(({ name }) => `extensions.${name}`)].map((field) => [
-        field,
-        positionOf({ positions }, field),
-      ]),
-      ["locale", positionOf({ positions }, Object.keys(tenant.newDatabase)[0])],
+      ...Object.entries(positions).filter(([field]) => /^extensions(\.|$)/.test(field)),
+      ...Object.keys(tenant.newDatabase)
+        .slice(0, 1)
+        .map((field) => ["locale", positionOf({ positions }, field)]),
     ]),
   };
 }

@@ -458,7 +458,7 @@ describe("extensions", () => {
     const result = await checkout.tryUp();
     expect(result.code).not.toBe(0);
     expect(result.output).toMatch(
-      /tenants\.yaml:\d+:\d+: the extension hstore was taken out of the entry, and is in use: column h of table used depends on type hstore/,
+      /tenants\.yaml:\d+:\d+: the extension hstore was taken out of the entry, and is in use: column h of table public\.used depends on type public\.hstore/,
     );
     await checkout.query("faster", "DROP TABLE used");
     await checkout.up();

@@ -224,7 +224,7 @@ describe("a check", () => {
     expect(await check({ ...acme(), version: 19, container })).toEqual([]);
     // Of an entry that was removed: its volume is there.
     engine.volumes.set("pgs-acme", { "pgs.version": "18" });
-    expect(await check({ ...acme(), version: 19 })).toEqual(refused);
+    expect(await check({ ...acme(), version: 19, container })).toEqual(refused);
   });
 
   it("refuses a range that no network can be taken from, or that leaves networks outside", async () => {
