@@ -1,7 +1,6 @@
 import type Docker from "dockerode";
 import { z } from "zod";
-import { exec, printable } from "../../docker/exec";
-import { sessionEnvironment } from "../../docker/session-options";
+import { askServer } from "./ask-server";
 import { CommandError } from "./pulumi";
 
 /** An extension that a tenant's database has, or that its image could give it. */
@@ -37,14 +36,9 @@ export async function tenantExtensions(
   container: Docker.Container,
   { database, version }: { database: string; version: number },
 ): Promise<ExtensionStatus[]> {
-  const psql = ["psql", "--no-psqlrc", "-At", "--username", "postgres", "--dbname", database];
-  const { code, stdout, stderr } = await exec(container, [...psql, "--command", query], {
-    env: sessionEnvironment(version, "read", 8),
-    seconds: 10,
-  });
-  if (code !== 0) throw new CommandError(`${database}: ${printable(stderr, 300)}`);
+  const answer = await askServer(container, { version, targets: [database], sql: query, seconds: 8 });
   try {
-    return answerSchema.parse(JSON.parse(stdout)).map(({ comment, ...one }) => ({
+    return answerSchema.parse(JSON.parse(answer)).map(({ comment, ...one }) => ({
       ...one,
       state: stateOf(one),
       comment: comment ?? "",
