@@ -8,6 +8,7 @@ import { PostgresServer, type Programs, Restore } from "../provider/resources";
 import { positionOf, type Tenant } from "../tenants";
 import { inBoth } from "../tenants/addresses";
 import { type BackupPlan, backupPlan, retentionDays } from "../tenants/backup";
+import { extensionSettings } from "../tenants/extensions";
 import { needsRestart } from "../tenants/postgres-settings";
 import { backupSettings, connectionsPerClient, guardSettings, sizedSettings } from "../tenants/sizing";
 import type { Backups } from "./backups";
@@ -58,7 +59,10 @@ export class PgTenant extends pulumi.ComponentResource {
   /** A secret. */
   readonly connectionString: pulumi.Output<string>;
   /** What the stack's output says of the tenant. */
-  readonly summary: Record<string, pulumi.Input<string | number | boolean | Record<string, string>>>;
+  readonly summary: Record<
+    string,
+    pulumi.Input<string | number | boolean | string[] | Record<string, string>>
+  >;
 
   constructor(name: string, args: PgTenantArgs, opts?: pulumi.ComponentResourceOptions) {
     super("pgs:index:PgTenant", name, {}, opts);
@@ -82,6 +86,8 @@ export class PgTenant extends pulumi.ComponentResource {
       state: tenant.state,
       tls: tenant.tls,
       version: tenant.version,
+      ...(tenant.image && { image: tenant.image }),
+      ...(tenant.extensions.length > 0 && { extensions: tenant.extensions.map(({ name }) => name) }),
       memory: tenant.memory,
       cpus: tenant.cpus,
       backup: { ...backupPlan(tenant, args.backups) },
@@ -164,7 +170,7 @@ export class PgTenant extends pulumi.ComponentResource {
         prefix: args.prefix,
         offsite: backupImage.destination !== undefined,
         backupImage: backupImage.image.imageId,
-        image: args.images.of(tenant.version).imageId,
+        image: args.images.of(tenant).imageId,
       },
       // The copies off the host may be all that there is.
       { parent: this, dependsOn: backupImage.destination },
@@ -199,7 +205,7 @@ export class PgTenant extends pulumi.ComponentResource {
         network: { name: networkName, pool, prefixLength, proxy: proxy.containerId },
         container: {
           name: names.tenant(tenant.id),
-          ...(runs && args.images.of(tenant.version)),
+          ...(runs && args.images.of(tenant)),
           volume: volume.name.apply((present) => adopted(tenant, present)),
           programs: args.programs.volume,
           adopted: tenant.volume !== undefined,
@@ -221,6 +227,7 @@ export class PgTenant extends pulumi.ComponentResource {
           init: tenant.initFiles.map((file) => relative(process.cwd(), file)),
           ...tenant.newDatabase,
         },
+        extensions: wantedExtensions(tenant),
         route: {
           proxy: proxy.containerName,
           path: `${dynamicFolder}/route-${tenant.id}.yml`,
@@ -258,11 +265,21 @@ function backupOf(args: PgTenantArgs) {
   return { name: names.backup(tenant.id), ...backupImage.image, schedule: plan.schedule, retention };
 }
 
+/** By name: the version, or none for the newest that the image has. */
+function wantedExtensions({ extensions }: Tenant): Record<string, string> | undefined {
+  if (extensions.length === 0) return undefined;
+  return Object.fromEntries(extensions.map(({ name, version = "" }) => [name, version]));
+}
+
 /** What the operator set, and what follows from the memory limit and the backups, by when a change of it counts. */
 function settingsByEffect(args: PgTenantArgs) {
   const { tenant } = args;
-  const { settings, version, memory, positions } = tenant;
-  const restarts = (name: string) => needsRestart(version, name);
+  const { version, memory, positions } = tenant;
+  const settings = {
+    ...tenant.settings,
+    ...extensionSettings(tenant.id, tenant.extensions, tenant.settings),
+  };
+  const restarts = (name: string) => name === "shared_preload_libraries" || needsRestart(version, name);
   const pick = (from: Record<string, string>, keep: (name: string) => boolean) =>
     Object.fromEntries(Object.entries(from).filter(([name]) => keep(name)));
   const implied = {
@@ -276,12 +293,14 @@ function settingsByEffect(args: PgTenantArgs) {
     live: { ...pick(sized, (name) => !restarts(name)), ...pick(settings, (name) => !restarts(name)) },
     restart: pick(settings, restarts),
     initial: pick(sized, restarts),
-    positions: {
-      ...Object.fromEntries(
-        Object.keys(settings).map((name) => [name, positionOf({ positions }, `settings.${name}`)]),
-      ),
-      ...(locale && { locale: positionOf({ positions }, locale) }),
-    },
+    positions: Object.fromEntries([
+      ...Object.keys(settings).map((name) => [
+        name,
+        positionOf({ positions }, name in tenant.settings ? `settings.${name}` : "extensions"),
+      ]),
+      ...Object.entries(positions).filter(([field]) => /^extensions(\.|$)/.test(field)),
+      ...(locale ? [["locale", positionOf({ positions }, locale)]] : []),
+    ]),
   };
 }
 

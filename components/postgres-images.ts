@@ -1,9 +1,11 @@
 import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
+import type { Tenant } from "../tenants";
+import { imageKey } from "../tenants/extensions";
 
 export interface PostgresImagesArgs {
-  /** Names of PostgreSQL's images by major version. */
-  postgresImages: Map<number, string>;
+  /** Names of PostgreSQL's images by major version, or one with a variant. */
+  postgresImages: Map<string, string>;
   /** Barman, with the programs of the newest PostgreSQL that a tenant runs. */
   barmanImage: string;
 }
@@ -38,11 +40,12 @@ export class PostgresImages extends pulumi.ComponentResource {
     return this.get("barman", this.args.barmanImage);
   }
 
-  /** PostgreSQL's of this major version. */
-  of(version: number): PinnedImage {
-    const name = this.args.postgresImages.get(version);
-    if (!name) throw new pulumi.ResourceError(`pgs:images has no image for PostgreSQL ${version}`, this);
-    return this.get(`postgres-${version}`, name);
+  /** What a tenant's server runs on. */
+  of({ version, image }: Pick<Tenant, "version" | "image">): PinnedImage {
+    const key = imageKey(version, image);
+    const name = this.args.postgresImages.get(key);
+    if (!name) throw new pulumi.ResourceError(`pgs:images has no image for PostgreSQL ${key}`, this);
+    return this.get(`postgres-${key}`, name);
   }
 
   private get(resource: string, name: string): PinnedImage {

@@ -48,7 +48,7 @@ function checked(): Settings {
 /** The tenants of the stack. @throws pulumi.RunError that lists all that is wrong in the file */
 export function readTenantEntries(settings: StackSettings): Tenant[] {
   try {
-    const entries = readTenants(settings.tenantsFile, { versions: [...settings.postgresImages.keys()] });
+    const entries = readTenants(settings.tenantsFile, { images: [...settings.postgresImages.keys()] });
     refuseOwnVolumes(entries, settings);
     refuseSchedules(entries, settings);
     return entries;

@@ -3,6 +3,7 @@ import { closeSync, openSync, readdirSync, readFileSync, readSync } from "node:f
 import { join, resolve } from "node:path";
 import type { Tenant } from "../tenants";
 import { backupPlan } from "../tenants/backup";
+import { imageKey } from "../tenants/extensions";
 import { readPlainFile } from "../tenants/plain-file";
 import type { Settings } from "./settings";
 
@@ -64,7 +65,7 @@ function ofAllTenants({ backups, backupDestination }: Settings, tenants: readonl
   const running = tenants.filter(({ state }) => state === "running");
   const backedUp = tenants.filter((tenant) => backupPlan(tenant, backups).schedule !== "off");
   return {
-    versions: [...new Set(running.map(({ version }) => version))].sort(),
+    images: [...new Set(running.map(({ version, image }) => imageKey(version, image)))].sort(),
     hasBackups: backedUp.length > 0,
     // What copies backups off the host mounts the volume of each, and knows for how long it keeps them.
     copied: backupDestination

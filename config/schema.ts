@@ -53,10 +53,14 @@ const defaultImages: Readonly<Record<string, string>> = {
 
 /** An image that no registry moves: by digest, or by a tag with a minor version. */
 const pinnedImage = z.string().regex(/^[a-z0-9][\w.:/-]*(:v?\d+\.\d+[\w.-]*|@sha256:[0-9a-f]{64})$/i);
-/** Another operating system has other collations, so a server's tag names it. */
-const pinnedServerImage = z
+/**
+ * Whether a server can run on an image is judged by what is in it (provider/server/image.ts), and not by its name. Only
+ * what is fetched without a tag, or as latest, may be something else every day.
+ */
+const namedServerImage = z
   .string()
-  .regex(/^[a-z0-9][\w.:/-]*(:\d+\.\d+-[a-z][\w.-]*|@sha256:[0-9a-f]{64})$/i);
+  .regex(/^[a-z0-9][\w.:/-]*(:(?!latest$)[\w][\w.-]*|@sha256:[0-9a-f]{64})$/i);
+const serverKey = /^[1-9]\d(-[a-z0-9]+)*$/;
 
 /** One image alone, as `pulumi config set --path` sets it, leaves the others at their defaults. */
 const images = z.preprocess(
@@ -70,21 +74,22 @@ const images = z.preprocess(
     .record(
       z.string(),
       z.custom<string>(() => true),
-      "expected a map with the keys proxy, barman and PostgreSQL's major versions",
+      "expected a map with the keys proxy, barman, and PostgreSQL's major versions, each also with a variant such as 18-pgvector",
     )
     .superRefine((all, context) => {
       const problem = (key: string, message: string) =>
         context.addIssue({ code: "custom", path: [key], message, input: all[key] });
       for (const [key, image] of Object.entries(all)) {
-        const isServer = /^[1-9]\d$/.test(key);
+        const isServer = serverKey.test(key);
         if (!isServer && key !== "proxy" && key !== "barman") {
-          problem(key, "expected the key `proxy`, `barman` or a PostgreSQL major version");
-        } else if (!(isServer ? pinnedServerImage : pinnedImage).safeParse(image).success) {
-          const example = isServer ? `${key}.6-bookworm` : "v3.7.15";
           problem(
             key,
-            `expected a tag with a minor version${isServer ? " and an OS" : ""}, such as ${example}, or a digest`,
+            "expected the key `proxy`, `barman`, or a PostgreSQL major version, which may have a variant: 18-pgvector",
           );
+        } else if (isServer && !namedServerImage.safeParse(image).success) {
+          problem(key, "expected a tag other than latest, such as 18.6-bookworm, or a digest");
+        } else if (!isServer && !pinnedImage.safeParse(image).success) {
+          problem(key, "expected a tag with a minor version, such as v3.7.15, or a digest");
         }
       }
     }),
@@ -281,7 +286,7 @@ export const configurationSchema = z.strictObject({
   images: images
     .prefault({})
     .describe(
-      "The images, each pinned: proxy - Traefik; one per PostgreSQL major version, such as 18, its tag with a minor version and an OS; barman - BARMAN-POSTGRES-REVISION, which ./pgs setup builds, POSTGRES being the newest of those. One that is set alone leaves the others at their defaults",
+      "The images, each pinned: proxy - Traefik; one per PostgreSQL major version, such as 18, and per variant that tenants choose by image, such as 18-pgvector; barman - BARMAN-POSTGRES-REVISION, which ./pgs setup builds, POSTGRES being the newest of those. One that is set alone leaves the others at their defaults",
     ),
   backups: backups.describe(
     "schedule - time of day (UTC) of each tenant's daily base backup, or off; retention - for how many days back a tenant can be restored to any second; destination, endpoint, region, encryption - the bucket that backups are copied to (docs/backups.md)",

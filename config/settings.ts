@@ -22,8 +22,8 @@ export interface Settings
   proxyImage: string;
   /** Barman, with the programs of the newest PostgreSQL that a tenant runs. */
   barmanImage: string;
-  /** By PostgreSQL major version. */
-  postgresImages: Map<number, string>;
+  /** By PostgreSQL major version, such as 18, or one with a variant, such as 18-pgvector. */
+  postgresImages: Map<string, string>;
   /** How tenants are backed up that say nothing else. */
   backups: { schedule: string; retention: string };
   /** Where backups are copied to, off the host; undefined when they are not. */
@@ -99,11 +99,7 @@ function settingsOf(configuration: Configuration, dockerHost: unknown): Settings
     ...others,
     proxyImage: images.proxy as string,
     barmanImage: images.barman as string,
-    postgresImages: new Map(
-      Object.entries(images)
-        .filter(([key]) => /^\d+$/.test(key))
-        .map(([key, image]) => [Number(key), image]),
-    ),
+    postgresImages: new Map(Object.entries(images).filter(([key]) => /^\d/.test(key))),
     backups: { schedule, retention },
     backupDestination:
       destination === undefined ? undefined : { destination, ...server, accessKeyId, secretAccessKey },

@@ -2,7 +2,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { dockerClient, ifPresent } from "../docker/client";
 import { adoptTimeline, archiveWal, layOut, recover } from "../restore";
 import type { ResourceType } from "./resource-type";
-import { literal } from "./server/session";
+import { alter } from "./server/parts/settings";
 
 /** A new tenant's data, made from another's backups before its server first starts. */
 export interface RestoreInputs {
@@ -53,9 +53,7 @@ export const Restore: ResourceType<RestoreInputs> = {
     const onProgress = (progress: string) =>
       void pulumi.log.info(`${inputs.volume}: ${progress}`, undefined, undefined, true);
     const restored = { ...inputs, onProgress };
-    const settings = Object.entries(inputs.settings).map(
-      ([name, value]) => `ALTER SYSTEM SET ${name} = ${literal(value)};`,
-    );
+    const settings = Object.entries(inputs.settings).map(alter);
     try {
       await archiveWal(docker, restored);
       await layOut(docker, restored);

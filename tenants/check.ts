@@ -1,5 +1,6 @@
 import { normalize } from "node:path";
 import type { z } from "zod";
+import { imageKey, versionsOf } from "./extensions";
 import { memoryBytes, memoryPattern } from "./memory";
 import { settingNames, settingProblem, sizeInBytes } from "./postgres-settings";
 import { formatKey, formatPath, type Problem, show } from "./problems";
@@ -21,7 +22,7 @@ type Schema = ReturnType<typeof tenantsFileSchema>;
  * Everything that is wrong with the data of tenants.yaml. The rules about more than one field also look at
  * a file whose fields are wrong, so that one run names every problem.
  */
-export function findProblems(yaml: YamlData, schema: Schema, versions: readonly number[]): Problem[] {
+export function findProblems(yaml: YamlData, schema: Schema, images: readonly string[]): Problem[] {
   const tenants = tenantEntries(yaml.data);
   const suggest = suggestions();
   return [
@@ -30,7 +31,7 @@ export function findProblems(yaml: YamlData, schema: Schema, versions: readonly 
     ...sharedHostnames(yaml, tenants),
     ...sharedVolumes(yaml, tenants),
     ...deletedVolumes(yaml, tenants),
-    ...unavailableDefaultVersion(yaml, tenants, versions),
+    ...missingImages(yaml, tenants, images, suggest),
     ...settingProblems(yaml, tenants, suggest),
     ...restoreProblems(yaml, tenants),
     ...localeProblems(yaml, tenants),
@@ -163,21 +164,48 @@ function deletedVolumes(yaml: YamlData, tenants: [string, TenantEntry][]): Probl
   });
 }
 
-/** When the built-in version has no image, a tenant without a version of its own cannot be made. */
-function unavailableDefaultVersion(
+/** A version that has images of variants alone, or the built-in one without any, needs more than its default. */
+function missingImages(
   yaml: YamlData,
   tenants: [string, TenantEntry][],
-  versions: readonly number[],
+  images: readonly string[],
+  suggest: Suggest,
 ): Problem[] {
-  if (versions.includes(builtInDefaults.version)) return [];
-  if (valueAt(yaml.data, ["defaults", "version"]) !== undefined) return [];
-  return tenants
-    .filter(([, { version }]) => version === undefined)
-    .map(([id]) => ({
-      ...yaml.keyPosition(["tenants", id]),
-      path: formatPath(["tenants", id, "version"]),
-      message: `PostgreSQL ${builtInDefaults.version}, the default, has no image here; write one of ${versions.join(", ")}`,
-    }));
+  const shared = valueAt(yaml.data, ["defaults"]);
+  const defaults: TenantEntry = isMap(shared) ? shared : {};
+  return tenants.flatMap(([id, entry]) => {
+    const { version = builtInDefaults.version, image } = { ...defaults, ...entry };
+    if (typeof version !== "number" || !(image === undefined || typeof image === "string")) return [];
+    if (images.includes(imageKey(version, image))) return [];
+    const ofVersion = images.filter((key) => Number.parseInt(key, 10) === version);
+    const versionIsWritten = "version" in entry || "version" in defaults;
+    // The schema says so of a version that is written.
+    if (ofVersion.length === 0 && versionIsWritten) return [];
+    const field = ofVersion.length === 0 ? "version" : "image";
+    const written = [
+      ["tenants", id, field],
+      ["defaults", field],
+    ].find((path) => valueAt(yaml.data, path) !== undefined);
+    const path = written ?? ["tenants", id, field];
+    const variants = ofVersion.filter((key) => key.includes("-")).map((key) => key.replace(/^\d+-/, ""));
+    const message =
+      field === "version"
+        ? `PostgreSQL ${version}, the default, has no image here; write one of ${versionsOf(images).join(", ")}`
+        : missingImage(imageKey(version, image), image && suggest(image, variants), variants);
+    return [
+      {
+        ...(written ? yaml.valuePosition(written) : yaml.keyPosition(["tenants", id])),
+        path: formatPath(path),
+        message,
+      },
+    ];
+  });
+}
+
+function missingImage(key: string, meant: string | undefined, variants: string[]): string {
+  const hint = meant ? `did you mean ${meant}?` : `image may be ${variants.join(", ")}`;
+  const others = meant || variants.length > 0 ? `; ${hint}` : "; leave image out";
+  return `pgs:images has no image ${key}${others} (another one: pulumi config set --path 'pgs:images.${key}' …)`;
 }
 
 /** Settings are those of a version, so each tenant's version decides about its own and those of `defaults`. */

@@ -1,6 +1,7 @@
 import { dirname, relative, resolve } from "node:path";
 import type { BackupPlan } from "./backup";
 import { findProblems } from "./check";
+import { type Extension, parseExtension, versionsOf } from "./extensions";
 import { initProblem } from "./init-scripts";
 import { memoryBytes } from "./memory";
 import { readPlainFile } from "./plain-file";
@@ -16,6 +17,10 @@ export interface Tenant {
   readonly hostname: string | undefined;
   /** PostgreSQL major version. Default: 18. */
   readonly version: number;
+  /** Variant of its image. Default: the version's image without a variant. */
+  readonly image?: string;
+  /** Extensions of its database. Default: none. */
+  readonly extensions: readonly Extension[];
   /** Hard memory limit in bytes. Default: 512 MiB. */
   readonly memory: number;
   /** Hard limit of processor time in CPUs, at most two decimals. Default: 1. */
@@ -50,7 +55,7 @@ export interface Tenant {
   readonly onRemove: "retain" | "delete";
   /**
    * Where the file says what, as `tenants.yaml:LINE:COLUMN`: the tenant itself under "", a field under its
-   * name, a setting under `settings.NAME`, a part of `backup` under `backup.NAME`. What comes from `defaults` is found there, what is built in is
+   * name, a setting under `settings.NAME`, an extension under `extensions.NAME`, a part of `backup` under `backup.NAME`. What comes from `defaults` is found there, what is built in is
    * not found. Read it with {@link positionOf}. It changes when lines move: a resource that
    * has it must not take that for a change.
    */
@@ -62,8 +67,8 @@ export interface ParseOptions {
   file?: string;
   /** The folder that init scripts are relative to. Default: the folder of `file`. */
   folder?: string;
-  /** The PostgreSQL major versions that have an image. Default: 18 only. */
-  versions?: readonly number[];
+  /** PostgreSQL's images by their keys in pgs:images: a major version, or one with a variant. Default: 18 only. */
+  images?: readonly string[];
 }
 
 /**
@@ -72,7 +77,7 @@ export interface ParseOptions {
  * @returns the tenants, in the order of the file
  * @throws TenantsFileError when the file cannot be read, or naming everything that is wrong with it
  */
-export function readTenants(path: string, options: Pick<ParseOptions, "versions"> = {}): Tenant[] {
+export function readTenants(path: string, options: Pick<ParseOptions, "images"> = {}): Tenant[] {
   const fromHere = relative("", path);
   const file = fromHere === "" || fromHere.startsWith("..") ? path : fromHere;
   return parseTenants(readText(path, file), { ...options, file, folder: dirname(resolve(path)) });
@@ -84,7 +89,8 @@ export function readTenants(path: string, options: Pick<ParseOptions, "versions"
  * @throws TenantsFileError naming everything that is wrong
  */
 export function parseTenants(text: string, options: ParseOptions = {}): Tenant[] {
-  const { file = "tenants.yaml", versions = [builtInDefaults.version] } = options;
+  const { file = "tenants.yaml", images = [String(builtInDefaults.version)] } = options;
+  const versions = versionsOf(images);
   const folder = resolve(options.folder ?? dirname(file));
   const schema = tenantsFileSchema({ versions, initProblem: (path) => initProblem(folder, path) });
 
@@ -94,7 +100,7 @@ export function parseTenants(text: string, options: ParseOptions = {}): Tenant[]
 
   const problems = [
     ...yaml.problems,
-    ...findProblems(yaml, schema, versions).filter(isElsewhere(yaml.problems)),
+    ...findProblems(yaml, schema, images).filter(isElsewhere(yaml.problems)),
   ];
   if (problems.length > 0) throw new TenantsFileError(file, problems);
 
@@ -107,7 +113,7 @@ export function parseTenants(text: string, options: ParseOptions = {}): Tenant[]
 
 /**
  * Where the file says a field of a tenant, for later messages about it: `tenants.yaml:12:7`.
- * @param field a field's name, or `settings.NAME` or `backup.NAME`; where the file does not say it, the tenant itself is given
+ * @param field a field's name, or `settings.NAME`, `extensions.NAME` or `backup.NAME`; where the file does not say it, the tenant itself is given
  */
 export function positionOf(tenant: Pick<Tenant, "positions">, field = ""): string {
   const { positions } = tenant;
@@ -151,6 +157,8 @@ function toTenant(id: string, content: TenantsFileContent, folder: string): Omit
     id,
     hostname: own.hostname,
     version: fields.version,
+    image: fields.image,
+    extensions: (fields.extensions ?? []).map(parseExtension),
     memory: memoryBytes(fields.memory),
     cpus: fields.cpus,
     access: fields.access,
@@ -184,6 +192,10 @@ function positionsOf(id: string, content: TenantsFileContent, yaml: YamlData, fi
   for (const { path, fields } of sources) {
     for (const field of Object.keys(fields)) {
       positions[field] = format(yaml.valuePosition([...path, field]));
+    }
+    for (const [index, text] of (fields.extensions ?? []).entries()) {
+      const position = format(yaml.valuePosition([...path, "extensions", index]));
+      positions[`extensions.${parseExtension(text).name}`] = position;
     }
     for (const group of ["settings", "backup"] as const) {
       for (const name of Object.keys(fields[group] ?? {})) {

@@ -123,3 +123,11 @@ export function sizeInBytes(version: number, name: string, value: string): numbe
   const factor = match[2] ? memoryUnits[match[2] as keyof typeof memoryUnits] : baseOf(unit, memoryUnits);
   return factor && Number(match[1]) * factor;
 }
+
+/** Of a list, each in double quotes where it has to be: `app, "a name"`. */
+export function listElements(value: string): string[] {
+  const found = value.match(/"(?:[^"]|"")*"|[^\s,"][^,]*/g) ?? [];
+  return found
+    .map((element) => (element.startsWith('"') ? element.slice(1, -1).replaceAll('""', '"') : element.trim()))
+    .filter((element) => element !== "");
+}

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { isRange } from "./addresses";
 import { retentionPattern, schedulePattern } from "./backup";
+import { extensionPattern, parseExtension } from "./extensions";
 import { memoryBytes, memoryMeant, memoryPattern } from "./memory";
 import { show } from "./problems";
 import { mostPerClient } from "./sizing";
@@ -58,6 +59,7 @@ export type TenantsFileContent = z.infer<ReturnType<typeof tenantsFileSchema>>;
 function tenantFields({ versions, initProblem }: SchemaRules) {
   return {
     version: versionSchema(versions),
+    image: imageSchema,
     memory: memorySchema,
     cpus: cpusSchema,
     access: z.boolean(expected("a boolean: true or false")).meta({
@@ -96,6 +98,7 @@ function tenantFields({ versions, initProblem }: SchemaRules) {
     init: initSchema(initProblem),
     volume: volumeSchema,
     restoreFrom: restoreFromSchema,
+    extensions: extensionsSchema,
     settings: settingsSchema,
     passwordVersion: z
       .int(expected("a whole number of at least 1"))
@@ -177,6 +180,43 @@ function versionSchema(versions: readonly number[] | undefined) {
       default: builtInDefaults.version,
     });
 }
+
+/** Behind a major version and a hyphen, it is a key of pgs:images. */
+export const imageVariantPattern = /^[a-z0-9]+(-[a-z0-9]+)*$/;
+
+const imageError = expected(
+  "the variant of an image such as pgvector: lower-case letters, digits and inner hyphens",
+);
+
+const imageSchema = z
+  .string(imageError)
+  .max(40, imageError)
+  .regex(imageVariantPattern, imageError)
+  .meta({
+    description:
+      "Which of the images of the tenant's PostgreSQL version: pgvector is the one that pgs:images has as 18-pgvector. A change restarts the server once. Default: the one without a variant.",
+    examples: ["pgvector"],
+  });
+
+const extensionError = expected("an extension such as vector, or one with its version such as vector@0.8.0");
+
+const extensionsSchema = z
+  .array(
+    z.string(extensionError).regex(extensionPattern, extensionError),
+    expected("a list of extensions, such as [vector, pg_trgm]"),
+  )
+  .superRefine((list, context) => {
+    const names = list.map((text) => parseExtension(text).name);
+    for (const [index, name] of names.entries()) {
+      if (names.indexOf(name) === index) continue;
+      context.addIssue({ code: "custom", path: [index], message: `${name} is in the list already` });
+    }
+  })
+  .meta({
+    description:
+      "Extensions of the tenant's database, each as NAME, which is kept at the newest version of the image, or as NAME@VERSION. Libraries that one needs are loaded by one restart. One that is taken out is dropped unless something uses it. A tenant's list replaces that of defaults. Changed live. Default: none.",
+    examples: [["vector", "pg_trgm@1.6"]],
+  });
 
 const memoryRange = { min: "128Mi", max: "4096Gi" };
 

@@ -9,6 +9,7 @@ import { disableAccess } from "./disable-access";
 import { doctor } from "./doctor";
 import { dump } from "./dump";
 import { enableAccess } from "./enable-access";
+import { extensions } from "./extensions";
 import { importFile } from "./import";
 import { list } from "./list";
 import { load } from "./load";
@@ -31,7 +32,7 @@ import { url } from "./url";
 /** The commands as the help groups them. Everything that lists commands reads this. */
 export const groups: Record<string, Command[]> = {
   "The whole stack": [up, preview, refresh, destroy, cancel],
-  "Look at tenants": [list, connect, top, logs, url, password, backups, tryRestores, doctor],
+  "Look at tenants": [list, connect, top, logs, url, password, extensions, backups, tryRestores, doctor],
   "Databases in and out": [dump, load],
   "Edit tenants.yaml and apply the edit": [
     create,

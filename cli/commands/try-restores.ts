@@ -73,12 +73,13 @@ async function tryAll(named: string[], options: { json?: boolean }): Promise<boo
     if (options.json) console.log("[]");
     return true;
   }
-  const backups = new TenantBackups(config, (await requiredOutputs()).stack);
+  const outputs = await requiredOutputs();
+  const backups = new TenantBackups(config, outputs.stack);
   const tenants = named.length > 0 ? named : await backedUp(backups);
   await removeLeftovers(backups);
   const trials: Trial[] = [];
   for (const tenant of tenants) {
-    const trial = await tryOut(tenant, backups);
+    const trial = await tryOut(tenant, backups, outputs.tenants[tenant]?.image);
     await noteTrial(backups.docker, backups.trials, tenant, trial);
     trials.push(trial);
     if (!options.json) console.log(described(trial));
@@ -91,7 +92,7 @@ async function backedUp(backups: TenantBackups): Promise<string[]> {
   return [...(await backups.all())].filter(([, { runs }]) => runs).map(([id]) => id);
 }
 
-async function tryOut(tenant: string, backups: TenantBackups): Promise<Trial> {
+async function tryOut(tenant: string, backups: TenantBackups, variant?: string): Promise<Trial> {
   const { docker, names, stack } = backups;
   const trial: Trial = {
     tenant,
@@ -113,6 +114,7 @@ async function tryOut(tenant: string, backups: TenantBackups): Promise<Trial> {
     const restored = backups.restored({
       from: tenant,
       version,
+      variant,
       volume,
       limits: { memory, cpuShares },
       onProgress: progressReporter(tenant),

@@ -28,12 +28,13 @@ export async function restoreInPlace(
   backups: TenantBackups,
 ): Promise<void> {
   const { docker, names } = backups;
-  const { version, state, volume = names.tenant(id) } = stack.file.tenant(id);
+  const { version, image: variant, state, volume = names.tenant(id) } = stack.file.tenant(id);
   const given = stack.file.sets(id, "state") ? state : "unset";
   const restored = backups.restored({
     from: id,
     at: options.at,
     version,
+    variant,
     volume,
     onProgress: progressReporter(id),
   });

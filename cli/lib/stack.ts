@@ -18,6 +18,10 @@ export interface TenantSummary {
   /** Whether TLS ends at the proxy (`terminate`) or at the server (`passthrough`). */
   tls: string;
   version: number;
+  /** Variant of the image; missing without one. */
+  image?: string;
+  /** Names; missing without any. */
+  extensions?: string[];
   /** Hard limit in bytes. */
   memory: number;
   /** Hard limit in CPUs. */
@@ -55,8 +59,8 @@ export interface StackConfig {
   operatorsCertificate: boolean;
   /** Absolute. */
   tenantsFile: string;
-  /** PostgreSQL's images by major version. */
-  images: Record<number, string>;
+  /** PostgreSQL's images by major version, such as 18, or one with a variant, such as 18-pgvector. */
+  images: Record<string, string>;
   /** Image of the backup containers. */
   backupImage: string;
   /** How tenants are backed up that say nothing else. */

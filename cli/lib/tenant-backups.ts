@@ -6,6 +6,7 @@ import { stackLabel, tenantLabel } from "../../docker/labels";
 import { type ResourceNames, resourceNames } from "../../docker/names";
 import type { Restored } from "../../restore";
 import { databaseOf } from "../../restore/names";
+import { imageKey } from "../../tenants/extensions";
 import { CommandError } from "./pulumi";
 import type { StackConfig } from "./stack";
 
@@ -92,10 +93,17 @@ export class TenantBackups {
   }
 
   /** @throws CommandError when no image fits the data */
-  restored(what: Pick<Restored, "from" | "at" | "version" | "volume" | "limits" | "onProgress">): Restored {
+  restored({
+    variant,
+    ...what
+  }: Pick<Restored, "from" | "at" | "version" | "volume" | "limits" | "onProgress"> & {
+    /** Of the tenant's image. */
+    variant?: string;
+  }): Restored {
     const { images, prefix, offsite } = this.config;
-    const image = images[what.version];
-    if (!image) throw new CommandError(`pgs:images has no image for PostgreSQL ${what.version}`, 2);
+    const key = imageKey(what.version, variant);
+    const image = images[key];
+    if (!image) throw new CommandError(`pgs:images has no image for PostgreSQL ${key}`, 2);
     return { ...what, stack: this.stack, prefix, offsite, backupImage: this.image, image };
   }
 

@@ -32,16 +32,16 @@ export interface Change {
 /** The stack's tenants.yaml. */
 export class TenantsFile {
   readonly path: string;
-  private readonly versions: number[];
+  private readonly images: string[];
 
   constructor(config: Pick<StackConfig, "tenantsFile" | "images">) {
     this.path = config.tenantsFile;
-    this.versions = Object.keys(config.images).map(Number);
+    this.images = Object.keys(config.images);
   }
 
   /** @throws CommandError that lists what is wrong in the file */
   tenants(): Tenant[] {
-    return explained(() => readTenants(this.path, { versions: this.versions }));
+    return explained(() => readTenants(this.path, { images: this.images }));
   }
 
   tenant(id: string): Tenant {
@@ -63,7 +63,7 @@ export class TenantsFile {
     const name = fromHere.startsWith("..") ? this.path : fromHere;
     const before = this.read();
     return explained(() => {
-      const options = { file: name, folder: dirname(this.path), versions: this.versions };
+      const options = { file: name, folder: dirname(this.path), images: this.images };
       parseTenants(before, options);
       const after = edits.reduce(edited, before);
       const tenants = parseTenants(after, options);

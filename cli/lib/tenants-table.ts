@@ -1,4 +1,6 @@
+import { printable } from "../../docker/exec";
 import type { JudgedBackups } from "./backup-status";
+import type { ExtensionStatus } from "./tenant-extensions";
 import type { TenantStatus } from "./tenant-status";
 import { coloured } from "./terminal";
 
@@ -74,6 +76,19 @@ const backups: Column<JudgedBackups>[] = [
   },
 ];
 
+const extensions: Column<ExtensionStatus>[] = [
+  { title: "EXTENSION", cell: ({ name }) => printable(name, 63) },
+  { title: "INSTALLED", cell: ({ installed }) => printable(installed ?? "-", 30) },
+  { title: "NEWEST", cell: ({ newest }) => printable(newest ?? "-", 30) },
+  { title: "STATE", cell: ({ state }) => state, colour: extensionColour },
+  { title: "COMMENT", cell: ({ comment }) => printable(comment, 80) },
+];
+
+function extensionColour(text: string): string {
+  if (text.startsWith("installed")) return coloured.good(text);
+  return text.startsWith("available") ? coloured.faint(text) : coloured.warning(text);
+}
+
 function walCell({ state, exposed, behind, left }: JudgedBackups): string {
   if (state === "removed") {
     if (left === null) return "removed";
@@ -97,6 +112,7 @@ function age(at: number): string {
 
 /** Which columns a narrow terminal does without, the first one first. */
 const dispensable = [
+  "COMMENT",
   "CPUS",
   "VERSION",
   "CPU",
@@ -126,6 +142,11 @@ export function usageTable(tenants: TenantStatus[], width?: number): string {
 export function backupsTable(tenants: JudgedBackups[], width?: number): string {
   const shown = backups.filter(({ title }) => title !== atS3 || tenants.some(({ s3 }) => s3));
   return table(shown, tenants, width);
+}
+
+/** The extensions of a tenant's database, and those that it could have. */
+export function extensionsTable(all: ExtensionStatus[], width?: number): string {
+  return table(extensions, all, width);
 }
 
 /** @param width of the terminal: a narrow one gets fewer columns */

@@ -6,23 +6,37 @@ import { digestOf } from "../container/reconcile";
 import { networkNameProblem, poolProblem } from "../networks";
 import type { ResourceType } from "../resource-type";
 import { otherVersion } from "./errors";
+import { extensionsProblem, versionProblem } from "./image";
 import type { PostgresServerInputs, PostgresServerState } from "./inputs";
+import type { Inside } from "./inside";
 import { missingLocale, otherLocale } from "./locale";
 import type { Part } from "./part";
 import { access, excludedClients } from "./parts/access";
 import { backup } from "./parts/backup";
 import { container, serverContainer } from "./parts/container";
 import { database, isMade } from "./parts/database";
+import { changesIn, extensions } from "./parts/extensions";
 import { limits, restartReason } from "./parts/limits";
 import { network } from "./parts/network";
 import { route } from "./parts/route";
-import { restartingSettings, settings } from "./parts/settings";
+import { isLoaded, restartingSettings, settings } from "./parts/settings";
 import { tls } from "./parts/tls";
 import { reconcile } from "./reconcile";
 import { see } from "./sight";
 
 /** In the order in which they are applied. */
-const parts: Part[] = [network, container, limits, settings, access, tls, database, route, backup];
+const parts: Part[] = [
+  network,
+  container,
+  limits,
+  settings,
+  access,
+  tls,
+  database,
+  extensions,
+  route,
+  backup,
+];
 
 /** What a stopped tenant has. */
 const withoutServer: Part[] = [network, route, backup];
@@ -38,6 +52,7 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
     "password",
     "access",
     "tls",
+    "extensions",
     "route",
     "backup",
     "deleteMessage",
@@ -60,6 +75,10 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
       fails("network", await networkNameProblem(host, network.name, stack));
     }
     if (container) fails("container", await nameProblem(host, container.name, stack));
+    if (container?.imageId) {
+      fails("container", await versionProblem(inputs, before));
+      fails("extensions", await extensionsProblem(inputs, before));
+    }
     if (backup) fails("backup", await nameProblem(host, backup.name, stack));
     const { imageId } = container ?? {};
     if (database && imageId && stack && !before.container) {
@@ -78,18 +97,15 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
   async planWarning(state, inputs) {
     if (state.state !== "running" || inputs.state !== "running") return undefined;
     const { name } = inputs.container;
-    if (digestOf(serverContainer(state)) !== digestOf(serverContainer(inputs))) {
-      return `${name} is restarted once: its container is replaced`;
-    }
-    const names = restartingSettings(state, inputs);
-    if (names.length > 0) return `${name} is restarted once: ${names.join(", ")}`;
+    const seen = needsSight(state, inputs) ? await see(state).catch(() => undefined) : undefined;
+    const restart = restartOf(state, inputs, seen?.inside);
+    const changes = await changesIn(state, inputs, seen?.inside);
+    if (restart) return `${name} is restarted once: ${[restart, ...changes].join("; ")}`;
     if (excludedClients(state, inputs).length > 0) {
-      return `all open sessions of ${name} are ended: fewer addresses than before may connect`;
+      const ended = `all open sessions of ${name} are ended: fewer addresses than before may connect`;
+      return [ended, ...changes].join("; ");
     }
-    if (inputs.limits.memory >= state.limits.memory) return undefined;
-    const seen = await see(state).catch(() => undefined);
-    const reason = restartReason(state.limits.memory, inputs.limits.memory, seen?.inside?.sharedBuffers);
-    return reason && `${name} is restarted once: ${reason}`;
+    return changes.length > 0 ? `${name}: ${changes.join("; ")}` : undefined;
   },
 
   async create(inputs) {
@@ -127,6 +143,29 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
 /** With where tenants.yaml says how the database is made, where it does. */
 function at(positions: PostgresServerInputs["positions"], message: string): string {
   return positions?.locale ? `${positions.locale}: ${message}` : message;
+}
+
+/** Whether what a plan says depends on the running server. */
+function needsSight(state: PostgresServerState, inputs: PostgresServerInputs): boolean {
+  return (
+    inputs.limits.memory < state.limits.memory || Boolean(state.extensions) || Boolean(inputs.extensions)
+  );
+}
+
+/** Why the server is restarted; undefined when it is not. */
+function restartOf(
+  state: PostgresServerState,
+  inputs: PostgresServerInputs,
+  inside: Inside | undefined,
+): string | undefined {
+  if (digestOf(serverContainer(state)) !== digestOf(serverContainer(inputs))) {
+    return "its container is replaced";
+  }
+  const names = restartingSettings(state, inputs).filter(
+    (name) => name !== "shared_preload_libraries" || !isLoaded(inputs, inside),
+  );
+  if (names.length > 0) return names.join(", ");
+  return restartReason(state.limits.memory, inputs.limits.memory, inside?.sharedBuffers);
 }
 
 async function differing(

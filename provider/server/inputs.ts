@@ -73,6 +73,8 @@ export interface PostgresServerInputs {
     encoding?: string;
     icu?: string;
   };
+  /** Extensions of the tenant's database by name: their versions, or empty for the newest of the image. */
+  extensions?: Record<string, string>;
   /** The proxy's file for the tenant; a closed route is a file without a router. */
   route: {
     /** Name of the proxy's container. */

@@ -27,6 +27,12 @@ export interface Inside {
   managed: string[];
   /** Settings that wait for a restart, whoever changed them. */
   pendingRestart: string[];
+  /** Libraries that the running server has preloaded, as the setting has them. */
+  libraries: string;
+  /** Names of the extensions that pgs has made in the tenant's database, or was about to. */
+  extensions: string[];
+  /** Of those: what is installed, and what the image would bring. Undefined when the database cannot be asked. */
+  installed?: Installed;
   /** Digest of the file with the server's certificate. */
   certificateDigest: string | null;
   /** From where pg_hba.conf lets clients in: a CIDR or `all`; `reject`; empty when the image's line is not there. */
@@ -39,7 +45,11 @@ export interface Inside {
   versions: number[];
 }
 
+/** Versions by an extension's name: null where it is not in the database, or not in the image. */
+export type Installed = Record<string, { version: string | null; newest: string | null }>;
+
 const text = z.string().max(20_000);
+const installedSchema = z.record(text, z.object({ version: text.nullable(), newest: text.nullable() }));
 const insideSchema: z.ZodType<Inside> = z.object({
   verifier: text.nullable(),
   validUntil: text.nullable(),
@@ -51,6 +61,8 @@ const insideSchema: z.ZodType<Inside> = z.object({
   settings: z.record(text, text),
   managed: z.array(text).max(2000),
   pendingRestart: z.array(text).max(2000),
+  libraries: text,
+  extensions: z.array(text).max(2000),
   certificateDigest: text.nullable(),
   clients: text,
   sessions: z.number(),
@@ -61,20 +73,36 @@ const insideSchema: z.ZodType<Inside> = z.object({
 /** In the database postgres: a JSON list of the names of settings that pgs writes. */
 export const managedSetting = "pgs.settings";
 
+/** In the database postgres: a JSON list of the extensions that pgs makes in the tenant's database. */
+export const extensionsSetting = "pgs.extensions";
+
 /** In the database postgres: the name of a database that is being made. */
 export const creatingSetting = "pgs.creating";
 
-/** Asks a server all of it in one question. @param seconds until it has to be ready */
+/** Asks a server all of it in one question; one more where it has extensions. @param seconds until it has to be ready */
 export async function lookInside(session: Session, seconds?: number): Promise<Inside> {
-  const answer = await session.read(question(session.tenant), { seconds });
+  const inside = answered(insideSchema, await session.read(question(session.tenant), { seconds }));
+  const { extensions, database, takesConnections } = inside;
+  if (extensions.length === 0 || !database || !takesConnections) return inside;
+  return { ...inside, installed: await installedOf(session, extensions).catch(() => undefined) };
+}
+
+/** Of some extensions, in the tenant's database. */
+export async function installedOf(session: Session, names: string[]): Promise<Installed> {
+  const sql = `SELECT json_object_agg(name, json_build_object('version', extversion, 'newest', default_version))
+    FROM json_array_elements_text(${literal(JSON.stringify(names))}) AS wanted (name)
+      LEFT JOIN pg_extension ON extname = name LEFT JOIN pg_available_extensions USING (name)`;
+  return answered(installedSchema, await session.read(sql, { database: session.tenant }));
+}
+
+/** @throws Error when the answer has another form */
+function answered<T>(schema: z.ZodType<T>, answer: string): T {
   let parsed: unknown;
   try {
     parsed = JSON.parse(answer);
-  } catch {
-    throw new Error("the server's answer is not what PostgreSQL answers: its catalogs were changed");
-  }
-  const inside = insideSchema.safeParse(parsed);
-  if (inside.success) return inside.data;
+  } catch {}
+  const checked = schema.safeParse(parsed);
+  if (checked.success) return checked.data;
   throw new Error("the server's answer is not what PostgreSQL answers: its catalogs were changed");
 }
 
@@ -93,6 +121,8 @@ function question(database: string): string {
                  WHERE sourcefile LIKE '%/postgresql.auto.conf'),
     'managed', coalesce(nullif(current_setting('${managedSetting}', true), '')::json, '[]'),
     'pendingRestart', (SELECT coalesce(json_agg(lower(name)), '[]') FROM pg_settings WHERE pending_restart),
+    'libraries', current_setting('shared_preload_libraries'),
+    'extensions', coalesce(nullif(current_setting('${extensionsSetting}', true), '')::json, '[]'),
     'certificateDigest', ${certificateDigest},
     'clients', (SELECT coalesce(max(coalesce((regexp_match(line, '^host all all (\\S+) scram-sha-256$'))[1],
                   (regexp_match(line, '^host all all all (reject)$'))[1])), '')

@@ -10,6 +10,7 @@ import { access, excludedClients } from "./parts/access";
 import { backup } from "./parts/backup";
 import { container } from "./parts/container";
 import { database } from "./parts/database";
+import { extensions } from "./parts/extensions";
 import { limits, restartReason } from "./parts/limits";
 import { network } from "./parts/network";
 import { route } from "./parts/route";
@@ -116,11 +117,13 @@ async function applyInside(server: Awaited<ReturnType<typeof start>>): Promise<v
   const { inputs, inside, present } = server;
   await database.maintain(server);
   await database.startOver(server);
+  await extensions.remove(server);
   const shrinks = restartReason(present.memory, inputs.limits.memory, inside.sharedBuffers);
   await settings.apply(server, { restart: shrinks !== undefined });
   await limits.apply(server, present);
   await tls.apply(server);
   await database.apply(server);
+  await extensions.apply(server);
   await access.apply(server);
 }
 

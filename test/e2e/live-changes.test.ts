@@ -335,7 +335,7 @@ describe("a setting that is refused", () => {
 
   test.each([
     ["timezone", "Nowhere/Land", "Etc/UTC", 0],
-    ["shared_preload_libraries", "nothere", "", 0],
+    ["shared_preload_libraries", "nothere", "pg_stat_statements", 0],
     // The server says no to these only when it starts: it is started again as it was.
     ["max_connections", "2", "25", 2],
     ["huge_pages", "on", "try", 2],
@@ -408,6 +408,121 @@ describe("a memory limit", () => {
     await checkout.pulumi("preview", "--expect-no-changes");
   });
 });
+
+describe("extensions", () => {
+  const installed = async (id: string) =>
+    Object.fromEntries(
+      (await checkout.query(id, "SELECT extname, extversion FROM pg_extension ORDER BY extname")).map(
+        ({ extname, extversion }) => [extname, extversion],
+      ),
+    );
+  const listed = async (id: string) =>
+    JSON.parse((await checkout.pgs(["extensions", id, "--json"])).stdout).filter(
+      ({ state }: { state: string }) => state !== "available",
+    );
+
+  test("a new server counts its statements, in little memory", async () => {
+    expect(await installed("untouched")).toMatchObject({ pg_stat_statements: "1.12" });
+    const [{ n } = {}] = await checkout.query(
+      "untouched",
+      "SELECT count(*)::int AS n FROM pg_stat_statements",
+    );
+    expect(n).toBeGreaterThan(0);
+    expect(n).toBeLessThan(500);
+  });
+
+  test("are made live, the newest or as written, with those that they need", async () => {
+    startTimes.faster = await startTime("faster");
+    edit({
+      ...entries,
+      faster: { extensions: ["earthdistance", "hstore", "pg_trgm@1.4", "pg_stat_statements"] },
+    });
+    expect(await checkout.pulumi("preview")).not.toContain("is restarted once");
+    await checkout.up();
+    expect(await installed("faster")).toMatchObject({ cube: "1.5", hstore: "1.8", pg_trgm: "1.4" });
+    expect(await startTime("faster")).toBe(startTimes.faster);
+    expect(await listed("faster")).toContainEqual(
+      expect.objectContaining({ name: "pg_trgm", installed: "1.4", newest: "1.6", state: "outdated" }),
+    );
+    await checkout.pulumi("preview", "--expect-no-changes");
+  });
+
+  test("that the tenant dropped are seen, and an update is announced; what is in use stays", async () => {
+    await checkout.query("faster", "DROP EXTENSION earthdistance; CREATE TABLE used (h hstore)");
+    const drift = await checkout.pulumi("preview");
+    expect(drift).toContain("was changed by hand (extensions)");
+    edit({ ...entries, faster: { extensions: ["earthdistance", "pg_trgm", "pg_stat_statements"] } });
+    expect(await checkout.pulumi("preview")).toContain(
+      `${checkout.name("faster")}: the extension pg_trgm is updated from 1.4 to 1.6; the extension hstore is dropped, unless something uses it`,
+    );
+    const result = await checkout.tryUp();
+    expect(result.code).not.toBe(0);
+    expect(result.output).toMatch(
+      /tenants\.yaml:\d+:\d+: the extension hstore was taken out of the entry, and is in use: column h of table public\.used depends on type public\.hstore/,
+    );
+    await checkout.query("faster", "DROP TABLE used");
+    await checkout.up();
+    expect(await installed("faster")).toMatchObject({ earthdistance: "1.2", pg_trgm: "1.6" });
+    expect(await installed("faster")).not.toHaveProperty("hstore");
+    expect(await startTime("faster")).toBe(startTimes.faster);
+  });
+
+  test("that the image does not have are refused before anything changes", async () => {
+    const before = entries;
+    edit({ ...entries, faster: { extensions: ["pg_trgn", "hstore", "pg_stat_statements"] } });
+    const result = await checkout.tryUp();
+    expect(result.code).not.toBe(0);
+    expect(result.output).toMatch(/has no extension pg_trgn; did you mean pg_trgm\? It has amcheck, /);
+    expect(await installed("faster")).not.toHaveProperty("hstore");
+    edit(before as Record<string, object>);
+  });
+
+  test("of another image come with one restart, and its library too", async () => {
+    const image = `${checkout.prefix}-demo:latest-demo`;
+    await succeed("docker", ["build", "--quiet", "--tag", image, "-"], { stdin: await demoImage() });
+    try {
+      await checkout.pulumi("config", "set", "--path", "pgs:images.18-demo", image);
+      const demo = {
+        image: "demo",
+        extensions: ["demo"],
+        settings: { shared_preload_libraries: "auto_explain" },
+      };
+      edit({ ...entries, faster: { ...demo, extensions: ["demo", "pg_stat_statements"] } });
+      const startsBefore = await starts("faster");
+      expect(await checkout.pulumi("preview")).toContain(`${checkout.name("faster")} is restarted once`);
+      await checkout.up();
+      expect(await checkout.query("faster", "SELECT demo() AS said")).toEqual([{ said: "hello" }]);
+      expect(await show("faster", ["shared_preload_libraries"])).toEqual({
+        shared_preload_libraries: "auto_explain, pg_stat_statements",
+      });
+      expect(startsBefore).toBeGreaterThan(0);
+      // A catalog that its superuser took away harms that tenant alone.
+      await checkout.query(
+        "faster",
+        "SET allow_system_table_mods = on; ALTER VIEW pg_catalog.pg_available_extensions RENAME TO away",
+      );
+      await checkout.pulumi("preview", "--expect-no-changes");
+      edit({ ...entries, untouched: {}, faster: { ...demo, image: undefined, extensions: [] } });
+      await checkout.up();
+      expect(await installed("faster")).not.toHaveProperty("demo");
+    } finally {
+      await run("docker", ["rmi", image]);
+    }
+  });
+});
+
+/** A build context with an extension that is SQL alone. */
+async function demoImage(): Promise<string> {
+  const from = await succeed("docker", ["inspect", "--format", "{{.Config.Image}}", checkout.name("faster")]);
+  return [
+    `FROM ${from.trim()}`,
+    "USER root",
+    `RUN cd "$(dirname "$(find / -xdev -path '*/extension/plpgsql.control')")" \\`,
+    ` && echo "default_version = '1.0'" >demo.control \\`,
+    ` && echo "CREATE FUNCTION demo() RETURNS text LANGUAGE sql RETURN 'hello';" >demo--1.0.sql`,
+    "",
+  ].join("\n");
+}
 
 function tenantsFile(tenants: Record<string, object | undefined>): string {
   return stringify({ defaults: { memory: "128Mi" }, tenants }, { keepUndefined: false, lineWidth: 0 });

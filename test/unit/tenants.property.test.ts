@@ -21,7 +21,7 @@ beforeAll(() => {
 afterAll(() => rmSync(folder, { recursive: true }));
 
 const versions = [16, 17, 18];
-const parse = (text: string) => parseTenants(text, { folder, versions });
+const parse = (text: string) => parseTenants(text, { folder, images: versions.map(String) });
 
 /** What a text is: tenants or a list of problems. Whatever else it throws fails the test. */
 function read(text: string): Tenant[] | TenantsFileError {
@@ -37,9 +37,14 @@ function read(text: string): Tenant[] | TenantsFileError {
 function format(tenants: readonly Tenant[]): string {
   return stringify({
     tenants: Object.fromEntries(
-      tenants.map(({ id, memory, positions: _, initFiles: __, newDatabase, ...fields }) => [
+      tenants.map(({ id, memory, extensions, positions: _, initFiles: __, newDatabase, ...fields }) => [
         id,
-        { ...fields, ...newDatabase, memory: `${memory / 1024}Ki` },
+        {
+          ...fields,
+          ...newDatabase,
+          memory: `${memory / 1024}Ki`,
+          extensions: extensions.map(({ name, version }) => (version ? `${name}@${version}` : name)),
+        },
       ]),
     ),
   });
@@ -102,6 +107,18 @@ const sharedFields = {
   locale: fc.constantFrom("C", "sv_SE.UTF-8", "de_DE@euro"),
   icu: fc.constantFrom("sv", "de-DE-u-kn-true"),
   encoding: fc.constant("UTF8"),
+  extensions: fc
+    .uniqueArray(
+      fc.record(
+        {
+          name: fc.stringMatching(/^[A-Za-z_]\w{0,10}(-\w{1,5})?$/),
+          version: fc.stringMatching(/^[\w.+]{1,8}(-[\w.+]{1,3})?$/),
+        },
+        { requiredKeys: ["name"] },
+      ),
+      { selector: ({ name }) => name, maxLength: 4 },
+    )
+    .map((all) => all.map(({ name, version }) => (version ? `${name}@${version}` : name))),
   maxConnectionsPerClient: fc.integer({ min: 0, max: 1_000_000 }),
   passwordVersion: fc.integer({ min: 1 }),
   onRemove: fc.constantFrom("retain", "delete"),

@@ -6,6 +6,7 @@ import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type ParseOptions, parseTenants, positionOf, readTenants, TenantsFileError } from "../../tenants";
 import { backupPlan } from "../../tenants/backup";
+import { extensionSettings } from "../../tenants/extensions";
 import { tenantsJsonSchema } from "../../tenants/json-schema";
 import { nearest } from "../../tenants/suggest";
 
@@ -58,6 +59,8 @@ describe("a file that is right", () => {
       hostname: undefined,
       tls: "terminate",
       version: 18,
+      image: undefined,
+      extensions: [],
       memory: 512 * 2 ** 20,
       cpus: 1,
       access: true,
@@ -100,7 +103,7 @@ describe("a file that is right", () => {
         "  acme: {}",
         "  globex: { version: 18, memory: 256Mi, cpus: 0.5, access: true, state: running, passwordVersion: 1, onRemove: retain }",
       ].join("\n"),
-      { versions: [17, 18] },
+      { images: ["17", "18"] },
     );
     expect(acme).toMatchObject({
       version: 17,
@@ -153,7 +156,7 @@ describe("a file that is right", () => {
     expect(errorOf("encoding: LATIN1")).toMatch(/^encoding: LATIN1 needs a locale .*; write locale: C/);
     expect(errorOf("locale: C, encoding: LATIN1")).toBe("accepted");
     expect(errorOf('locale: "C\'; DROP"')).toMatch(/^locale: expected a locale/);
-    const versions = { versions: [14] };
+    const versions = { images: [14].map(String) };
     expect(errorsOf("tenants: { acme: { version: 14, icu: sv } }", versions)).toEqual([
       "tenants.yaml:1:38: tenants.acme.icu: a database of PostgreSQL 14 cannot have ICU's locales; leave icu out",
     ]);
@@ -341,7 +344,7 @@ describe("the file as a whole", () => {
       "  initech: { settings: { port: 5, work_mem: [1] } }", // 12
     ].join("\n");
     const shared =
-      "version, memory, cpus, access, state, tls, allow, maxConnectionsPerClient, locale, encoding, icu, settings, passwordVersion, backup, onRemove";
+      "version, image, memory, cpus, access, state, tls, allow, maxConnectionsPerClient, locale, encoding, icu, extensions, settings, passwordVersion, backup, onRemove";
     expect(errorsOf(text)).toEqual([
       `tenants.yaml:2:3: defaults.memroy: there is no field memroy; did you mean memory? (allowed: ${shared})`,
       'tenants.yaml:3:11: defaults.memory: expected a whole number with the unit Ki, Mi or Gi, such as 512Mi, got "512MB"; write 512Mi',
@@ -521,7 +524,7 @@ describe("hostname", () => {
 describe("version", () => {
   it("is one of those the caller has images for", () => {
     const text = "tenants: { acme: { version: 17 } }";
-    expect(errorsOf(text, { versions: [17, 18] })).toEqual([]);
+    expect(errorsOf(text, { images: ["17", "18"] })).toEqual([]);
     expect(errorsOf(text)).toEqual([
       "tenants.yaml:1:29: tenants.acme.version: expected a PostgreSQL major version that has an image (18), got 17",
     ]);
@@ -532,10 +535,90 @@ describe("version", () => {
   });
 
   it("has to be written when the default has no image", () => {
-    expect(errorsOf("tenants:\n  a: {}\n  b: { version: 17 }", { versions: [17] })).toEqual([
+    expect(errorsOf("tenants:\n  a: {}\n  b: { version: 17 }", { images: ["17"] })).toEqual([
       "tenants.yaml:2:3: tenants.a.version: PostgreSQL 18, the default, has no image here; write one of 17",
     ]);
-    expect(errorsOf("defaults: { version: 17 }\ntenants: { a: {} }", { versions: [17] })).toEqual([]);
+    expect(errorsOf("defaults: { version: 17 }\ntenants: { a: {} }", { images: ["17"] })).toEqual([]);
+  });
+});
+
+describe("image", () => {
+  const images = ["17-postgis", "18", "18-pgvector"];
+
+  it("is a variant that its version has", () => {
+    const [acme, globex] = parseTenants(
+      "defaults: { image: pgvector }\ntenants: { acme: {}, globex: { version: 17, image: postgis } }",
+      { images },
+    );
+    expect([acme?.image, globex?.image]).toEqual(["pgvector", "postgis"]);
+  });
+
+  it.each([
+    [
+      "image: pgvectr",
+      "1:27: tenants.acme.image: pgs:images has no image 18-pgvectr; did you mean pgvector?",
+    ],
+    ["image: other", "1:27: tenants.acme.image: pgs:images has no image 18-other; image may be pgvector"],
+    [
+      "version: 17, image: pgvector",
+      "1:40: tenants.acme.image: pgs:images has no image 17-pgvector; image may be postgis",
+    ],
+    ["version: 17", "1:12: tenants.acme.image: pgs:images has no image 17; image may be postgis"],
+    ["image: 5", "1:27: tenants.acme.image: expected the variant of an image"],
+  ])("cannot be %s", (fields, message) => {
+    expect(errorsOf(`tenants: { acme: { ${fields} } }`, { images })).toEqual([
+      expect.stringContaining(message),
+    ]);
+  });
+});
+
+describe("extensions", () => {
+  it("have their names, and versions where they are written; a list replaces that of defaults", () => {
+    const [acme, globex] = parseTenants(
+      "defaults: { extensions: [vector] }\ntenants: { acme: {}, globex: { extensions: [uuid-ossp, vector@0.8.0] } }",
+    );
+    expect(acme?.extensions).toEqual([{ name: "vector" }]);
+    expect(acme?.positions["extensions.vector"]).toBe("tenants.yaml:1:26");
+    expect(globex?.extensions).toEqual([{ name: "uuid-ossp" }, { name: "vector", version: "0.8.0" }]);
+  });
+
+  it.each([
+    ["[vector, vector@0.8.0]", "1:41: tenants.acme.extensions[1]: vector is in the list already"],
+    ["[vector--0.8.0]", "1:33: tenants.acme.extensions[0]: expected an extension such as vector"],
+    ["[vector@]", "tenants.acme.extensions[0]: expected an extension"],
+    ['["a; DROP"]', "tenants.acme.extensions[0]: expected an extension"],
+    ["vector", "1:32: tenants.acme.extensions: expected a list of extensions"],
+  ])("cannot be %s", (list, message) => {
+    expect(errorsOf(`tenants: { acme: { extensions: ${list} } }`)).toEqual([
+      expect.stringContaining(message),
+    ]);
+  });
+
+  const needed = (names: string[], own: Record<string, string> = {}) =>
+    extensionSettings(
+      "acme",
+      names.map((name) => ({ name })),
+      own,
+    );
+
+  it("bring the libraries that they need, in the order in which those have to be loaded", () => {
+    expect(needed(["vector", "pg_trgm"])).toEqual({});
+    expect(needed(["pg_cron"])).toEqual({
+      shared_preload_libraries: "pg_stat_statements, pg_cron",
+      "cron.database_name": "acme",
+    });
+    expect(needed(["pg_stat_statements", "timescaledb"])).toEqual({
+      shared_preload_libraries: "timescaledb, pg_stat_statements",
+    });
+  });
+
+  it("bring them beside those that the entry's own setting has", () => {
+    expect(needed(["pg_cron"], { shared_preload_libraries: 'auto_explain, "a b"' })).toMatchObject({
+      shared_preload_libraries: 'auto_explain, "a b", pg_cron',
+    });
+    expect(needed(["pg_cron"], { shared_preload_libraries: "pg_cron" })).toMatchObject({
+      shared_preload_libraries: "pg_cron",
+    });
   });
 });
 

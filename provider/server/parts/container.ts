@@ -4,8 +4,8 @@ import { hardened, postgresUser, withoutNames } from "../../../docker/hardening"
 import { type ContainerSpec, isAsMade, reconcileContainer, removeContainer } from "../../container/reconcile";
 import type { PostgresServerInputs, PostgresServerState } from "../inputs";
 import type { Part } from "../part";
+import { hasUsualExtension, usualSettings } from "./extensions";
 import { limitsFor } from "./limits";
-import type { Settings } from "./settings";
 
 const dataFolder = "/var/lib/postgresql";
 
@@ -73,12 +73,13 @@ export function serverContainer(inputs: PostgresServerInputs): ContainerSpec {
     limits: limitsFor(inputs),
     stopSeconds,
     options,
-    initialEnv: [`POSTGRES_INITDB_ARGS=${initdbArguments(inputs.settings.initial)}`],
+    initialEnv: [`POSTGRES_INITDB_ARGS=${initdbArguments(inputs.settings)}`],
   };
 }
 
-function initdbArguments(settings: Settings): string {
-  return Object.entries(settings)
+function initdbArguments(settings: PostgresServerInputs["settings"]): string {
+  const all = { ...settings.initial, ...(hasUsualExtension(settings) && usualSettings) };
+  return Object.entries(all)
     .toSorted()
     .map(([name, value]) => `--set ${name}=${value}`)
     .join(" ");

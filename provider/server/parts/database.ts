@@ -8,6 +8,7 @@ import { creatingSetting, lookInside } from "../inside";
 import { createDatabase, refuseOtherLocale } from "../locale";
 import type { Part, RunningServer } from "../part";
 import { identifier, literal } from "../session";
+import { createUsualExtension, hasUsualExtension } from "./extensions";
 
 /**
  * The tenant's database, made once with its init scripts. A run that fails or is cut off leaves nothing to go on from:
@@ -70,7 +71,8 @@ export const database: Part & {
     const scripts = inputs.database.init;
     const begin = `ALTER DATABASE postgres SET ${creatingSetting} = ${literal(inputs.tenant)};
       ${createDatabase(inputs.tenant, inputs.database)}\n`;
-    const end = `ALTER DATABASE postgres RESET ${creatingSetting};\n${finished}`;
+    const usual = hasUsualExtension(inputs.settings) ? createUsualExtension(inputs.tenant) : "";
+    const end = `${usual}ALTER DATABASE postgres RESET ${creatingSetting};\n${finished}`;
     if (scripts.length === 0) {
       await session.run(begin + end);
       return;

@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from "node:util";
+import { listElements } from "../../../tenants/postgres-settings";
 import type { PostgresServerInputs, PostgresServerState } from "../inputs";
-import { managedSetting } from "../inside";
+import { type Inside, managedSetting } from "../inside";
 import type { Part, RunningServer } from "../part";
 import { refusedStart, restart } from "../restart";
 import { literal, type Session } from "../session";
@@ -71,6 +72,19 @@ export function restartingSettings(
   return Object.keys({ ...before, ...after }).filter((name) => before[name] !== after[name]);
 }
 
+/** Whether the server runs with the libraries that are wanted: by default, a new one has some. */
+export function isLoaded(
+  { settings: { restart } }: Pick<PostgresServerInputs, "settings">,
+  inside: Pick<Inside, "libraries"> | undefined,
+): boolean {
+  const wanted = restart.shared_preload_libraries;
+  return (
+    wanted !== undefined &&
+    inside !== undefined &&
+    isWritten("shared_preload_libraries", wanted, inside.libraries)
+  );
+}
+
 /** A setting's name and its new value; undefined takes it out of the file. */
 type Change = [name: string, value: string | undefined];
 
@@ -105,10 +119,6 @@ async function write({ inputs, before, inside, container, session }: RunningServ
     return inside.pendingRestart;
   }
   await requireLibraries(session, changes);
-  const alter = ([name, value]: Change) =>
-    value === undefined || isLeftOut(name, value)
-      ? `ALTER SYSTEM RESET ${name};`
-      : `ALTER SYSTEM SET ${name} = ${quoted(name, value)};`;
   const undo = (done: Change[]) => session.run(done.map(([name]) => alter([name, present[name]])).join("\n"));
   const all = [...new Set([...names, ...changes.map(([name]) => name)])];
   const trial = Object.keys({ ...before.settings?.restart, ...inputs.settings.restart }).length > 0;
@@ -182,7 +192,7 @@ async function requireLibraries(session: Session, changes: Change[]): Promise<vo
     if (value === undefined || !name.endsWith("_preload_libraries")) continue;
     // https://www.postgresql.org/docs/18/runtime-config-client.html#GUC-LOCAL-PRELOAD-LIBRARIES
     const folder = name === "local_preload_libraries" ? "/plugins" : "";
-    for (const library of elements(value)) {
+    for (const library of listElements(value)) {
       const path = `(SELECT setting FROM pg_config WHERE name = 'PKGLIBDIR') || ${literal(`${folder}/${library}.so`)}`;
       const found = await session.read(`SELECT (pg_stat_file(${path}, true)).size IS NOT NULL`);
       if (found !== "t") throw new Error(`setting ${name}: the image has no library ${library}`);
@@ -190,8 +200,15 @@ async function requireLibraries(session: Session, changes: Change[]): Promise<vo
   }
 }
 
+/** SQL that writes a setting to the file, or takes it out. */
+export function alter([name, value]: Change): string {
+  return value === undefined || isLeftOut(name, value)
+    ? `ALTER SYSTEM RESET ${name};`
+    : `ALTER SYSTEM SET ${name} = ${quoted(name, value)};`;
+}
+
 function quoted(name: string, value: string): string {
-  return lists.has(name) ? elements(value).map(literal).join(", ") || "''" : literal(value);
+  return lists.has(name) ? listElements(value).map(literal).join(", ") || "''" : literal(value);
 }
 
 /**
@@ -201,20 +218,12 @@ function quoted(name: string, value: string): string {
 const emptyLists = /^((local|session|shared)_preload_libraries|oauth_validator_libraries|temp_tablespaces)$/;
 
 function isLeftOut(name: string, value: string): boolean {
-  return emptyLists.test(name) && elements(value).length === 0;
+  return emptyLists.test(name) && listElements(value).length === 0;
 }
 
 /** Whether `text`, the setting's text in the file or undefined, says `value`. */
 function isWritten(name: string, value: string, text: string | undefined): boolean {
   if (isLeftOut(name, value)) return text === undefined;
   if (!lists.has(name) || text === undefined) return text === value;
-  return isDeepStrictEqual(elements(text), elements(value));
-}
-
-/** Of a list, each in double quotes where it has to be: `app, "a name"`. */
-function elements(value: string): string[] {
-  const found = value.match(/"(?:[^"]|"")*"|[^\s,"][^,]*/g) ?? [];
-  return found
-    .map((element) => (element.startsWith('"') ? element.slice(1, -1).replaceAll('""', '"') : element.trim()))
-    .filter((element) => element !== "");
+  return isDeepStrictEqual(listElements(text), listElements(value));
 }

@@ -380,7 +380,9 @@ describe("a server's container", () => {
 
   it("first starts with the sizes that its server would give it next, but for those that the operator set", async () => {
     const environment = async (fields: string) => serverOptions(await runTenant(fields)).Env?.join(" ");
-    expect(await environment("memory: 1Gi")).toMatch(/--set max_connections=\d+ --set shared_buffers=256MB$/);
+    expect(await environment("memory: 1Gi")).toMatch(
+      /--set max_connections=\d+ --set pg_stat_statements.max=1000 --set shared_buffers=256MB /,
+    );
     expect(await environment("settings: { max_connections: 50 }")).not.toContain("max_connections");
   });
 

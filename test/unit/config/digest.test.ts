@@ -44,7 +44,7 @@ function digests(
     settings: checkedSettings(config),
     raw: config,
     dockerHost,
-    tenants: parseTenants(`tenants: ${tenants}`, { folder: at, versions: [17, 18] }),
+    tenants: parseTenants(`tenants: ${tenants}`, { folder: at, images: ["17", "18"] }),
     folder: at,
   });
 }

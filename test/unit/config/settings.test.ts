@@ -35,7 +35,7 @@ describe("a configuration", () => {
       certificateDays: 365,
       proxyImage: expect.stringMatching(/^traefik:/),
       barmanImage: expect.stringMatching(/^pgs-barman:/),
-      postgresImages: new Map([[18, expect.stringMatching(/^postgres:18\./)]]),
+      postgresImages: new Map([["18", expect.stringMatching(/^postgres:18\./)]]),
       backups: { schedule: "02:30", retention: "7d" },
       passwords: {},
       acmeCredentials: {},
@@ -70,7 +70,7 @@ describe("a configuration", () => {
       "pgs:backups": { retention: "14d" },
     });
     expect(settings.barmanImage).toBe("registry.example.com/pgs-barman:3.19.1");
-    expect([...settings.postgresImages.keys()]).toEqual([18]);
+    expect([...settings.postgresImages.keys()]).toEqual(["18"]);
     expect(settings.backups).toEqual({ schedule: "02:30", retention: "14d" });
   });
 
@@ -80,11 +80,13 @@ describe("a configuration", () => {
   });
 
   it.each([
-    "postgres:18.6-bookworm",
-    "example.com:5000/postgres:18.6-trixie",
-    `postgres@sha256:${"0".repeat(64)}`,
-  ])("may have the image %s", (image) => {
-    expect(checkedSettings({ "pgs:images": { 18: image } }).postgresImages.get(18)).toBe(image);
+    ["18", "postgres:18.6-bookworm"],
+    ["18", "postgres:18"],
+    ["18-pgvector", "pgvector/pgvector:pg18"],
+    ["17-postgis-3", "registry.example.com:5000/postgis/postgis:17-3.5"],
+    ["18", `postgres@sha256:${"0a".repeat(32)}`],
+  ])("may have %s: %s, whose name says little", (key, image) => {
+    expect(checkedSettings({ "pgs:images": { [key]: image } }).postgresImages.get(key)).toBe(image);
   });
 
   it("may have the longest names and the last port", () => {
@@ -126,7 +128,7 @@ describe("a wrong configuration", () => {
       "pgs:prefix": "Dev_1",
       "pgs:isolation": "none",
       "pgs:hostnameSuffix": "some",
-      "pgs:images": '{"proxy":"traefik:v3.7.15","18":"postgres:18","new":"postgres:19.1-bookworm"}',
+      "pgs:images": '{"proxy":"traefik:v3.7.15","18":"postgres","new":"postgres:19.1-bookworm"}',
       "pgs:certificate": '{"chain":"chain.pem"}',
       "pgs:prefx": "pgs",
     });
@@ -136,8 +138,8 @@ describe("a wrong configuration", () => {
       "pgs:prefix: expected up to 14 lower-case letters, digits and inner hyphens, a letter first, got Dev_1 (pulumi config set --path 'pgs:prefix' …)",
       "pgs:isolation: expected network or shared, got none (pulumi config set --path 'pgs:isolation' …)",
       "pgs:hostnameSuffix: expected none or random, got some (pulumi config set --path 'pgs:hostnameSuffix' …)",
-      "pgs:images.18: expected a tag with a minor version and an OS, such as 18.6-bookworm, or a digest, got postgres:18 (pulumi config set --path 'pgs:images.18' …)",
-      "pgs:images.new: expected the key `proxy`, `barman` or a PostgreSQL major version, got postgres:19.1-bookworm (pulumi config set --path 'pgs:images.new' …)",
+      "pgs:images.18: expected a tag other than latest, such as 18.6-bookworm, or a digest, got postgres (pulumi config set --path 'pgs:images.18' …)",
+      "pgs:images.new: expected the key `proxy`, `barman`, or a PostgreSQL major version, which may have a variant: 18-pgvector, got postgres:19.1-bookworm (pulumi config set --path 'pgs:images.new' …)",
       "pgs:certificate.key: expected the path of a PEM file (pulumi config set --path 'pgs:certificate.key' …)",
       expect.stringMatching(
         /^pgs:prefx: there is no such key; did you mean prefix\?; allowed: domain, .* \(pulumi config rm --path 'pgs:prefx'\)$/,
@@ -190,11 +192,10 @@ describe("a wrong configuration", () => {
     ["proxy", "traefik:v3.7.15 --privileged"],
     ["proxy", 5],
     ["18", "postgres"],
-    ["18", "postgres:18"],
-    ["18", "postgres:18.6"],
     ["18", "postgres:latest"],
-    ["18", "postgres:bookworm"],
-    ["18", "example.com:5000.1/postgres:18"],
+    ["18", "example.com:5000.1/postgres"],
+    ["18-pgvector", "pgvector/pgvector"],
+    ["18-pgvector", "pgvector/pgvector:pg18 --privileged"],
     ["18", "postgres@sha256:12"],
   ])("has the %s image %s, which moves or is none", (key, image) => {
     expect(problemsOf({ "pgs:images": { [key]: image } })).toEqual([

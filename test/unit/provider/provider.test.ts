@@ -220,10 +220,11 @@ describe("a check", () => {
     const refused = [{ property: "version", reason: expect.stringContaining("write version: 18 again") }];
     expect(await check({ ...acme(), version: 19 }, state)).toEqual(refused);
     expect(await check({ ...acme(), version: unknown }, state)).toEqual([]);
-    expect(await check({ ...acme(), version: 19 })).toEqual([]);
+    const container = { ...acme().container, imageId: "sha256:postgres:19" };
+    expect(await check({ ...acme(), version: 19, container })).toEqual([]);
     // Of an entry that was removed: its volume is there.
     engine.volumes.set("pgs-acme", { "pgs.version": "18" });
-    expect(await check({ ...acme(), version: 19 })).toEqual(refused);
+    expect(await check({ ...acme(), version: 19, container })).toEqual(refused);
   });
 
   it("refuses a range that no network can be taken from, or that leaves networks outside", async () => {

@@ -195,7 +195,9 @@ export class FakeEngine {
       inspect: async () => {
         const id = [...this.images].find(([tag, known]) => tag === name || known === name)?.[1];
         if (!id) throw missing(`No such image: ${name}`);
-        return { Id: id };
+        // Of a tag such as `postgres:18`, the image is what it says.
+        const [, major] = /:(\d+)/.exec(id.replace(/^sha256:(?=[a-z])/, "")) ?? [];
+        return { Id: id, Config: { Env: major ? [`PG_MAJOR=${major}`] : [] } };
       },
     }),
   };

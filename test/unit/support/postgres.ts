@@ -21,6 +21,8 @@ export class FakePostgres {
     creating: false,
     unfinished: true,
     managed: [],
+    libraries: "pg_stat_statements",
+    extensions: [],
     clients: "all",
     sessions: 0,
     sharedBuffers: 64 << 20,
@@ -34,6 +36,11 @@ export class FakePostgres {
   scripts: string[] = [];
   /** All SQL that changed something, a statement each. */
   statements: string[] = [];
+  /** Versions of the extensions in the tenant's database, and the newest of the image. */
+  installed: Record<string, string> = {};
+  newest: Record<string, string> = { vector: "0.8.0", pg_trgm: "1.6", pg_stat_statements: "1.12" };
+  /** What uses an extension. */
+  users: Record<string, string> = {};
   /** What it answers to the question about itself, in place of the truth. */
   lie: string | undefined;
   /** A statement that it refuses, by its text. */
@@ -85,7 +92,29 @@ export class FakePostgres {
     const { settings, pendingRestart, certificate, inside } = this;
     const certificateDigest =
       certificate === null ? null : createHash("sha256").update(certificate).digest("hex");
-    return { ...structuredClone(inside), settings: { ...settings }, pendingRestart, certificateDigest };
+    const installed = inside.extensions.length > 0 ? this.versions(inside.extensions) : undefined;
+    return {
+      ...structuredClone(inside),
+      ...(installed && { installed }),
+      settings: { ...settings },
+      pendingRestart,
+      certificateDigest,
+    };
+  }
+
+  private versions(names: string[]) {
+    const of = (name: string) => ({
+      version: this.installed[name] ?? null,
+      newest: this.newest[name] ?? null,
+    });
+    return Object.fromEntries(names.map((name) => [name, of(name)]));
+  }
+
+  private drop(name: string) {
+    if (this.users[name]) return { code: 3, stderr: `psql:<stdin>:15: ERROR:  ${this.users[name]}\n` };
+    this.statements.push(`DROP EXTENSION ${name}`);
+    delete this.installed[name];
+    return {};
   }
 
   private changeAccess(script: string, [, place, line = ""]: string[]) {
@@ -105,6 +134,11 @@ export class FakePostgres {
       this.scripts.push(sql);
       return {};
     }
+    if (sql.includes("json_object_agg(name, json_build_object")) {
+      const names: string[] = JSON.parse(/json_array_elements_text\(E'(.*?)'\)/.exec(sql)?.[1] ?? "");
+      return { stdout: JSON.stringify(this.versions(names)) };
+    }
+    if (sql.includes("DO $$")) return this.drop(/DROP EXTENSION IF EXISTS "(.*?)"/.exec(sql)?.[1] ?? "");
     if (sql.includes("json_build_object")) {
       return { stdout: this.lie ?? JSON.stringify(this.describe()) };
     }
@@ -137,6 +171,24 @@ export class FakePostgres {
         /^ALTER DATABASE postgres SET pgs.settings = (.*);$/,
         (text = "") => {
           this.inside.managed = JSON.parse(value(text));
+        },
+      ],
+      [
+        /^ALTER DATABASE postgres SET pgs.extensions = (.*);$/,
+        (text = "") => {
+          this.inside.extensions = JSON.parse(value(text));
+        },
+      ],
+      [
+        /^CREATE EXTENSION IF NOT EXISTS "(.*?)"(?: VERSION E'(.*?)')?(?: CASCADE)?;$/,
+        (name = "", version) => {
+          this.installed[name] ??= version ?? this.newest[name] ?? "";
+        },
+      ],
+      [
+        /^ALTER EXTENSION "(.*?)" UPDATE TO E'(.*)';$/,
+        (name = "", version = "") => {
+          this.installed[name] = version;
         },
       ],
       [
@@ -198,7 +250,10 @@ export class FakePostgres {
       [/^SELECT \(pg_stat_file/, () => (/nothing\.so/.test(sql) ? "f" : "t")],
       [/^SHOW ssl$/, () => (this.settings.ssl === "on" ? "on" : "off")],
       [/^SHOW data_directory$/, () => "/var/lib/postgresql/18/docker"],
-      [/^(SELECT pg_sleep.*)?$/, () => undefined],
+      [
+        /^(SELECT pg_sleep.*|SET search_path = public;|SELECT pg_stat_statements_reset.*|\\connect .*|\\set ON_ERROR_STOP .)?$/,
+        () => undefined,
+      ],
     ];
     for (const [pattern, act] of cases) {
       const found = pattern.exec(sql);

@@ -54,7 +54,9 @@ describe("a server's container", () => {
 
   it("gets sizes for new data, whose change replaces nothing", async () => {
     const { Env } = createOptions(serverContainer(acme()), "");
-    expect(Env).toContain("POSTGRES_INITDB_ARGS=--set shared_buffers=64MB");
+    expect(Env).toContain(
+      "POSTGRES_INITDB_ARGS=--set pg_stat_statements.max=1000 --set shared_buffers=64MB --set shared_preload_libraries=pg_stat_statements",
+    );
     await container.apply(acme(), {});
     const more = acmeWith({
       settings: { initial: { shared_buffers: "1GB" } },

@@ -70,7 +70,13 @@ describe("a tenant's database", () => {
   it("is noted as being made before it is, and runs its scripts in their order", async () => {
     await apply(scripts("one", "two"));
     expect(postgres.scripts).toEqual(["one", "two"]);
-    expect(postgres.statements.map((sql) => sql.split(" ")[0])).toEqual(["ALTER", "CREATE", "ALTER", "\\!"]);
+    expect(postgres.statements.map((sql) => sql.split(" ")[0])).toEqual([
+      "ALTER",
+      "CREATE",
+      "CREATE",
+      "ALTER",
+      "\\!",
+    ]);
   });
 
   it("has the locale that it is to be made with, from a template without data", async () => {
