@@ -1,2 +1,9 @@
-export { type ParseOptions, parseTenants, positionOf, readTenants, type Tenant } from "./parse";
+export {
+  type ParseOptions,
+  parseTenants,
+  positionOf,
+  readTenants,
+  type Tenant,
+  type TenantRole,
+} from "./parse";
 export { TenantsFileError } from "./problems";

@@ -14,6 +14,7 @@ import { container, serverContainer } from "./parts/container";
 import { database } from "./parts/database";
 import { limits, restartReason } from "./parts/limits";
 import { network } from "./parts/network";
+import { roles, rolesWarnings } from "./parts/roles";
 import { route } from "./parts/route";
 import { restartingSettings, settings } from "./parts/settings";
 import { tls } from "./parts/tls";
@@ -21,7 +22,7 @@ import { reconcile } from "./reconcile";
 import { see } from "./sight";
 
 /** In the order in which they are applied. */
-const parts: Part[] = [network, container, limits, settings, access, tls, database, route, backup];
+const parts: Part[] = [network, container, limits, settings, access, tls, database, roles, route, backup];
 
 /** What a stopped tenant has. */
 const withoutServer: Part[] = [network, route, backup];
@@ -35,6 +36,8 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
     "limits",
     "settings",
     "password",
+    "roles",
+    "rolePasswords",
     "access",
     "tls",
     "route",
@@ -43,13 +46,15 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
   ],
   replacing: ["host"],
 
-  async check({ host, stack, version, password, network, container, backup }, before) {
+  async check({ host, stack, version, password, rolePasswords, network, container, backup }, before) {
     const failures: Awaited<ReturnType<NonNullable<typeof PostgresServer.check>>> = [];
     const fails = (property: keyof PostgresServerInputs, reason: string | undefined) => {
       if (reason) failures.push({ property, reason });
     };
-    if (password !== undefined && !/^[ -~]{1,256}$/.test(password)) {
-      fails("password", "a password is 1 to 256 printable ASCII characters");
+    const passwords = { password: [password], rolePasswords: Object.values(rolePasswords ?? {}) };
+    for (const [property, values] of Object.entries(passwords)) {
+      if (values.every((value) => value === undefined || /^[ -~]{1,256}$/.test(value))) continue;
+      fails(property as keyof typeof passwords, "a password is 1 to 256 printable ASCII characters");
     }
     const present = before.version ?? (await versionOf(host, container?.volume));
     if (present && version && present !== version) fails("version", otherVersion(present, version));
@@ -62,21 +67,16 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
     return failures;
   },
 
-  async planWarning(state, inputs) {
-    if (state.state !== "running" || inputs.state !== "running") return undefined;
+  async planWarnings(state, inputs) {
+    if (state.state !== "running" || inputs.state !== "running") return [];
     const { name } = inputs.container;
-    if (digestOf(serverContainer(state)) !== digestOf(serverContainer(inputs))) {
-      return `${name} is restarted once: its container is replaced`;
-    }
-    const names = restartingSettings(state, inputs);
-    if (names.length > 0) return `${name} is restarted once: ${names.join(", ")}`;
-    if (excludedClients(state, inputs).length > 0) {
-      return `all open sessions of ${name} are ended: fewer addresses than before may connect`;
-    }
-    if (inputs.limits.memory >= state.limits.memory) return undefined;
-    const seen = await see(state).catch(() => undefined);
-    const reason = restartReason(state.limits.memory, inputs.limits.memory, seen?.inside?.sharedBuffers);
-    return reason && `${name} is restarted once: ${reason}`;
+    const reason = await restartCause(state, inputs);
+    const ended = excludedClients(state, inputs).length > 0;
+    return [
+      ...(reason ? [`${name} is restarted once: ${reason}`] : []),
+      ...(ended && !reason ? [`all open sessions of ${name} are ended: fewer addresses than before may connect`] : []),
+      ...(await rolesWarnings(state, inputs)),
+    ];
   },
 
   async create(inputs) {
@@ -110,6 +110,20 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
     for (const id of state.networkIds ?? []) await network.remove(state, id, state.network.proxy);
   },
 };
+
+/** Why an `up` restarts the server; undefined when it does not. */
+async function restartCause(
+  state: PostgresServerState,
+  inputs: PostgresServerInputs,
+): Promise<string | undefined> {
+  if (digestOf(serverContainer(state)) !== digestOf(serverContainer(inputs)))
+    return "its container is replaced";
+  const names = restartingSettings(state, inputs);
+  if (names.length > 0) return names.join(", ");
+  if (inputs.limits.memory >= state.limits.memory) return undefined;
+  const seen = await see(state).catch(() => undefined);
+  return restartReason(state.limits.memory, inputs.limits.memory, seen?.inside?.sharedBuffers);
+}
 
 async function differing(
   looked: Part[],

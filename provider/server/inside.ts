@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { defaultPrivileges } from "./parts/roles-in-database";
 import type { Settings } from "./parts/settings";
 import { certificateDigest } from "./parts/tls";
 import { literal, type Session } from "./session";
@@ -27,6 +28,16 @@ export interface Inside {
   managed: string[];
   /** Settings that wait for a restart, whoever changed them. */
   pendingRestart: string[];
+  roles: {
+    /** What pgs notes of the roles that it manages; null: nothing. */
+    note: string | null;
+    /** Of the tenant's database. */
+    owner: string | null;
+    /** Those that the note names. */
+    found: RoleSeen[];
+    /** What they get in the tenant's database of each new object (parts/roles-in-database.ts); null: not asked. */
+    defaultPrivileges: string[] | null;
+  };
   /** Digest of the file with the server's certificate. */
   certificateDigest: string | null;
   /** From where pg_hba.conf lets clients in: a CIDR or `all`; `reject`; empty when the image's line is not there. */
@@ -39,7 +50,42 @@ export interface Inside {
   versions: number[];
 }
 
+/** A role as the catalogs have it. */
+export interface RoleSeen {
+  name: string;
+  login: boolean;
+  /** Whether it has an attribute that no role of an entry has, or does not inherit from its groups. */
+  privileged: boolean;
+  connectionLimit: number;
+  /** Seconds since 1970; null: for ever. */
+  validUntil: number | null;
+  verifier: string | null;
+  /** `name=value` each. */
+  settings: string[];
+  /** The role that its sessions in the tenant's database begin as. */
+  actsAs: string | null;
+  memberOf: string[];
+  /** Those of memberOf by which it can become a superuser. */
+  superuserBy: string[];
+}
+
+/** More than pgs makes: a tenant may write any note. */
+const mostRoles = 500;
+
 const text = z.string().max(20_000);
+const texts = z.array(text).max(2000);
+const roleSchema: z.ZodType<RoleSeen> = z.object({
+  name: text,
+  login: z.boolean(),
+  privileged: z.boolean(),
+  connectionLimit: z.number(),
+  validUntil: z.number().nullable(),
+  verifier: text.nullable(),
+  settings: texts,
+  actsAs: text.nullable(),
+  memberOf: texts,
+  superuserBy: texts,
+});
 const insideSchema: z.ZodType<Inside> = z.object({
   verifier: text.nullable(),
   validUntil: text.nullable(),
@@ -49,8 +95,14 @@ const insideSchema: z.ZodType<Inside> = z.object({
   creating: z.boolean(),
   unfinished: z.boolean(),
   settings: z.record(text, text),
-  managed: z.array(text).max(2000),
-  pendingRestart: z.array(text).max(2000),
+  managed: texts,
+  pendingRestart: texts,
+  roles: z.object({
+    note: z.string().max(400_000).nullable(),
+    owner: text.nullable(),
+    found: z.array(roleSchema).max(mostRoles),
+    defaultPrivileges: texts.nullable(),
+  }),
   certificateDigest: text.nullable(),
   clients: text,
   sessions: z.number(),
@@ -61,6 +113,9 @@ const insideSchema: z.ZodType<Inside> = z.object({
 /** In the database postgres: a JSON list of the names of settings that pgs writes. */
 export const managedSetting = "pgs.settings";
 
+/** In the database postgres: of the roles that pgs manages, JSON that parts/roles.ts writes and reads. */
+export const managedRoles = "pgs.roles";
+
 /** In the database postgres: the name of a database that is being made. */
 export const creatingSetting = "pgs.creating";
 
@@ -69,7 +124,9 @@ export async function lookInside(session: Session, seconds?: number): Promise<In
   const answer = await session.read(question(session.tenant), { seconds });
   let parsed: unknown;
   try {
-    parsed = JSON.parse(answer);
+    const [server = "", privileges = "null"] = answer.split("\n");
+    parsed = JSON.parse(server);
+    (parsed as Inside).roles.defaultPrivileges = JSON.parse(privileges);
   } catch {
     throw new Error("the server's answer is not what PostgreSQL answers: its catalogs were changed");
   }
@@ -93,6 +150,8 @@ function question(database: string): string {
                  WHERE sourcefile LIKE '%/postgresql.auto.conf'),
     'managed', coalesce(nullif(current_setting('${managedSetting}', true), '')::json, '[]'),
     'pendingRestart', (SELECT coalesce(json_agg(lower(name)), '[]') FROM pg_settings WHERE pending_restart),
+    'roles', json_build_object('note', current_setting('${managedRoles}', true),
+      'owner', (SELECT pg_get_userbyid(datdba) ${named}), 'found', (${rolesQuestion(named)})),
     'certificateDigest', ${certificateDigest},
     'clients', (SELECT coalesce(max(coalesce((regexp_match(line, '^host all all (\\S+) scram-sha-256$'))[1],
                   (regexp_match(line, '^host all all all (reject)$'))[1])), '')
@@ -101,5 +160,29 @@ function question(database: string): string {
                  WHERE backend_type = 'client backend' AND client_addr IS NOT NULL AND client_addr <> '127.0.0.1'),
     'sharedBuffers', pg_size_bytes(current_setting('shared_buffers')),
     'versions', (SELECT coalesce(json_agg(name::int), '[]') FROM pg_ls_dir('/var/lib/postgresql') AS name
-                 WHERE name ~ '^[0-9]+$'))`;
+                 WHERE name ~ '^[0-9]+$'));
+    SELECT current_setting('${managedRoles}', true) <> '' IS TRUE
+      AND EXISTS (SELECT ${named} AND datallowconn AND datconnlimit <> -2) AS roles \\gset
+    \\if :roles
+    \\connect ${literal(database).slice(1)}
+    ${defaultPrivileges};
+    \\endif`;
+}
+
+/** Of the roles whose names stand in the note, whatever else does. */
+function rolesQuestion(named: string): string {
+  const settings =
+    "FROM pg_db_role_setting, unnest(setconfig) AS setting WHERE setrole = role.oid AND setdatabase =";
+  const groups = "FROM pg_auth_members m JOIN pg_authid g ON g.oid = m.roleid WHERE m.member = role.oid";
+  return `SELECT coalesce(json_agg(json_build_object(
+      'name', rolname, 'login', rolcanlogin, 'connectionLimit', rolconnlimit, 'verifier', rolpassword,
+      'privileged', rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication OR rolbypassrls OR NOT rolinherit,
+      'validUntil', CASE WHEN isfinite(rolvaliduntil) THEN extract(epoch FROM rolvaliduntil) END,
+      'settings', (SELECT coalesce(json_agg(setting), '[]') ${settings} 0),
+      'actsAs', (SELECT min(substr(setting, 6)) ${settings} (SELECT oid ${named}) AND setting LIKE 'role=%'),
+      'memberOf', (SELECT coalesce(json_agg(DISTINCT g.rolname), '[]') ${groups}),
+      'superuserBy', (SELECT coalesce(json_agg(DISTINCT g.rolname), '[]') ${groups} AND EXISTS
+        (SELECT FROM pg_authid s WHERE s.rolsuper AND pg_has_role(g.oid, s.oid, 'MEMBER'))))), '[]')
+    FROM (SELECT * FROM pg_authid
+          WHERE strpos(current_setting('${managedRoles}', true), '"' || rolname || '"') > 0 LIMIT ${mostRoles}) AS role`;
 }

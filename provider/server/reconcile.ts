@@ -12,6 +12,7 @@ import { container } from "./parts/container";
 import { database } from "./parts/database";
 import { limits, restartReason } from "./parts/limits";
 import { network } from "./parts/network";
+import { roles } from "./parts/roles";
 import { route } from "./parts/route";
 import { settings } from "./parts/settings";
 import { tls } from "./parts/tls";
@@ -121,6 +122,7 @@ async function applyInside(server: Awaited<ReturnType<typeof start>>): Promise<v
   await limits.apply(server, present);
   await tls.apply(server);
   await database.apply(server);
+  await roles.apply(server);
   await access.apply(server);
 }
 

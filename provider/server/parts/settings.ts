@@ -105,10 +105,7 @@ async function write({ inputs, before, inside, container, session }: RunningServ
     return inside.pendingRestart;
   }
   await requireLibraries(session, changes);
-  const alter = ([name, value]: Change) =>
-    value === undefined || isLeftOut(name, value)
-      ? `ALTER SYSTEM RESET ${name};`
-      : `ALTER SYSTEM SET ${name} = ${quoted(name, value)};`;
+  const alter = ([name, value]: Change) => `ALTER SYSTEM ${assignment(name, value)};`;
   const undo = (done: Change[]) => session.run(done.map(([name]) => alter([name, present[name]])).join("\n"));
   const all = [...new Set([...names, ...changes.map(([name]) => name)])];
   const trial = Object.keys({ ...before.settings?.restart, ...inputs.settings.restart }).length > 0;
@@ -190,6 +187,12 @@ async function requireLibraries(session: Session, changes: Change[]): Promise<vo
   }
 }
 
+/** What comes behind ALTER SYSTEM or ALTER ROLE; undefined takes the setting out. */
+export function assignment(name: string, value: string | undefined): string {
+  if (value === undefined || isLeftOut(name, value)) return `RESET ${name}`;
+  return `SET ${name} = ${quoted(name, value)}`;
+}
+
 function quoted(name: string, value: string): string {
   return lists.has(name) ? elements(value).map(literal).join(", ") || "''" : literal(value);
 }
@@ -205,7 +208,7 @@ function isLeftOut(name: string, value: string): boolean {
 }
 
 /** Whether `text`, the setting's text in the file or undefined, says `value`. */
-function isWritten(name: string, value: string, text: string | undefined): boolean {
+export function isWritten(name: string, value: string, text: string | undefined): boolean {
   if (isLeftOut(name, value)) return text === undefined;
   if (!lists.has(name) || text === undefined) return text === value;
   return isDeepStrictEqual(elements(text), elements(value));

@@ -21,6 +21,7 @@ export class FakePostgres {
     creating: false,
     unfinished: true,
     managed: [],
+    roles: { note: null, owner: "postgres", found: [], defaultPrivileges: null },
     clients: "all",
     sessions: 0,
     sharedBuffers: 64 << 20,
