@@ -180,15 +180,24 @@ function toTenant(id: string, content: TenantsFileContent, folder: string): Omit
     restoreFrom: own.restoreFrom,
     backup: { ...content.defaults?.backup, ...own.backup },
     settings: mapValues({ ...content.defaults?.settings, ...own.settings }, settingText),
-    roles: mapValues({ ...content.defaults?.roles, ...own.roles }, (role) => ({
-      ...role,
-      settings: mapValues(role?.settings ?? {}, settingText),
-      inRoles: [...new Set(role?.inRoles)],
-      passwordVersion: role?.passwordVersion ?? builtInDefaults.passwordVersion,
-    })),
+    roles: rolesOf(content.defaults?.roles ?? {}, own.roles ?? {}),
     passwordVersion: fields.passwordVersion,
     onRemove: fields.onRemove,
   };
+}
+
+type RoleEntries = NonNullable<NonNullable<TenantsFileContent["defaults"]>["roles"]>;
+
+/** Field by field, and in `settings` name by name. */
+function rolesOf(shared: RoleEntries, own: RoleEntries): Record<string, TenantRole> {
+  return Object.fromEntries(
+    Object.keys({ ...shared, ...own }).map((name) => {
+      const [before, after] = [shared[name] ?? {}, own[name] ?? {}];
+      const { inRoles = [], passwordVersion = builtInDefaults.passwordVersion, ...role } = { ...before, ...after };
+      const settings = mapValues({ ...before.settings, ...after.settings }, settingText);
+      return [name, { ...role, settings, inRoles: [...new Set(inRoles)], passwordVersion }];
+    }),
+  );
 }
 
 function positionsOf(id: string, content: TenantsFileContent, yaml: YamlData, file: string) {

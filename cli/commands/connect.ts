@@ -7,11 +7,12 @@ import * as tar from "tar-stream";
 import { dockerClient } from "../../docker/client";
 import { resourceNames } from "../../docker/names";
 import { connectionParameters, conninfo } from "../lib/address";
-import { command } from "../lib/command";
+import { command, roleOption } from "../lib/command";
 import { CommandError, runOnTerminal } from "../lib/pulumi";
 import { wayBack } from "../lib/restore-in-place";
 import {
   caOf,
+  connectionStringOf,
   requiredOutputs,
   type StackConfig,
   type StackOutputs,
@@ -25,13 +26,15 @@ export const connect = command(
   "connect",
   "psql session of a tenant, with TLS; what follows -- goes to psql",
   "./pgs connect acme",
+  "./pgs connect acme --role app",
   "./pgs connect acme -- -Atc 'SELECT version()'",
 )
   .argument("<tenant>")
   .argument("[psql-options...]", "as for psql")
-  .passThroughOptions()
-  .action(async (id: string, args: string[]) => {
-    process.exitCode = await openSession(id, args[0] === "--" ? args.slice(1) : args);
+  .option(...roleOption)
+  .allowUnknownOption()
+  .action(async (id: string, args: string[], { role }: { role?: string }) => {
+    process.exitCode = await openSession(id, role, args[0] === "--" ? args.slice(1) : args);
   });
 
 /**
@@ -40,12 +43,13 @@ export const connect = command(
  * that is gone with psql.
  * @returns psql's exit code
  */
-async function openSession(id: string, psqlArgs: string[]): Promise<number> {
+async function openSession(id: string, role: string | undefined, psqlArgs: string[]): Promise<number> {
   const [config, outputs] = await Promise.all([
     stackConfig(),
     requiredOutputs({ secrets: true, states: true }),
   ]);
-  const tenant = tenantOf(outputs.tenants, id);
+  const connection = connectionStringOf(outputs, id, role);
+  const tenant = { ...tenantOf(outputs.tenants, id), user: connection.username };
   if (tenant.state === "incomplete") {
     throw new CommandError(
       `${id} is not complete, as no up has made it yet: ./pgs up says why, and tries again`,
@@ -59,7 +63,7 @@ async function openSession(id: string, psqlArgs: string[]): Promise<number> {
   }
   await requireServer(id, config, outputs);
   const secrets = {
-    pgpass: passwordFile(new URL(tenantOf(outputs.connectionStrings, id)).password),
+    pgpass: passwordFile(connection.password),
     ca: caOf(tenant, outputs, config),
   };
   const psql = findProgram("psql");
