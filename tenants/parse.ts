@@ -193,7 +193,11 @@ function rolesOf(shared: RoleEntries, own: RoleEntries): Record<string, TenantRo
   return Object.fromEntries(
     Object.keys({ ...shared, ...own }).map((name) => {
       const [before, after] = [shared[name] ?? {}, own[name] ?? {}];
-      const { inRoles = [], passwordVersion = builtInDefaults.passwordVersion, ...role } = { ...before, ...after };
+      const {
+        inRoles = [],
+        passwordVersion = builtInDefaults.passwordVersion,
+        ...role
+      } = { ...before, ...after };
       const settings = mapValues({ ...before.settings, ...after.settings }, settingText);
       return [name, { ...role, settings, inRoles: [...new Set(inRoles)], passwordVersion }];
     }),

@@ -99,6 +99,27 @@ const sharedFields = {
     ),
     { minLength: 1, maxLength: 4 },
   ),
+  roles: fc.dictionary(
+    fc.stringMatching(/^[a-o_][a-z0-9_-]{0,20}$/).filter((name) => !/^(none|current_|__)/.test(name)),
+    fc.option(
+      fc.record(
+        {
+          grants: fc.constantFrom("readonly", "readwrite", "owner"),
+          connectionLimit: fc.integer({ min: -1, max: 100_000 }),
+          validUntil: fc.constantFrom("2027-01-31T00:00:00Z", "2027-01-31 00:00+02:00"),
+          settings: fc.dictionary(fc.stringMatching(/^x_[a-z]{0,5}\.[a-z0-9_.]{0,10}$/), fc.boolean(), {
+            maxKeys: 2,
+          }),
+          inRoles: fc.uniqueArray(
+            fc.stringMatching(/^(pg_|[a-o])[a-z ']{0,10}$/).filter((name) => name !== "postgres"),
+          ),
+          passwordVersion: fc.integer({ min: 1 }),
+        },
+        { requiredKeys: [] },
+      ),
+    ),
+    { maxKeys: 3 },
+  ),
   maxConnectionsPerClient: fc.integer({ min: 0, max: 1_000_000 }),
   passwordVersion: fc.integer({ min: 1 }),
   onRemove: fc.constantFrom("retain", "delete"),
@@ -130,7 +151,7 @@ const validFile = fc
 
 /** What stands in a wrong place: any JSON, with the words of the format among its keys and values. */
 const word = fc.constantFrom(
-  ..."defaults tenants acme version memory cpus access state tls allow maxConnectionsPerClient hostname init settings passwordVersion onRemove".split(
+  ..."defaults tenants acme version memory cpus access state tls allow maxConnectionsPerClient hostname init settings roles app grants inRoles passwordVersion onRemove".split(
     " ",
   ),
   "512Mi",

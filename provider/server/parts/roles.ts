@@ -33,7 +33,7 @@ export const roles: Part & { apply(server: RunningServer): Promise<void> } = {
     const seen = await lookInside(session);
     const made = Object.keys(wanted).filter((name) => !seen.roles.found.some((role) => role.name === name));
     for (const name of Object.keys(inputs.roles ?? {})) {
-      if (!(name in known) && !made.includes(name)) await pulumi.log.info(adoption(inputs, name));
+      if (!Object.hasOwn(known, name) && !made.includes(name)) await pulumi.log.info(adoption(inputs, name));
     }
     try {
       await change(inputs, session, await planOf(inputs, seen, known), seen);
@@ -46,7 +46,9 @@ export const roles: Part & { apply(server: RunningServer): Promise<void> } = {
       keys.filter((key) => lasting.includes(key)),
     ]);
     const all = mergedNotes(Object.fromEntries(kept), wanted, wholly);
-    await session.run(note(Object.fromEntries(Object.entries(all).filter(([name]) => name in wanted))));
+    await session.run(
+      note(Object.fromEntries(Object.entries(all).filter(([name]) => Object.hasOwn(wanted, name)))),
+    );
   },
 };
 
@@ -118,8 +120,13 @@ function notedIn({ roles: { note: text } }: Inside): Note {
 function mergedNotes(...notes: Note[]): Note {
   const names = new Set(notes.flatMap((one) => Object.keys(one)));
   return Object.fromEntries(
-    [...names].map((name) => [name, [...new Set(notes.flatMap((one) => one[name] ?? []))]]),
+    [...names].map((name) => [name, [...new Set(notes.flatMap((one) => keysOf(one, name)))]]),
   );
+}
+
+/** A role may have the name of what every object has, such as `constructor`. */
+function keysOf(note: Note, name: string): string[] {
+  return Object.hasOwn(note, name) ? (note[name] ?? []) : [];
 }
 
 function note(content: Note): string {
@@ -141,7 +148,7 @@ async function planOf(inputs: PostgresServerInputs, inside: Inside, known: Note)
   const changes: Plan["changes"] = [];
   const members: Plan["changes"] = [];
   for (const [role, entry] of wanted) {
-    const managed = known[role] ?? [];
+    const managed = keysOf(known, role);
     const own = await changesOf(role, entry, seen.get(role), managed, inputs.tenant);
     changes.push(...own.map((sql) => ({ role, sql })));
     const joins = membershipChanges(role, entry, seen.get(role), managed);
@@ -190,7 +197,7 @@ async function changesOf(
     if (!isWritten(setting, value, present.get(setting)))
       statements.push(`ALTER ROLE ${role} ${assignment(setting, value)};`);
   }
-  for (const setting of former.filter((one) => !(one in wanted.settings) && present.has(one)))
+  for (const setting of former.filter((one) => !Object.hasOwn(wanted.settings, one) && present.has(one)))
     statements.push(`ALTER ROLE ${role} RESET ${setting.split(".").map(identifier).join(".")};`);
 
   const inDatabase = `ALTER ROLE ${role} IN DATABASE ${identifier(database)}`;
