@@ -358,7 +358,7 @@ export function settingText(value: string | number | boolean): string {
 const roleNamePattern = /^[a-z_][a-z0-9_-]{0,62}$/;
 
 /** PostgreSQL's own, those of pgs, and words that are no names. https://www.postgresql.org/docs/18/sql-createrole.html */
-const reservedRole = /^(postgres|public|none|current_role|current_user|session_user|pg_.*|pgs_.*|__proto__)$/;
+const reservedRole = /^(postgres|public|none|current_role|current_user|session_user|pg_.*|pgs_.*)$/;
 
 const roleName = z
   .string()

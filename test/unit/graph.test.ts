@@ -261,7 +261,7 @@ describe("the outputs", () => {
     expect(isSecret(graph.outputs.roleConnectionStrings)).toBe(true);
     expect(plain(graph.outputs.roleConnectionStrings)).toEqual({
       acme: {
-        app: `postgresql://app:${generatedPassword("acme/app")}@acme.pgs.localhost:5432/acme?sslmode=require`,
+        app: `postgresql://app:${encodeURIComponent(generatedPassword("acme/app"))}@acme.pgs.localhost:5432/acme?sslmode=require`,
         own: "postgresql://own:mine@acme.pgs.localhost:5432/acme?sslmode=require",
       },
     });

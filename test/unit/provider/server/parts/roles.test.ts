@@ -160,7 +160,10 @@ describe("roles", () => {
   });
 
   it("may have a name that every object has a property of", async () => {
-    const ran = await applied(inputsWith({ constructor: entry }), { note: null });
+    const ran = await applied(
+      { ...inputsWith({ constructor: entry }), rolePasswords: { constructor: password } },
+      { note: null },
+    );
     expect(ran.join("\n")).toContain('ALTER ROLE "constructor" SET statement_timeout');
   });
 
