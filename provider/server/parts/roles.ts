@@ -273,7 +273,13 @@ async function change(
       throw role ? new Error(`role ${role}: ${message}`) : error;
     });
   }
-  if (inDatabase.length > 0) await session.run(inDatabase.join("\n"), { database: inputs.tenant });
+  if (inDatabase.length > 0) {
+    await session.run(inDatabase.join("\n"), { database: inputs.tenant }).catch((error: Error) => {
+      throw new Error(
+        `roles: their rights in the database: ${error.message.replace(/^psql:<stdin>:\d+: /, "")}`,
+      );
+    });
+  }
   if (gone.length > 0) await drop(gone, inputs, session);
 }
 
