@@ -74,7 +74,9 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
     const ended = excludedClients(state, inputs).length > 0;
     return [
       ...(reason ? [`${name} is restarted once: ${reason}`] : []),
-      ...(ended && !reason ? [`all open sessions of ${name} are ended: fewer addresses than before may connect`] : []),
+      ...(ended && !reason
+        ? [`all open sessions of ${name} are ended: fewer addresses than before may connect`]
+        : []),
       ...(await rolesWarnings(state, inputs)),
     ];
   },
