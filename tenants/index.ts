@@ -4,6 +4,5 @@ export {
   positionOf,
   readTenants,
   type Tenant,
-  type TenantRole,
 } from "./parse";
 export { TenantsFileError } from "./problems";
