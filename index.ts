@@ -52,6 +52,10 @@ function byTenant<Value>(output: string, tell: (server: PgTenant) => pulumi.Inpu
 export const connectionStrings = pulumi.secret(
   byTenant("connectionStrings", ({ connectionString }) => connectionString),
 );
+/** By tenant id and role: the same of the roles that its entry has. */
+export const roleConnectionStrings = pulumi.secret(
+  byTenant("roleConnectionStrings", (server) => server.roleConnectionStrings),
+);
 /** By tenant id: where it is reached, and how it is set. */
 export const tenants = byTenant("tenants", ({ summary }) => summary);
 const signsNothing =

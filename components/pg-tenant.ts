@@ -5,6 +5,7 @@ import * as random from "@pulumi/random";
 import { stringify } from "yaml";
 import type { ResourceNames } from "../docker/names";
 import { PostgresServer, type Programs, Restore } from "../provider/resources";
+import type { RoleInputs } from "../provider/server/inputs";
 import { positionOf, type Tenant } from "../tenants";
 import { inBoth } from "../tenants/addresses";
 import { type BackupPlan, backupPlan, retentionDays } from "../tenants/backup";
@@ -29,7 +30,7 @@ export interface PgTenantArgs {
   /** Whether a hostname that follows from the id ends in random characters, so that it cannot be guessed. */
   hostnameSuffix: "none" | "random";
   images: PostgresImages;
-  /** The operator's own passwords by tenant id; a tenant without one gets a random one. */
+  /** The operator's own passwords by tenant id, and of roles by ID/ROLE; without one, it is random. */
   passwords: pulumi.Output<Record<string, string>>;
   /** Signs the certificate of a server that TLS is passed through to. */
   certificate: WildcardCertificate;
@@ -58,6 +59,8 @@ export class PgTenant extends pulumi.ComponentResource {
   readonly id: string;
   /** A secret. */
   readonly connectionString: pulumi.Output<string>;
+  /** Those of its other roles, by name; a secret. */
+  readonly roleConnectionStrings: pulumi.Output<Record<string, string>>;
   /** What the stack's output says of the tenant. */
   readonly summary: Record<
     string,
@@ -68,14 +71,27 @@ export class PgTenant extends pulumi.ComponentResource {
     super("pgs:index:PgTenant", name, {}, opts);
     const { tenant } = args;
     const host = this.createHost(name, args);
-    const password = this.createPassword(name, args);
+    const password = this.createPassword(name, args, tenant);
+    const rolePasswords = Object.fromEntries(
+      Object.entries(tenant.roles).map(([roleName, entry]) => [
+        roleName,
+        this.createPassword(`${name}/${roleName}`, args, entry),
+      ]),
+    );
     const volume = this.createVolume(name, args);
     const restore = tenant.state === "running" ? this.createRestore(name, args, volume) : undefined;
-    this.createServer(name, args, { restore, volume, password, host });
+    this.createServer(name, args, { restore, volume, password, rolePasswords, host });
 
     this.id = tenant.id;
-    this.connectionString = pulumi.secret(
-      pulumi.interpolate`postgresql://${role}:${password.apply(encodeURIComponent)}@${host}:${args.port}/${tenant.id}?sslmode=require`,
+    const connectionString = (user: string, secret: pulumi.Output<string>) =>
+      pulumi.secret(
+        pulumi.interpolate`postgresql://${user}:${secret.apply(encodeURIComponent)}@${host}:${args.port}/${tenant.id}?sslmode=require`,
+      );
+    this.connectionString = connectionString(role, password);
+    this.roleConnectionStrings = pulumi.output(
+      Object.fromEntries(
+        Object.entries(rolePasswords).map(([user, secret]) => [user, connectionString(user, secret)]),
+      ),
     );
     this.summary = {
       host,
@@ -109,17 +125,19 @@ export class PgTenant extends pulumi.ComponentResource {
   }
 
   /** Letters and digits alone, unless the operator chose it: safe in a URL, and in a shell. */
-  private createPassword(name: string, { tenant, passwords }: PgTenantArgs): pulumi.Output<string> {
+  private createPassword(
+    name: string,
+    { passwords }: PgTenantArgs,
+    { passwordVersion }: { passwordVersion: number },
+  ): pulumi.Output<string> {
     const password = new random.RandomPassword(
       name,
-      { length: 32, special: false, keepers: { version: String(tenant.passwordVersion) } },
+      { length: 32, special: false, keepers: { version: String(passwordVersion) } },
       { parent: this },
     );
     return pulumi
       .all([passwords, password.result])
-      .apply(([chosen, generated]) =>
-        Object.hasOwn(chosen, tenant.id) ? (chosen[tenant.id] as string) : generated,
-      );
+      .apply(([chosen, generated]) => (Object.hasOwn(chosen, name) ? (chosen[name] as string) : generated));
   }
 
   /**
@@ -185,11 +203,13 @@ export class PgTenant extends pulumi.ComponentResource {
       restore: Restore | undefined;
       volume: docker.Volume;
       password: pulumi.Output<string>;
+      rolePasswords: Record<string, pulumi.Output<string>>;
       host: pulumi.Input<string>;
     },
   ): void {
     const { tenant, proxy, names, isolation, tenantSubnets } = args;
-    const { restore, volume, password, host } = parts;
+    const { restore, volume, password, rolePasswords, host } = parts;
+    const hasRoles = Object.keys(rolePasswords).length > 0;
     const runs = tenant.state === "running";
     const { positions, ...settings } = settingsByEffect(args);
     const networkName = isolation === "shared" ? names.sharedNetwork : names.tenant(tenant.id);
@@ -213,6 +233,8 @@ export class PgTenant extends pulumi.ComponentResource {
         limits: { memory: tenant.memory, cpus: tenant.cpus },
         settings,
         password,
+        roles: hasRoles ? rolesOf(tenant) : undefined,
+        rolePasswords: hasRoles ? pulumi.secret(rolePasswords) : undefined,
         access: {
           open: tenant.access,
           clients: isolation === "shared" ? "proxy" : "all",
@@ -246,6 +268,13 @@ export class PgTenant extends pulumi.ComponentResource {
       { parent: this, dependsOn: restore ? [...proxy.ready, restore] : proxy.ready },
     );
   }
+}
+
+/** Without what their passwords are made from. */
+function rolesOf({ roles }: Tenant): Record<string, RoleInputs> {
+  return Object.fromEntries(
+    Object.entries(roles).map(([name, { passwordVersion: _, ...entry }]) => [name, entry]),
+  );
 }
 
 /** What an entry says of its volume counts when the tenant is made: later it would leave the data behind. */
@@ -300,6 +329,10 @@ function settingsByEffect(args: PgTenantArgs) {
       ]),
       ...Object.entries(positions).filter(([field]) => /^extensions(\.|$)/.test(field)),
       ...(locale ? [["locale", positionOf({ positions }, locale)]] : []),
+      ...Object.keys(tenant.roles).map((name) => [
+        `roles.${name}`,
+        positionOf({ positions }, `roles.${name}`),
+      ]),
     ]),
   };
 }

@@ -53,7 +53,9 @@ export function digestsOf(read: WhatIsRead): Digests {
           // The lines of the file and the folder of the checkout are no part of the tenant.
           ...{ ...tenant, positions: undefined, initFiles: undefined },
           initDigests: tenant.initFiles.map(fileDigest),
-          password: Object.hasOwn(passwords, tenant.id) ? passwords[tenant.id] : undefined,
+          passwords: [tenant.id, ...Object.keys(tenant.roles).map((role) => `${tenant.id}/${role}`)].map(
+            (key) => (Object.hasOwn(passwords, key) ? passwords[key] : undefined),
+          ),
         }),
       ]),
     ),

@@ -176,9 +176,14 @@ const acme = object(
 const passwords = z.preprocess(
   fromJson,
   z.record(
-    z.string(),
+    z
+      .string()
+      .regex(
+        /^[^/]+(\/[a-z_][a-z0-9_-]*)?$/,
+        "expected a tenant id such as acme, or one with a role such as acme/app",
+      ),
     text("1 to 256 printable ASCII characters", (value) => /^[ -~]{1,256}$/.test(value)),
-    "expected a map from tenant id to password",
+    "expected a map from tenant id, or tenant id/role, to password",
   ),
 );
 
@@ -295,7 +300,9 @@ export const configurationSchema = z.strictObject({
     .optional()
     .describe("The operator's own certificate for *.DOMAIN in place of one of the stack's CA"),
   acme: acme.optional().describe("How the proxy gets a certificate for *.DOMAIN from an ACME server"),
-  passwords: passwords.prefault({}).describe("The operator's own passwords by tenant id; a secret"),
+  passwords: passwords
+    .prefault({})
+    .describe("The operator's own passwords by tenant id, and of its roles by ID/ROLE; a secret"),
   acmeCredentials: acmeCredentials
     .prefault({})
     .describe("What the DNS provider of pgs:acme asks for, by the names of environment variables; a secret"),

@@ -28,7 +28,7 @@ export interface Settings
   backups: { schedule: string; retention: string };
   /** Where backups are copied to, off the host; undefined when they are not. */
   backupDestination?: BackupDestination;
-  /** Secret: the operator's own passwords by tenant id. */
+  /** Secret: the operator's own passwords by tenant id, and of its roles by ID/ROLE. */
   passwords: Record<string, string>;
   /** Secret: what the DNS provider asks for, by the names of environment variables. */
   acmeCredentials: Record<string, string>;

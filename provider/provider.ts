@@ -112,8 +112,8 @@ async function differences(
   }
   // A part that is not known yet is taken to stay as it is.
   const expected = Object.entries(after).map(([key, value]) => [key, isUnknown(value) ? before[key] : value]);
-  const warning = await type.planWarning?.(before, Object.fromEntries(expected));
-  if (warning) await log.warn(warning);
+  const warnings = (await type.planWarnings?.(before, Object.fromEntries(expected))) ?? [];
+  for (const warning of warnings) await log.warn(warning);
   return { changes, replaces, deleteBeforeReplace: true };
 }
 

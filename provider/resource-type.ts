@@ -24,7 +24,7 @@ export interface ResourceType<Inputs extends object, State extends Inputs = Inpu
   refusal?(state: State, inputs: Inputs): string | undefined;
 
   /** What the operator should know of a planned update beyond the fields that it changes. */
-  planWarning?(state: State, inputs: Inputs): MaybePromise<string | undefined>;
+  planWarnings?(state: State, inputs: Inputs): MaybePromise<string[]>;
 
   /** Makes the resource, or adopts what an interrupted run left of it. */
   create(inputs: Inputs): Promise<{ id: string; state: State }>;

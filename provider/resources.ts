@@ -73,7 +73,7 @@ export class PostgresServer extends pulumi.CustomResource {
   constructor(name: string, args: Args<PostgresServerInputs>, opts?: pulumi.CustomResourceOptions) {
     super("pgs:index:PostgresServer", name, args, {
       ...opts,
-      additionalSecretOutputs: ["password", "tls"],
+      additionalSecretOutputs: ["password", "rolePasswords", "tls"],
     });
   }
 }

@@ -2,11 +2,12 @@ import { normalize } from "node:path";
 import type { z } from "zod";
 import { imageKey, versionsOf } from "./extensions";
 import { memoryBytes, memoryPattern } from "./memory";
-import { settingNames, settingProblem, sizeInBytes } from "./postgres-settings";
+import { roleSettingProblem, settingNames, settingProblem, sizeInBytes } from "./postgres-settings";
 import { formatKey, formatPath, type Problem, show } from "./problems";
 import {
   builtInDefaults,
   encodings,
+  roleSchema,
   settingName,
   settingText,
   settingValue,
@@ -48,7 +49,12 @@ function schemaProblems(yaml: YamlData, schema: Schema, suggest: Suggest): Probl
       if (issue.code === "invalid_key") {
         const key = { ...yaml.keyPosition(path), path: formatPath(path) };
         // Zod does not look at the value of a wrong key; the operator wants to hear of both at once.
-        const valueSchema = path.at(-2) === "settings" ? settingValue : schema.shape.tenants.valueType;
+        const valueSchema =
+          path.at(-2) === "settings"
+            ? settingValue
+            : path.at(-2) === "roles"
+              ? roleSchema.nullable()
+              : schema.shape.tenants.valueType;
         return [
           ...issue.issues.map(({ message }) => ({ ...key, message })),
           ...problemsOf(valueSchema, valueAt(yaml.data, path), path),
@@ -71,15 +77,18 @@ function unknownField(
   const tenantFields = Object.keys(tenantShape);
   const sharedFields = Object.keys(schema.shape.defaults.unwrap().unwrap().shape);
   // `tenants.ID.FIELD` or `defaults.FIELD`, when the key is in a map of its own.
-  const field = at[at[0] === "defaults" ? 1 : 2];
+  const depth = at[0] === "defaults" ? 1 : 2;
+  const field = at[depth];
   const allowed =
     at.length === 0
       ? Object.keys(schema.shape)
       : field === "backup" || field === "restoreFrom"
         ? Object.keys(tenantShape[field].unwrap().shape)
-        : at[0] === "defaults"
-          ? sharedFields
-          : tenantFields;
+        : field === "roles" && at.length === depth + 2
+          ? Object.keys(roleSchema.shape)
+          : at[0] === "defaults"
+            ? sharedFields
+            : tenantFields;
   const meant = suggest(key, allowed);
   const message =
     at.length === 1 && at[0] === "defaults" && tenantFields.includes(key)
@@ -221,12 +230,13 @@ function settingProblems(yaml: YamlData, tenants: [string, TenantEntry][], sugge
       Number.isInteger,
     ) as number;
     const memory = memoryOf(entry) ?? memoryOf(defaults) ?? memoryBytes(builtInDefaults.memory);
-    const settings = isMap(entry.settings) ? Object.entries(entry.settings) : [];
-    return settings.flatMap(([name, value]) => {
+    return settingsIn(entry).flatMap(({ path: within, name, value }) => {
       if (!settingName.safeParse(name).success || !settingValue.safeParse(value).success) return [];
-      const at = [...path, "settings", name];
+      const at = [...path, ...within, name];
       const text = settingText(value as string | number | boolean);
-      const problem = settingProblem(version, name, text);
+      const ofRole = within[0] === "roles";
+      const problem =
+        (ofRole ? roleSettingProblem(version, name) : undefined) ?? settingProblem(version, name, text);
       if (problem) {
         const unknown = problem.includes("has no setting");
         const meant = unknown ? suggest(name, settingNames(version)) : undefined;
@@ -239,12 +249,27 @@ function settingProblems(yaml: YamlData, tenants: [string, TenantEntry][], sugge
           },
         ];
       }
-      const bytes = name === "shared_buffers" ? sizeInBytes(version, name, text) : undefined;
+      const bytes = name === "shared_buffers" && !ofRole ? sizeInBytes(version, name, text) : undefined;
       if (bytes === undefined || bytes <= memory * largestSharedBuffers) return [];
       const message = `shared_buffers may be at most ${largestSharedBuffers * 100} % of the tenant's memory, got ${text}; raise memory or lower it`;
       return [{ ...yaml.valuePosition(at), path: formatPath(at), message }];
     });
   });
+}
+
+/** An entry's own settings, and those of its roles. */
+function settingsIn(entry: TenantEntry): { path: string[]; name: string; value: unknown }[] {
+  const roles = isMap(entry.roles) ? Object.entries(entry.roles) : [];
+  const maps: [string[], unknown][] = [
+    [["settings"], entry.settings],
+    ...roles.map(([role, fields]): [string[], unknown] => [
+      ["roles", role, "settings"],
+      isMap(fields) ? fields.settings : undefined,
+    ]),
+  ];
+  return maps.flatMap(([path, settings]) =>
+    isMap(settings) ? Object.entries(settings).map(([name, value]) => ({ path, name, value })) : [],
+  );
 }
 
 function restoreProblems(yaml: YamlData, tenants: [string, TenantEntry][]): Problem[] {

@@ -1,2 +1,8 @@
-export { type ParseOptions, parseTenants, positionOf, readTenants, type Tenant } from "./parse";
+export {
+  type ParseOptions,
+  parseTenants,
+  positionOf,
+  readTenants,
+  type Tenant,
+} from "./parse";
 export { TenantsFileError } from "./problems";

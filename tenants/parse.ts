@@ -49,17 +49,35 @@ export interface Tenant {
   readonly backup: Readonly<Partial<BackupPlan>>;
   /** PostgreSQL settings, those of `defaults` included; true is "on", false "off". Default: none. */
   readonly settings: Readonly<Record<string, string>>;
+  /** Roles by name, those of `defaults` included. Default: none. */
+  readonly roles: Readonly<Record<string, TenantRole>>;
   /** Raised by one for each rotation of the password. Default: 1. */
   readonly passwordVersion: number;
   /** What removing the entry does to the data. Default: retain. */
   readonly onRemove: "retain" | "delete";
   /**
    * Where the file says what, as `tenants.yaml:LINE:COLUMN`: the tenant itself under "", a field under its
-   * name, a setting under `settings.NAME`, an extension under `extensions.NAME`, a part of `backup` under `backup.NAME`. What comes from `defaults` is found there, what is built in is
+   * name, a setting under `settings.NAME`, an extension under `extensions.NAME`, a part of `backup` under `backup.NAME`, a role under `roles.NAME`. What comes from `defaults` is found there, what is built in is
    * not found. Read it with {@link positionOf}. It changes when lines move: a resource that
    * has it must not take that for a change.
    */
   readonly positions: Readonly<Record<string, string>>;
+}
+
+/** A role of the tenant's that can log in. What is undefined is left as it is in a role that somebody made by hand. */
+export interface TenantRole {
+  /** What it may do in the tenant's database. Default: nothing. */
+  readonly grants?: "readonly" | "readwrite" | "owner";
+  /** How many sessions it may have; -1: no limit. */
+  readonly connectionLimit?: number;
+  /** Until when it may log in. */
+  readonly validUntil?: string;
+  /** Of its sessions; true is "on", false "off". */
+  readonly settings: Readonly<Record<string, string>>;
+  /** Other roles that it is a member of. */
+  readonly inRoles: readonly string[];
+  /** Raised by one for each rotation of its password. Default: 1. */
+  readonly passwordVersion: number;
 }
 
 export interface ParseOptions {
@@ -177,9 +195,28 @@ function toTenant(id: string, content: TenantsFileContent, folder: string): Omit
     restoreFrom: own.restoreFrom,
     backup: { ...content.defaults?.backup, ...own.backup },
     settings: mapValues({ ...content.defaults?.settings, ...own.settings }, settingText),
+    roles: rolesOf(content.defaults?.roles ?? {}, own.roles ?? {}),
     passwordVersion: fields.passwordVersion,
     onRemove: fields.onRemove,
   };
+}
+
+type RoleEntries = NonNullable<NonNullable<TenantsFileContent["defaults"]>["roles"]>;
+
+/** Field by field, and in `settings` name by name. */
+function rolesOf(shared: RoleEntries, own: RoleEntries): Record<string, TenantRole> {
+  return Object.fromEntries(
+    Object.keys({ ...shared, ...own }).map((name) => {
+      const [before, after] = [shared[name] ?? {}, own[name] ?? {}];
+      const {
+        inRoles = [],
+        passwordVersion = builtInDefaults.passwordVersion,
+        ...role
+      } = { ...before, ...after };
+      const settings = mapValues({ ...before.settings, ...after.settings }, settingText);
+      return [name, { ...role, settings, inRoles: [...new Set(inRoles)], passwordVersion }];
+    }),
+  );
 }
 
 function positionsOf(id: string, content: TenantsFileContent, yaml: YamlData, file: string) {
@@ -197,7 +234,7 @@ function positionsOf(id: string, content: TenantsFileContent, yaml: YamlData, fi
       const position = format(yaml.valuePosition([...path, "extensions", index]));
       positions[`extensions.${parseExtension(text).name}`] = position;
     }
-    for (const group of ["settings", "backup"] as const) {
+    for (const group of ["settings", "backup", "roles"] as const) {
       for (const name of Object.keys(fields[group] ?? {})) {
         positions[`${group}.${name}`] = format(yaml.valuePosition([...path, group, name]));
       }

@@ -70,6 +70,14 @@ export function settingProblem(version: number, name: string, value: string): st
   }
 }
 
+/** What keeps a setting from being a role's own. https://www.postgresql.org/docs/18/view-pg-settings.html */
+export function roleSettingProblem(version: number, name: string): string | undefined {
+  if (name === "role" || name === "session_authorization") return `${name} is set by pgs: use grants`;
+  const context = catalogueOf(version)?.get(name)?.context;
+  if (context === undefined || !/^(postmaster|sighup)$/.test(context)) return undefined;
+  return `${name} is the whole server's: write it in the tenant's own settings`;
+}
+
 /** Where on and off are among the values, their other spellings are accepted as well. */
 function enumProblem(values: string[], value: string): string | undefined {
   const wanted = value.toLowerCase();

@@ -60,7 +60,7 @@ export function formatPath(path: readonly PropertyKey[]): string {
 }
 
 export function formatKey(key: string): string {
-  return /^[\w.-]{1,100}$/.test(key) ? key : show(key);
+  return /^[\w./-]{1,100}$/.test(key) ? key : show(key);
 }
 
 /** A value as it may appear in a one-line message. */

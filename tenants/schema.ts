@@ -100,14 +100,8 @@ function tenantFields({ versions, initProblem }: SchemaRules) {
     restoreFrom: restoreFromSchema,
     extensions: extensionsSchema,
     settings: settingsSchema,
-    passwordVersion: z
-      .int(expected("a whole number of at least 1"))
-      .min(1, expected("a whole number of at least 1"))
-      .meta({
-        description:
-          "Raise it by one to give the tenant a new random password. Changed live; open sessions go on.",
-        default: builtInDefaults.passwordVersion,
-      }),
+    roles: rolesSchema,
+    passwordVersion: passwordVersionSchema("tenant"),
     backup: backupSchema,
     onRemove: z.enum(["retain", "delete"], expected("retain or delete")).meta({
       description:
@@ -448,11 +442,112 @@ export const settingValue = z.union(
   expected("text, a number, true or false"),
 );
 
+function passwordVersionSchema(whose: string) {
+  const error = expected("a whole number of at least 1");
+  return z
+    .int(error)
+    .min(1, error)
+    .meta({
+      description: `Raise it by one to give the ${whose} a new random password. Changed live; open sessions go on.`,
+      default: builtInDefaults.passwordVersion,
+    });
+}
+
 /** As PostgreSQL writes it. */
 export function settingText(value: string | number | boolean): string {
   if (typeof value === "boolean") return value ? "on" : "off";
   return String(value);
 }
+
+const roleNamePattern = /^[a-z_][a-z0-9_-]{0,62}$/;
+
+/** PostgreSQL's own, those of pgs, and words that are no names. https://www.postgresql.org/docs/18/sql-createrole.html */
+const reservedRole = /^(postgres|public|none|current_role|current_user|session_user|pg_.*|pgs_.*)$/;
+
+const roleName = z
+  .string()
+  .regex(roleNamePattern, {
+    error: ({ input }) =>
+      `a role's name has lower-case letters, digits, underscores and hyphens, at most 63 characters, a letter or underscore first${lowerCased(input, roleNamePattern)}`,
+  })
+  .refine((name) => !reservedRole.test(name), {
+    error: ({ input }) =>
+      `${input} cannot be a role of the tenant's: the names postgres, pg_… and pgs_… are PostgreSQL's and pgs's own; choose another`,
+  })
+  .meta({ not: { pattern: reservedRole.source } });
+
+const inRolesError = expected("a list of names of roles that exist, such as [pg_monitor]");
+const connectionLimitError = expected("a whole number of connections, or -1 for no limit");
+const validUntilError = expected("a time with its zone, such as 2027-01-31T00:00:00Z");
+
+export const roleSchema = strictMap(
+  {
+    grants: z.enum(["readonly", "readwrite", "owner"], expected("readonly, readwrite or owner")).meta({
+      description:
+        "What the role may do in the tenant's database: readonly - read all tables; readwrite - change their rows too; owner - own the database, make and alter tables. Also for what postgres and owners make later. Default: nothing.",
+    }),
+    connectionLimit: z
+      .int(connectionLimitError)
+      .min(-1, connectionLimitError)
+      .max(100_000, connectionLimitError)
+      .meta({
+        description:
+          "How many sessions the role may have at a time; -1: no limit, the default. Changed live.",
+        examples: [20],
+      }),
+    settings: z
+      .record(
+        settingName,
+        settingValue,
+        expected("a map from setting to value, such as {statement_timeout: 30s}"),
+      )
+      .meta({
+        description: "PostgreSQL settings of the role's new sessions. Default: none.",
+        examples: [{ statement_timeout: "30s" }],
+      }),
+    validUntil: z
+      .string(validUntilError)
+      .regex(restoreTimePattern, { ...validUntilError, abort: true })
+      .refine((at) => !Number.isNaN(Date.parse(at)), validUntilError)
+      .meta({
+        description: "Until when the role may log in, with a time zone. Default: for ever.",
+        examples: ["2027-01-31T00:00:00Z"],
+      }),
+    inRoles: z
+      .array(
+        z
+          .string(inRolesError)
+          .regex(/^[^\0\r\n]{1,63}$/, inRolesError)
+          .refine((name) => !/^(postgres|pgs_.*)$/.test(name), {
+            error: ({ input }) => `a role cannot be a member of ${show(input)}: use grants`,
+          }),
+        inRolesError,
+      )
+      .meta({
+        description: "Other roles that it is a member of, such as pg_monitor. Default: none.",
+        examples: [["pg_monitor"]],
+      }),
+    passwordVersion: passwordVersionSchema("role"),
+  },
+  "a map with the keys grants, connectionLimit, settings, validUntil, inRoles and passwordVersion",
+);
+
+const mostRoles = 100;
+
+const rolesSchema = z
+  .record(
+    roleName,
+    roleSchema.nullable(),
+    expected("a map from role to its fields, such as {app: {grants: readwrite}}"),
+  )
+  .refine((roles) => Object.keys(roles).length <= mostRoles, {
+    error: () => `a tenant has at most ${mostRoles} roles here; make others by SQL`,
+  })
+  .meta({
+    description:
+      "Roles that can log in and are never superusers, by name, beside those of defaults; each gets a random password. Removing one ends its sessions, and what it owns goes to the database's owner. Changed live. Default: none.",
+    examples: [{ app: { grants: "readwrite", connectionLimit: 20 } }],
+  });
 
 const settingsSchema = z
   .record(settingName, settingValue, expected("a map from setting to value, such as {work_mem: 16MB}"))

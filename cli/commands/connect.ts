@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { connectionParameters, conninfo } from "../lib/address";
 import { withClientContainer } from "../lib/client-container";
-import { command } from "../lib/command";
+import { command, roleOption } from "../lib/command";
 import { CommandError, runOnTerminal } from "../lib/pulumi";
 import { type TenantLogin, tenantLogin } from "../lib/tenant-login";
 
@@ -11,13 +11,15 @@ export const connect = command(
   "connect",
   "psql session of a tenant, with TLS; what follows -- goes to psql",
   "./pgs connect acme",
+  "./pgs connect acme --role app",
   "./pgs connect acme -- -Atc 'SELECT version()'",
 )
   .argument("<tenant>")
   .argument("[psql-options...]", "as for psql")
-  .passThroughOptions()
-  .action(async (id: string, args: string[]) => {
-    process.exitCode = await openSession(id, args[0] === "--" ? args.slice(1) : args);
+  .option(...roleOption)
+  .allowUnknownOption()
+  .action(async (id: string, args: string[], { role }: { role?: string }) => {
+    process.exitCode = await openSession(id, role, args[0] === "--" ? args.slice(1) : args);
   });
 
 /**
@@ -26,8 +28,8 @@ export const connect = command(
  * that is gone with psql.
  * @returns psql's exit code
  */
-async function openSession(id: string, psqlArgs: string[]): Promise<number> {
-  const login = await tenantLogin(id);
+async function openSession(id: string, role: string | undefined, psqlArgs: string[]): Promise<number> {
+  const login = await tenantLogin(id, role);
   const psql = findProgram("psql");
   return psql ? runHere(psql, login, psqlArgs) : runInContainer(login, psqlArgs);
 }

@@ -1,13 +1,15 @@
-import { command } from "../lib/command";
-import { requiredOutputs, tenantOf } from "../lib/stack";
+import { command, roleOption } from "../lib/command";
+import { connectionStringOf, requiredOutputs } from "../lib/stack";
 
 export const password = command(
   "password",
   "password of one tenant",
   "PGPASSWORD=$(./pgs password acme) psql …",
+  "./pgs password acme --role app",
 )
   .argument("<tenant>")
-  .action(async (id: string) => {
-    const { connectionStrings } = await requiredOutputs({ secrets: true });
-    console.log(decodeURIComponent(new URL(tenantOf(connectionStrings, id)).password));
+  .option(...roleOption)
+  .action(async (id: string, { role }: { role?: string }) => {
+    const outputs = await requiredOutputs({ secrets: true });
+    console.log(decodeURIComponent(connectionStringOf(outputs, id, role).password));
   });

@@ -18,6 +18,9 @@ export function pulumiCommand(name: string, summary: string, ...examples: string
     .allowUnknownOption();
 }
 
+/** A command that takes one of the roles of a tenant's entry. */
+export const roleOption = ["--role <role>", "one of the tenant's roles (default: its superuser)"] as const;
+
 /** A command that edits tenants.yaml and applies the edit. */
 export function editingCommand(name: string, summary: string, ...examples: string[]): Command {
   return command(name, summary, ...examples)

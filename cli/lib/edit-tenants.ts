@@ -71,24 +71,31 @@ export function removeTenant(id: string): Edit {
   };
 }
 
-/** Sets one field of a tenant; `path` is `memory` or, of a field that is a map, `settings.work_mem`. */
+/** Sets one field of a tenant; `path` is `memory`, `settings.work_mem` or `roles.app.connectionLimit`. */
 export function setField(id: string, path: string, value: unknown): Edit {
   return (file) => {
     requireTenant(file, id);
-    // A setting's own name may have dots.
-    const [field = "", ...inner] = path.split(".");
-    const keys = inner.length === 0 ? [field] : [field, inner.join(".")];
-    const present = file.getIn(["tenants", id], true);
-    // `acme:` with nothing behind it is a tenant with every default.
-    if (!isMap(present) && (!present || (isScalar(present) && present.value === null))) {
-      file.setIn(["tenants", id], new YAMLMap());
-    }
+    const keys = keysOf(path);
     const whole = ["tenants", id, ...keys];
+    // `acme:` with nothing behind it is a tenant with every default, and so is a role.
+    for (let depth = 2; depth < whole.length && file.hasIn(whole.slice(0, depth)); depth++) {
+      const present = file.getIn(whole.slice(0, depth), true);
+      if (!present || (isScalar(present) && present.value === null)) {
+        file.setIn(whole.slice(0, depth), new YAMLMap());
+      }
+    }
     const old = file.getIn(whole, true);
     // Keeps the comment behind the old value.
     if (isScalar(old)) old.value = value;
     else file.setIn(whole, file.createNode(value));
   };
+}
+
+/** A setting's own name may have dots. */
+function keysOf(path: string): string[] {
+  const [, role, setting] = /^(roles\.[^.]+\.)?settings\.(.+)$/s.exec(path) ?? [];
+  if (setting === undefined) return path.split(".");
+  return [...(role ?? "").split(".").slice(0, -1), "settings", setting];
 }
 
 /** Takes a field out of a tenant's entry. */

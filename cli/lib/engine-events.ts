@@ -249,7 +249,7 @@ function tenantOf({ urn, type, old, new: now }: Step): string | undefined {
 
 /** The tenant whose resource, or component, has this URN. */
 function tenantNamed(urn = ""): string | undefined {
-  return /::pgs:index:PgTenant(?:\$[^:]*(?::[^:]+)*)?::([^:]+)$/.exec(urn)?.[1];
+  return /::pgs:index:PgTenant(?:\$[^:]*(?::[^:]+)*)?::([^:/]+)(?:\/[^:]*)?$/.exec(urn)?.[1];
 }
 
 function nameOf(urn: string): string {

@@ -17,17 +17,19 @@ export function limitedUp(ids: string[], applied: Digests | undefined, wanted: D
   if (!isLimitedTo(ids, applied, wanted)) return { args: [], env: {} };
   // components/limited-up.ts reads the variable.
   return {
-    args: [...ids.flatMap((id) => ["--target", resourcesOf(id)]), ...mark],
+    args: [...ids.flatMap((id) => resourcesOf(id).flatMap((urn) => ["--target", urn])), ...mark],
     env: { PGS_LIMITED_TO: limitedTo(ids, wanted) },
   };
 }
 
 /**
- * The component and, by the wildcard in the type, its children: each bears the tenant's id. Naming the component alone
+ * The component and, by the wildcard in the type, its children: each bears the tenant's id, and with the name of a role
+ * behind it those of the role. Naming the component alone
  * with --target-dependents works neither for a tenant that is new nor with a refresh (Pulumi 3.259).
  */
-function resourcesOf(id: string): string {
-  return `urn:pulumi:*::pgs::pgs:index:PgTenant**::${id}`;
+function resourcesOf(id: string): string[] {
+  const urn = `urn:pulumi:*::pgs::pgs:index:PgTenant**::${id}`;
+  return [urn, `${urn}/*`];
 }
 
 /** Tells a limited `up` that is as good as a whole one from those that an operator limits. */
@@ -42,9 +44,11 @@ const mark = ["--message", limitedMessage];
 export function upWithout(failed: string[], args: string[]): string[] | undefined {
   if (!args.includes(limitedMessage)) {
     if (args.some((arg) => /^(-t|--target|--exclude|--replace)/.test(arg))) return undefined;
-    return [...args, ...failed.flatMap((id) => ["--exclude", resourcesOf(id)])];
+    return [...args, ...failed.flatMap((id) => resourcesOf(id).flatMap((urn) => ["--exclude", urn]))];
   }
-  const left = args.filter((arg) => arg.startsWith("urn:") && !failed.some((id) => arg === resourcesOf(id)));
+  const left = args.filter(
+    (arg) => arg.startsWith("urn:") && !failed.some((id) => resourcesOf(id).includes(arg)),
+  );
   return left.length > 0 ? left.flatMap((target) => ["--target", target]) : undefined;
 }
 

@@ -2,6 +2,7 @@ import { resolve } from "node:path";
 import { ConfigurationError, checkedSettings, type Settings, secretKeys } from "../../config";
 import type { Digests } from "../../config/digest";
 import type { BackupPlan } from "../../tenants/backup";
+import { nearest } from "../../tenants/suggest";
 import { unknownTenant } from "./edit-tenants";
 import type { PastRun } from "./limited-up";
 import { askPulumi, CommandError, projectFolder } from "./pulumi";
@@ -41,6 +42,8 @@ export interface StackOutputs {
   caCertificate: string | null;
   /** By tenant id, with the password: only when secrets were asked for. */
   connectionStrings: Record<string, string>;
+  /** The same by tenant id and role; missing in the outputs of an `up` before there were any. */
+  roleConnectionStrings?: Record<string, Record<string, string>>;
   /** Of what the last `up` that ended well was made from: only when secrets were asked for. */
   digest?: Digests;
 }
@@ -192,6 +195,27 @@ export function caOf(
   { operatorsCertificate }: StackConfig,
 ): string | null {
   return operatorsCertificate && tenant.tls !== "passthrough" ? null : caCertificate;
+}
+
+/**
+ * How a tenant is reached, as one of the roles of its entry where one is named. Secrets have to be asked for.
+ * @throws CommandError that lists those that there are
+ */
+export function connectionStringOf(outputs: StackOutputs, id: string, role?: string): URL {
+  const own = tenantOf(outputs.connectionStrings, id);
+  if (role === undefined) return new URL(own);
+  return new URL(roleOf(outputs.roleConnectionStrings?.[id] ?? {}, role, id));
+}
+
+/** One of a tenant's roles. @throws CommandError that lists those that there are */
+export function roleOf<T>(all: Readonly<Record<string, T>>, role: string, id: string): T {
+  const found = Object.hasOwn(all, role) ? all[role] : undefined;
+  if (found !== undefined) return found;
+  const meant = nearest(role, Object.keys(all));
+  throw new CommandError(
+    `${id} has no role ${role}${meant ? `; did you mean ${meant}?` : `; there are ${Object.keys(all).join(", ") || "none"}`}`,
+    2,
+  );
 }
 
 /** One tenant of the stack. @throws CommandError that lists those that there are */

@@ -3,6 +3,7 @@ import { CommandError } from "./pulumi";
 import { wayBack } from "./restore-in-place";
 import {
   caOf,
+  connectionStringOf,
   requiredOutputs,
   type StackConfig,
   type StackOutputs,
@@ -23,13 +24,17 @@ export interface TenantLogin {
   ca: string | null;
 }
 
-/** @throws CommandError where there is no way to the tenant: the proxy would only close the connection */
-export async function tenantLogin(id: string): Promise<TenantLogin> {
+/**
+ * @param role one of the roles of the tenant's entry; without it, the tenant's superuser
+ * @throws CommandError where there is no way to the tenant: the proxy would only close the connection
+ */
+export async function tenantLogin(id: string, role?: string): Promise<TenantLogin> {
   const [config, outputs] = await Promise.all([
     stackConfig(),
     requiredOutputs({ secrets: true, states: true }),
   ]);
-  const tenant = runningTenant(outputs, id, config);
+  const { username, password } = connectionStringOf(outputs, id, role);
+  const tenant = { ...runningTenant(outputs, id, config), user: username };
   if (!tenant.access) {
     const server = resourceNames(config.prefix).tenant(id);
     throw new CommandError(
@@ -37,7 +42,6 @@ export async function tenantLogin(id: string): Promise<TenantLogin> {
     );
   }
   await requireServer(id, config, outputs);
-  const { password } = new URL(tenantOf(outputs.connectionStrings, id));
   return { id, tenant, config, pgpass: passwordFile(password), ca: caOf(tenant, outputs, config) };
 }
 

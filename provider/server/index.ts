@@ -18,6 +18,7 @@ import { database, isMade } from "./parts/database";
 import { changesIn, extensions } from "./parts/extensions";
 import { limits, restartReason } from "./parts/limits";
 import { network } from "./parts/network";
+import { roles, rolesWarnings } from "./parts/roles";
 import { route } from "./parts/route";
 import { isLoaded, restartingSettings, settings } from "./parts/settings";
 import { tls } from "./parts/tls";
@@ -34,6 +35,7 @@ const parts: Part[] = [
   tls,
   database,
   extensions,
+  roles,
   route,
   backup,
 ];
@@ -50,6 +52,8 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
     "limits",
     "settings",
     "password",
+    "roles",
+    "rolePasswords",
     "access",
     "tls",
     "extensions",
@@ -60,13 +64,16 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
   replacing: ["host"],
 
   async check(inputs, before) {
-    const { host, stack, version, password, network, container, backup, database, positions } = inputs;
+    const { host, stack, version, password, rolePasswords } = inputs;
+    const { network, container, backup, database, positions } = inputs;
     const failures: Awaited<ReturnType<NonNullable<typeof PostgresServer.check>>> = [];
     const fails = (property: keyof PostgresServerInputs, reason: string | undefined) => {
       if (reason) failures.push({ property, reason });
     };
-    if (password !== undefined && !/^[ -~]{1,256}$/.test(password)) {
-      fails("password", "a password is 1 to 256 printable ASCII characters");
+    const passwords = { password: [password], rolePasswords: Object.values(rolePasswords ?? {}) };
+    for (const [property, values] of Object.entries(passwords)) {
+      if (values.every((value) => value === undefined || /^[ -~]{1,256}$/.test(value))) continue;
+      fails(property as keyof typeof passwords, "a password is 1 to 256 printable ASCII characters");
     }
     const present = before.version ?? (await versionOf(host, container?.volume));
     if (present && version && present !== version) fails("version", otherVersion(present, version));
@@ -94,18 +101,19 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
     return other && at(inputs.positions, other);
   },
 
-  async planWarning(state, inputs) {
-    if (state.state !== "running" || inputs.state !== "running") return undefined;
+  async planWarnings(state, inputs) {
+    if (state.state !== "running" || inputs.state !== "running") return [];
     const { name } = inputs.container;
     const seen = needsSight(state, inputs) ? await see(state).catch(() => undefined) : undefined;
     const restart = restartOf(state, inputs, seen?.inside);
+    const ended = restart === undefined && excludedClients(state, inputs).length > 0;
     const changes = await changesIn(state, inputs, seen?.inside);
-    if (restart) return `${name} is restarted once: ${[restart, ...changes].join("; ")}`;
-    if (excludedClients(state, inputs).length > 0) {
-      const ended = `all open sessions of ${name} are ended: fewer addresses than before may connect`;
-      return [ended, ...changes].join("; ");
-    }
-    return changes.length > 0 ? `${name}: ${changes.join("; ")}` : undefined;
+    return [
+      ...(restart ? [`${name} is restarted once: ${restart}`] : []),
+      ...(ended ? [`all open sessions of ${name} are ended: fewer addresses than before may connect`] : []),
+      ...changes.map((change) => `${name}: ${change}`),
+      ...(await rolesWarnings(state, inputs)),
+    ];
   },
 
   async create(inputs) {

@@ -50,6 +50,10 @@ export interface PostgresServerInputs {
   };
   /** Of the role postgres; printable ASCII; a secret. */
   password: string;
+  /** Other roles that can log in, by name; undefined without any. */
+  roles?: Record<string, RoleInputs>;
+  /** Their passwords; printable ASCII; a secret. */
+  rolePasswords?: Record<string, string>;
   access: {
     /** Whether clients may come in. Closing it ends their sessions. */
     open: boolean;
@@ -98,6 +102,18 @@ export interface PostgresServerInputs {
   positions?: Record<string, string>;
   /** For the operator when the tenant is removed. */
   deleteMessage: string;
+}
+
+/** What is undefined stays as it is in a role that somebody made by hand. */
+export interface RoleInputs {
+  grants?: "readonly" | "readwrite" | "owner";
+  /** How many sessions it may have; -1: no limit. */
+  connectionLimit?: number;
+  /** Until when it may log in: a time with its zone. */
+  validUntil?: string;
+  settings: Settings;
+  /** Other roles that it is a member of. */
+  inRoles: readonly string[];
 }
 
 export interface PostgresServerState extends PostgresServerInputs {

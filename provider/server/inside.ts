@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { defaultPrivileges } from "./parts/roles-in-database";
 import type { Settings } from "./parts/settings";
 import { certificateDigest } from "./parts/tls";
 import { literal, type Session } from "./session";
@@ -33,6 +34,16 @@ export interface Inside {
   extensions: string[];
   /** Of those: what is installed, and what the image would bring. Undefined when the database cannot be asked. */
   installed?: Installed;
+  roles: {
+    /** What pgs notes of the roles that it manages; null: nothing. */
+    note: string | null;
+    /** Of the tenant's database. */
+    owner: string | null;
+    /** Those that the note names. */
+    found: RoleSeen[];
+    /** What they get in the tenant's database of each new object (parts/roles-in-database.ts); null: not asked. */
+    defaultPrivileges: string[] | null;
+  };
   /** Digest of the file with the server's certificate. */
   certificateDigest: string | null;
   /** From where pg_hba.conf lets clients in: a CIDR or `all`; `reject`; empty when the image's line is not there. */
@@ -48,7 +59,42 @@ export interface Inside {
 /** Versions by an extension's name: null where it is not in the database, or not in the image. */
 export type Installed = Record<string, { version: string | null; newest: string | null }>;
 
+/** A role as the catalogs have it. */
+export interface RoleSeen {
+  name: string;
+  login: boolean;
+  /** Whether it has an attribute that no role of an entry has, or does not inherit from its groups. */
+  privileged: boolean;
+  connectionLimit: number;
+  /** Seconds since 1970; null: for ever. */
+  validUntil: number | null;
+  verifier: string | null;
+  /** `name=value` each. */
+  settings: string[];
+  /** The role that its sessions in the tenant's database begin as. */
+  actsAs: string | null;
+  memberOf: string[];
+  /** Those of memberOf by which it can become a superuser. */
+  superuserBy: string[];
+}
+
+/** More than pgs makes: a tenant may write any note. */
+const mostRoles = 500;
+
 const text = z.string().max(20_000);
+const texts = z.array(text).max(2000);
+const roleSchema: z.ZodType<RoleSeen> = z.object({
+  name: text,
+  login: z.boolean(),
+  privileged: z.boolean(),
+  connectionLimit: z.number(),
+  validUntil: z.number().nullable(),
+  verifier: text.nullable(),
+  settings: texts,
+  actsAs: text.nullable(),
+  memberOf: texts,
+  superuserBy: texts,
+});
 const installedSchema = z.record(text, z.object({ version: text.nullable(), newest: text.nullable() }));
 const insideSchema: z.ZodType<Inside> = z.object({
   verifier: text.nullable(),
@@ -59,10 +105,16 @@ const insideSchema: z.ZodType<Inside> = z.object({
   creating: z.boolean(),
   unfinished: z.boolean(),
   settings: z.record(text, text),
-  managed: z.array(text).max(2000),
-  pendingRestart: z.array(text).max(2000),
+  managed: texts,
+  pendingRestart: texts,
   libraries: text,
-  extensions: z.array(text).max(2000),
+  extensions: texts,
+  roles: z.object({
+    note: z.string().max(400_000).nullable(),
+    owner: text.nullable(),
+    found: z.array(roleSchema).max(mostRoles),
+    defaultPrivileges: texts.nullable(),
+  }),
   certificateDigest: text.nullable(),
   clients: text,
   sessions: z.number(),
@@ -75,13 +127,19 @@ export const managedSetting = "pgs.settings";
 
 /** In the database postgres: a JSON list of the extensions that pgs makes in the tenant's database. */
 export const extensionsSetting = "pgs.extensions";
+/** In the database postgres: of the roles that pgs manages, JSON that parts/roles.ts writes and reads. */
+export const managedRoles = "pgs.roles";
 
 /** In the database postgres: the name of a database that is being made. */
 export const creatingSetting = "pgs.creating";
 
 /** Asks a server all of it in one question; one more where it has extensions. @param seconds until it has to be ready */
 export async function lookInside(session: Session, seconds?: number): Promise<Inside> {
-  const inside = answered(insideSchema, await session.read(question(session.tenant), { seconds }));
+  const inside = answered(
+    insideSchema,
+    await session.read(question(session.tenant), { seconds }),
+    parsedInside,
+  );
   const { extensions, database, takesConnections } = inside;
   if (extensions.length === 0 || !database || !takesConnections) return inside;
   return { ...inside, installed: await installedOf(session, extensions).catch(() => undefined) };
@@ -95,11 +153,23 @@ export async function installedOf(session: Session, names: string[]): Promise<In
   return answered(installedSchema, await session.read(sql, { database: session.tenant }));
 }
 
+/** The first line is the server's, the second the tenant's database's. */
+function parsedInside(answer: string): unknown {
+  const [server = "", privileges = "null"] = answer.split("\n");
+  const parsed = JSON.parse(server);
+  parsed.roles.defaultPrivileges = JSON.parse(privileges);
+  return parsed;
+}
+
 /** @throws Error when the answer has another form */
-function answered<T>(schema: z.ZodType<T>, answer: string): T {
+function answered<T>(
+  schema: z.ZodType<T>,
+  answer: string,
+  read: (answer: string) => unknown = JSON.parse,
+): T {
   let parsed: unknown;
   try {
-    parsed = JSON.parse(answer);
+    parsed = read(answer);
   } catch {}
   const checked = schema.safeParse(parsed);
   if (checked.success) return checked.data;
@@ -123,6 +193,8 @@ function question(database: string): string {
     'pendingRestart', (SELECT coalesce(json_agg(lower(name)), '[]') FROM pg_settings WHERE pending_restart),
     'libraries', current_setting('shared_preload_libraries'),
     'extensions', coalesce(nullif(current_setting('${extensionsSetting}', true), '')::json, '[]'),
+    'roles', json_build_object('note', current_setting('${managedRoles}', true),
+      'owner', (SELECT pg_get_userbyid(datdba) ${named}), 'found', (${rolesQuestion(named)})),
     'certificateDigest', ${certificateDigest},
     'clients', (SELECT coalesce(max(coalesce((regexp_match(line, '^host all all (\\S+) scram-sha-256$'))[1],
                   (regexp_match(line, '^host all all all (reject)$'))[1])), '')
@@ -131,5 +203,29 @@ function question(database: string): string {
                  WHERE backend_type = 'client backend' AND client_addr IS NOT NULL AND client_addr <> '127.0.0.1'),
     'sharedBuffers', pg_size_bytes(current_setting('shared_buffers')),
     'versions', (SELECT coalesce(json_agg(name::int), '[]') FROM pg_ls_dir('/var/lib/postgresql') AS name
-                 WHERE name ~ '^[0-9]+$'))`;
+                 WHERE name ~ '^[0-9]+$'));
+    SELECT current_setting('${managedRoles}', true) <> '' IS TRUE
+      AND EXISTS (SELECT ${named} AND datallowconn AND datconnlimit <> -2) AS roles \\gset
+    \\if :roles
+    \\connect ${literal(database).slice(1)}
+    ${defaultPrivileges};
+    \\endif`;
+}
+
+/** Of the roles whose names stand in the note, whatever else does. */
+function rolesQuestion(named: string): string {
+  const settings =
+    "FROM pg_db_role_setting, unnest(setconfig) AS setting WHERE setrole = role.oid AND setdatabase =";
+  const groups = "FROM pg_auth_members m JOIN pg_authid g ON g.oid = m.roleid WHERE m.member = role.oid";
+  return `SELECT coalesce(json_agg(json_build_object(
+      'name', rolname, 'login', rolcanlogin, 'connectionLimit', rolconnlimit, 'verifier', rolpassword,
+      'privileged', rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication OR rolbypassrls OR NOT rolinherit,
+      'validUntil', CASE WHEN isfinite(rolvaliduntil) THEN extract(epoch FROM rolvaliduntil) END,
+      'settings', (SELECT coalesce(json_agg(setting), '[]') ${settings} 0),
+      'actsAs', (SELECT min(substr(setting, 6)) ${settings} (SELECT oid ${named}) AND setting LIKE 'role=%'),
+      'memberOf', (SELECT coalesce(json_agg(DISTINCT g.rolname), '[]') ${groups}),
+      'superuserBy', (SELECT coalesce(json_agg(DISTINCT g.rolname), '[]') ${groups} AND EXISTS
+        (SELECT FROM pg_authid s WHERE s.rolsuper AND pg_has_role(g.oid, s.oid, 'MEMBER'))))), '[]')
+    FROM (SELECT * FROM pg_authid
+          WHERE strpos(current_setting('${managedRoles}', true), '"' || rolname || '"') > 0 LIMIT ${mostRoles}) AS role`;
 }

@@ -13,6 +13,7 @@ import { database } from "./parts/database";
 import { extensions } from "./parts/extensions";
 import { limits, restartReason } from "./parts/limits";
 import { network } from "./parts/network";
+import { roles } from "./parts/roles";
 import { route } from "./parts/route";
 import { settings } from "./parts/settings";
 import { tls } from "./parts/tls";
@@ -124,6 +125,7 @@ async function applyInside(server: Awaited<ReturnType<typeof start>>): Promise<v
   await tls.apply(server);
   await database.apply(server);
   await extensions.apply(server);
+  await roles.apply(server);
   await access.apply(server);
 }
 

@@ -5,19 +5,24 @@ import { eventually, run, succeed } from "./support/command";
 import { addressOf, inContainer, inspect } from "./support/inside";
 import { expectRunning, interrupt, login, psql } from "./support/psql";
 
-const tenants = `
+const tenantsWith = (roles: string) => `
 defaults: { memory: 256Mi }
 tenants:
   acme: {}
-  globex: { tls: passthrough }
+  globex: { tls: passthrough, init: [init/roles.sql], roles: ${roles} }
   initech: { access: false }
 `;
+const tenants = tenantsWith(`{
+    app: { grants: readwrite, settings: { statement_timeout: 30s } },
+    report: { grants: readonly, connectionLimit: 2, validUntil: "2100-01-01T00:00:00Z" },
+    migrator: { grants: owner } }`);
 
 let checkout: Checkout;
 let ca: string;
 
 beforeAll(async () => {
   checkout = await Checkout.create(tenants);
+  checkout.write("init/roles.sql", "CREATE SCHEMA shop; CREATE TABLE shop.orders (id serial, item text);");
   await checkout.up();
   ca = await checkout.caFile();
 });
@@ -266,6 +271,107 @@ describe("addresses that clients may come from", () => {
       await checkout.query(id, "SELECT 1");
       expect((await asStranger(id, passwords[id], "SELECT 1")).code).not.toBe(0);
     }
+  });
+});
+
+describe("roles of an entry", () => {
+  const as = (role: string, sql: string) => checkout.query("globex", sql, role);
+  const preview = async () => (await checkout.tryPulumi("preview")).output;
+
+  test("do what they are granted, of what was there before and of what is made later", async () => {
+    await as("migrator", "ALTER TABLE shop.orders ADD note text");
+    await as("migrator", "CREATE SCHEMA later; CREATE TABLE later.items (id serial, item text)");
+    await checkout.query("globex", "CREATE SCHEMA byhand; CREATE TABLE byhand.items (id serial, item text)");
+    for (const table of ["shop.orders", "later.items", "byhand.items"]) {
+      await as("app", `INSERT INTO ${table} (item) VALUES ('a'); UPDATE ${table} SET item = 'b'`);
+      for (const role of ["app", "report", "migrator"])
+        expect(await as(role, `SELECT id, item FROM ${table}`)).toEqual([{ id: 1, item: "b" }]);
+      await expect(as("report", `DELETE FROM ${table}`)).rejects.toThrow("permission denied");
+      await expect(as("app", `ALTER TABLE ${table} ADD more text`)).rejects.toThrow("must be owner");
+    }
+    for (const role of ["app", "report", "migrator"]) {
+      await expect(as(role, "SELECT rolpassword FROM pg_authid")).rejects.toThrow("permission denied");
+      await expect(as(role, "CREATE ROLE more")).rejects.toThrow("permission denied");
+    }
+    expect(await as("app", "SHOW statement_timeout")).toEqual([{ statement_timeout: "30s" }]);
+    await checkout.pulumi("preview", "--expect-no-changes");
+  });
+
+  test("are as the entry says again after a superuser changed, renamed and raised them, or a run was cut off", async () => {
+    await checkout.query(
+      "globex",
+      `ALTER ROLE app SUPERUSER; ALTER ROLE app SET statement_timeout = 0;
+       ALTER ROLE report RENAME TO renamed; GRANT postgres TO migrator;
+       ALTER DEFAULT PRIVILEGES FOR ROLE postgres REVOKE SELECT ON TABLES FROM pgs_readonly;
+       CREATE ROLE cut_off LOGIN`,
+    );
+    const [{ note }] = (await checkout.query(
+      "globex",
+      "SELECT setting AS note FROM pg_db_role_setting, unnest(setconfig) AS setting WHERE setting LIKE 'pgs.roles=%'",
+    )) as [{ note: string }];
+    const noted = { ...JSON.parse(note.slice("pgs.roles=".length)), cut_off: [], postgres: [] };
+    await checkout.query("globex", `ALTER DATABASE postgres SET pgs.roles = '${JSON.stringify(noted)}'`);
+    expect(await preview()).toMatch(/globex was changed by hand \(roles\)/);
+    await checkout.up();
+    await checkout.pulumi("preview", "--expect-no-changes");
+    const found = await checkout.query(
+      "globex",
+      "SELECT rolname FROM pg_roles WHERE rolsuper OR rolname = 'cut_off'",
+    );
+    expect(found).toEqual([{ rolname: "postgres" }]);
+    await expect(as("migrator", "SET ROLE postgres")).rejects.toThrow("permission denied");
+    expect(await as("app", "SHOW statement_timeout")).toEqual([{ statement_timeout: "30s" }]);
+    await checkout.query("globex", "CREATE TABLE byhand.after ()");
+    await as("report", "SELECT FROM byhand.after");
+  });
+
+  test("that are removed lose login and sessions, and their objects go to the owner; one made by hand is adopted", async () => {
+    await checkout.query(
+      "globex",
+      "CREATE TABLE shop.owned AS SELECT 1 AS one; ALTER TABLE shop.owned OWNER TO app",
+    );
+    await checkout.query("globex", "CREATE ROLE byhand LOGIN CONNECTION LIMIT 7");
+    const session = await checkout.client("globex", undefined, "app");
+    const ended = new Promise((resolve) => session.once("end", resolve));
+    const former = await checkout.clientConfig("globex", "app");
+    checkout.write(
+      "tenants.yaml",
+      tenantsWith("{ migrator: { grants: owner }, byhand: { inRoles: [pg_monitor] } }"),
+    );
+    const planned = await preview();
+    expect(planned).toContain("the role app is removed");
+    expect(planned).toMatch(/byhand is there already and is adopted/);
+    await checkout.up();
+    await ended;
+    await expect(new Client(former).connect()).rejects.toThrow("password authentication failed");
+    expect(await as("migrator", "SELECT * FROM shop.owned")).toEqual([{ one: 1 }]);
+    await as("migrator", "DROP TABLE shop.owned");
+    expect(
+      await as(
+        "byhand",
+        "SELECT rolconnlimit AS limit, pg_has_role('pg_monitor', 'USAGE') AS monitors FROM pg_roles WHERE rolname = current_user",
+      ),
+    ).toEqual([{ limit: 7, monitors: true }]);
+    await checkout.pulumi("preview", "--expect-no-changes");
+  });
+
+  test("are named by --role of url, password and connect", async () => {
+    const { stdout } = await checkout.pgs([
+      "connect",
+      "globex",
+      "--role",
+      "migrator",
+      "--",
+      "-Atc",
+      "SELECT session_user",
+    ]);
+    expect(stdout).toBe("migrator\n");
+    expect((await checkout.pgs(["url", "globex", "--role", "migrator"])).stdout).toContain(
+      "postgresql://migrator:",
+    );
+    expect((await checkout.pgs(["password", "globex", "--role", "migratr"])).stderr).toBe(
+      "globex has no role migratr; did you mean migrator?\n",
+    );
   });
 });
 

@@ -17,11 +17,12 @@ const home = "/var/lib/barman/tenant-acme";
 
 beforeAll(async () => {
   checkout = await Checkout.create(
-    "defaults: { memory: 256Mi }\ntenants:\n  acme: { settings: { work_mem: 5MB }, passwordVersion: 2 }\n  globex: { settings: { statement_timeout: 2s, lock_timeout: 1ms, default_transaction_read_only: true } }\n",
+    "defaults: { memory: 256Mi }\ntenants:\n  acme: { settings: { work_mem: 5MB }, roles: { app: { grants: owner } }, passwordVersion: 2 }\n  globex: { settings: { statement_timeout: 2s, lock_timeout: 1ms, default_transaction_read_only: true } }\n",
     withBackups,
   );
   await checkout.up();
   await checkout.query("acme", "CREATE TABLE written (n int PRIMARY KEY)");
+  await checkout.query("acme", "CREATE VIEW mine AS SELECT 1 AS one", "app");
   await hasBaseBackup();
 });
 afterAll(() => checkout?.remove());
@@ -34,9 +35,14 @@ describe("into another tenant", () => {
     expect(result.code, result.output).toBe(0);
     expect(await rows("acme-copy")).toEqual([1]);
     expect(file()).toContain(
-      `  acme-copy:\n    settings:\n      work_mem: 5MB\n    restoreFrom:\n      tenant: acme\n      at: ${times[1]}\n`,
+      `  acme-copy:\n    settings:\n      work_mem: 5MB\n    roles:\n      app:\n        grants: owner\n    restoreFrom:\n      tenant: acme\n      at: ${times[1]}\n`,
     );
     expect(await checkout.query("acme-copy", "SHOW work_mem")).toEqual([{ work_mem: "5MB" }]);
+    // By a password of its own, and of what acme's own role of that name owned.
+    expect(await checkout.password("acme-copy", "app")).not.toBe(await checkout.password("acme", "app"));
+    expect(
+      await checkout.query("acme-copy", "ALTER VIEW mine RENAME TO theirs; SELECT n FROM written", "app"),
+    ).toEqual([{ n: 1 }]);
   });
 
   test.each([

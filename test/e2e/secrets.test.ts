@@ -7,8 +7,8 @@ import { login, psql } from "./support/psql";
 
 const tenants = (access: boolean, version = 1) => `
 tenants:
-  acme: { access: ${access}, passwordVersion: ${version} }
-  own: {}
+  acme: { access: ${access}, passwordVersion: ${version}, roles: { app: { passwordVersion: ${version} } } }
+  own: { roles: { app: {} } }
 `;
 const chosen = "Chosen+by/the=operator 1";
 
@@ -19,17 +19,18 @@ let passwords: string[];
 
 beforeAll(async () => {
   checkout = await Checkout.create(tenants(true));
-  await checkout.pulumi("config", "set", "--secret", "--path", "pgs:passwords.own", chosen);
+  for (const key of ["own", "own/app"])
+    await checkout.pulumi("config", "set", "--secret", "--path", `pgs:passwords.${key}`, chosen);
   printed += await checkout.pulumi("preview", "--diff");
   printed += await checkout.up();
-  passwords = [await checkout.password("acme"), chosen];
+  passwords = [await checkout.password("acme"), chosen, await checkout.password("acme", "app")];
   checkout.write("tenants.yaml", tenants(false, 2));
   printed += await checkout.pulumi("preview", "--diff");
   printed += (await checkout.tryUp("--diff")).output;
   checkout.write("tenants.yaml", tenants(true, 2));
   printed += await checkout.up();
   printed += await checkout.pulumi("refresh", "--yes", "--skip-preview", "--diff");
-  passwords.push(await checkout.password("acme"));
+  passwords.push(await checkout.password("acme"), await checkout.password("acme", "app"));
   // A statement of the operator's own that fails is logged by the server: nothing of ours may be near it.
   await login(checkout, psql[18], "acme", { dbname: "missing" });
 });
@@ -39,10 +40,10 @@ afterAll(() => checkout?.remove());
 async function secrets(): Promise<string[]> {
   const verifiers = await Promise.all(
     ["acme", "own"].map((id) =>
-      checkout.query(id, "SELECT rolpassword FROM pg_authid WHERE rolname = 'postgres'"),
+      checkout.query(id, "SELECT rolpassword FROM pg_authid WHERE rolname IN ('postgres', 'app')"),
     ),
   );
-  return [...passwords, ...verifiers.map((rows) => String(rows[0]?.rolpassword))];
+  return [...passwords, ...verifiers.flat().map(({ rolpassword }) => String(rolpassword))];
 }
 
 async function expectNoSecret(text: string): Promise<void> {
@@ -55,14 +56,18 @@ async function expectNoSecret(text: string): Promise<void> {
 }
 
 test("a rotated password differs, the operator's own is taken, and each logs in", async () => {
-  expect(passwords[2]).not.toBe(passwords[0]);
-  expect(await checkout.password("own")).toBe(chosen);
-  await checkout.query("own", "SELECT 1");
-  await checkout.query("acme", "SELECT 1");
+  expect(new Set(passwords).size).toBe(5);
+  for (const role of [undefined, "app"]) {
+    expect(await checkout.password("own", role)).toBe(chosen);
+    await checkout.query("own", "SELECT 1", role);
+    await checkout.query("acme", "SELECT 1", role);
+  }
 });
 
 test("the server holds a SCRAM verifier", async () => {
-  for (const verifier of (await secrets()).slice(3)) expect(verifier).toMatch(/^SCRAM-SHA-256\$4096:/);
+  const verifiers = (await secrets()).slice(5);
+  expect(verifiers).toHaveLength(4);
+  for (const verifier of verifiers) expect(verifier).toMatch(/^SCRAM-SHA-256\$4096:/);
 });
 
 test("no secret in what docker inspect says of containers, volumes and networks", async () => {
@@ -123,5 +128,5 @@ test("no secret in the route files; the certificate's key is readable by the pro
 test("only the authorised reader of the stack gets the password", async () => {
   const masked = JSON.parse(await checkout.pulumi("stack", "output", "connectionStrings", "--json"));
   expect(masked).toBe("[secret]");
-  expect(await checkout.connectionString("acme")).toContain(passwords[2]);
+  expect(await checkout.connectionString("acme")).toContain(passwords[3]);
 });

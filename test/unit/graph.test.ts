@@ -30,10 +30,11 @@ const everything = {
   "pgs:backupCredentials": '{"accessKeyId":"secret-of-s3-id","secretAccessKey":"secret-of-s3-key"}',
   "pgs:acme": '{"email":"operator@example.com","dnsProvider":"cloudflare"}',
   "pgs:acmeCredentials": '{"CF_DNS_API_TOKEN":"secret-of-acme"}',
-  "pgs:passwords": '{"acme":"secret-of-acme-login"}',
+  "pgs:passwords": '{"acme":"secret-of-acme-login","acme/app":"secret-of-app"}',
 };
 const secrets = /secret-of|generated-for|\b(ca|acme|server) key\b/;
-const tenants = "tenants: { acme: { tls: passthrough }, globex: { restoreFrom: { tenant: gone } } }";
+const tenants =
+  "tenants: { acme: { tls: passthrough, roles: { app: {}, report: {} } }, globex: { restoreFrom: { tenant: gone } } }";
 
 function sorted(graph: Graph): Registration[] {
   const key = (one: Registration) => `${one.type} ${one.name}`;
@@ -253,6 +254,17 @@ describe("the outputs", () => {
     expect(decodeURIComponent(url.password)).toBe(password);
     expect(url.host).toBe("acme.pgs.localhost:5432");
     expect(url.pathname).toBe("/acme");
+  });
+
+  it("have the connection strings of roles, a secret", async () => {
+    const graph = await runTenant("roles: { app: {}, own: {} }", { "pgs:passwords": '{"acme/own":"mine"}' });
+    expect(isSecret(graph.outputs.roleConnectionStrings)).toBe(true);
+    expect(plain(graph.outputs.roleConnectionStrings)).toEqual({
+      acme: {
+        app: `postgresql://app:${encodeURIComponent(generatedPassword("acme/app"))}@acme.pgs.localhost:5432/acme?sslmode=require`,
+        own: "postgresql://own:mine@acme.pgs.localhost:5432/acme?sslmode=require",
+      },
+    });
   });
 
   it("have the tenants, not secret and without a password", async () => {

@@ -119,6 +119,23 @@ const sharedFields = {
       { selector: ({ name }) => name, maxLength: 4 },
     )
     .map((all) => all.map(({ name, version }) => (version ? `${name}@${version}` : name))),
+  roles: fc.dictionary(
+    fc.constantFrom("app", "read-only", "_x1", "constructor"),
+    fc.option(
+      fc.record(
+        {
+          grants: fc.constantFrom("readonly", "readwrite", "owner"),
+          connectionLimit: fc.integer({ min: -1, max: 100_000 }),
+          validUntil: fc.constantFrom("2027-01-31T00:00:00Z", "2027-01-31 00:00+02:00"),
+          settings: fc.dictionary(fc.constantFrom("jit", "x.y.z"), fc.boolean()),
+          inRoles: fc.subarray(["pg_monitor", "it's", 'a "b"']),
+          passwordVersion: fc.integer({ min: 1 }),
+        },
+        { requiredKeys: [] },
+      ),
+    ),
+    { maxKeys: 2 },
+  ),
   maxConnectionsPerClient: fc.integer({ min: 0, max: 1_000_000 }),
   passwordVersion: fc.integer({ min: 1 }),
   onRemove: fc.constantFrom("retain", "delete"),
@@ -150,7 +167,7 @@ const validFile = fc
 
 /** What stands in a wrong place: any JSON, with the words of the format among its keys and values. */
 const word = fc.constantFrom(
-  ..."defaults tenants acme version memory cpus access state tls allow maxConnectionsPerClient locale encoding icu hostname init settings passwordVersion onRemove".split(
+  ..."defaults tenants acme version memory cpus access state tls allow maxConnectionsPerClient locale encoding icu hostname init settings roles app grants inRoles passwordVersion onRemove".split(
     " ",
   ),
   "512Mi",

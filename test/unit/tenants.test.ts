@@ -69,6 +69,7 @@ describe("a file that is right", () => {
       init: [],
       initFiles: [],
       settings: {},
+      roles: {},
       backup: {},
       passwordVersion: 1,
       onRemove: "retain",
@@ -344,7 +345,7 @@ describe("the file as a whole", () => {
       "  initech: { settings: { port: 5, work_mem: [1] } }", // 12
     ].join("\n");
     const shared =
-      "version, image, memory, cpus, access, state, tls, allow, maxConnectionsPerClient, locale, encoding, icu, extensions, settings, passwordVersion, backup, onRemove";
+      "version, image, memory, cpus, access, state, tls, allow, maxConnectionsPerClient, locale, encoding, icu, extensions, settings, roles, passwordVersion, backup, onRemove";
     expect(errorsOf(text)).toEqual([
       `tenants.yaml:2:3: defaults.memroy: there is no field memroy; did you mean memory? (allowed: ${shared})`,
       'tenants.yaml:3:11: defaults.memory: expected a whole number with the unit Ki, Mi or Gi, such as 512Mi, got "512MB"; write 512Mi',
@@ -691,6 +692,45 @@ describe("access, state, maxConnectionsPerClient, passwordVersion and onRemove",
     ["onRemove: keep", 'onRemove: expected retain or delete, got "keep"'],
   ])("refuse %s", (fields, message) => {
     expect(errorOf(fields)).toBe(message);
+  });
+});
+
+describe("roles", () => {
+  it("are merged over those of defaults, field by field and setting by setting", () => {
+    const [acme] = parse(
+      "defaults: { roles: { app: { grants: readonly, settings: { jit: off, work_mem: 4MB } }, other: } }\ntenants: { acme: { roles: { app: { connectionLimit: 5, settings: { jit: true } } } } }",
+    );
+    const plainRole = { settings: {}, inRoles: [], passwordVersion: 1 };
+    expect(acme?.roles).toEqual({
+      app: { ...plainRole, grants: "readonly", connectionLimit: 5, settings: { jit: "on", work_mem: "4MB" } },
+      other: plainRole,
+    });
+  });
+
+  it.each(["postgres", "pg_monitor", "pgs_owner", "public"])("may not be called %s", (name) => {
+    expect(errorOf(`roles: { ${name}: {} }`)).toContain(`${name} cannot be a role of the tenant's`);
+  });
+
+  it.each([
+    ["{ App: {} }", /^roles\.App: a role's name has .*; write app$/],
+    [
+      "{ app: { grants: admin } }",
+      /^roles\.app\.grants: expected readonly, readwrite or owner, got "admin"$/,
+    ],
+    ["{ app: { grant: owner } }", /^roles\.app\.grant: there is no field grant; did you mean grants\?/],
+    ["{ app: { superuser: true } }", /there is no field superuser/],
+    ["{ app: { inRoles: [postgres] } }", /a role cannot be a member of "postgres": use grants$/],
+    ["{ app: { validUntil: 2027-01-31 } }", /validUntil: expected a time with its zone/],
+    ["{ app: { connectionLimit: -2 } }", /connectionLimit: expected a whole number of connections, or -1/],
+    [
+      "{ app: { settings: { max_connections: 5 } } }",
+      /is the whole server's: write it in the tenant's own settings$/,
+    ],
+    ["{ app: { settings: { work_men: 5MB } } }", /did you mean work_mem\?$/],
+    ["{ app: { settings: { role: postgres } } }", /role is set by pgs: use grants$/],
+    [`{ ${Array.from({ length: 101 }, (_, n) => `r${n}: {}`).join(", ")} }`, /at most 100 roles/],
+  ])("refuse %s", (roles, message) => {
+    expect(errorOf(`roles: ${roles}`)).toMatch(message);
   });
 });
 

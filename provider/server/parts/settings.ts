@@ -202,9 +202,13 @@ async function requireLibraries(session: Session, changes: Change[]): Promise<vo
 
 /** SQL that writes a setting to the file, or takes it out. */
 export function alter([name, value]: Change): string {
-  return value === undefined || isLeftOut(name, value)
-    ? `ALTER SYSTEM RESET ${name};`
-    : `ALTER SYSTEM SET ${name} = ${quoted(name, value)};`;
+  return `ALTER SYSTEM ${assignment(name, value)};`;
+}
+
+/** What comes behind ALTER SYSTEM or ALTER ROLE; undefined takes the setting out. */
+export function assignment(name: string, value: string | undefined): string {
+  if (value === undefined || isLeftOut(name, value)) return `RESET ${name}`;
+  return `SET ${name} = ${quoted(name, value)}`;
 }
 
 function quoted(name: string, value: string): string {
@@ -222,7 +226,7 @@ function isLeftOut(name: string, value: string): boolean {
 }
 
 /** Whether `text`, the setting's text in the file or undefined, says `value`. */
-function isWritten(name: string, value: string, text: string | undefined): boolean {
+export function isWritten(name: string, value: string, text: string | undefined): boolean {
   if (isLeftOut(name, value)) return text === undefined;
   if (!lists.has(name) || text === undefined) return text === value;
   return isDeepStrictEqual(listElements(text), listElements(value));

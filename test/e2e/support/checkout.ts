@@ -25,6 +25,7 @@ export const withBackups = { "backups.schedule": undefined };
 
 interface Outputs {
   connectionStrings: Record<string, string>;
+  roleConnectionStrings: Record<string, Record<string, string>>;
   tenants: TenantSummaries;
   caCertificate: string;
 }
@@ -153,8 +154,10 @@ export class Checkout {
     return (await this.outputs()).tenants;
   }
 
-  async connectionString(id: string): Promise<string> {
-    return (await this.outputs()).connectionStrings[id] ?? "";
+  /** @param role one of the tenant's entry; without it, its superuser */
+  async connectionString(id: string, role?: string): Promise<string> {
+    const { connectionStrings, roleConnectionStrings } = await this.outputs();
+    return (role === undefined ? connectionStrings[id] : roleConnectionStrings[id]?.[role]) ?? "";
   }
 
   /** The stack's outputs, secrets too; asked again only after a command that may have changed them. */
@@ -165,8 +168,8 @@ export class Checkout {
     return this.knownOutputs;
   }
 
-  async password(id: string): Promise<string> {
-    return decodeURIComponent(new URL(await this.connectionString(id)).password);
+  async password(id: string, role?: string): Promise<string> {
+    return decodeURIComponent(new URL(await this.connectionString(id, role)).password);
   }
 
   /** Path of a file with the stack's CA certificate. */
@@ -176,8 +179,8 @@ export class Checkout {
   }
 
   /** Settings for node-postgres: it verifies the certificate, as `sslmode=verify-full` would. */
-  async clientConfig(id: string): Promise<ClientConfig> {
-    const url = new URL(await this.connectionString(id));
+  async clientConfig(id: string, role?: string): Promise<ClientConfig> {
+    const url = new URL(await this.connectionString(id, role));
     return {
       host: "127.0.0.1",
       port: Number(url.port),
@@ -190,16 +193,16 @@ export class Checkout {
   }
 
   /** One session of node-postgres, in the tenant's database unless another is named. */
-  async client(id: string, database?: string): Promise<Client> {
-    const client = new Client({ ...(await this.clientConfig(id)), ...(database && { database }) });
+  async client(id: string, database?: string, role?: string): Promise<Client> {
+    const client = new Client({ ...(await this.clientConfig(id, role)), ...(database && { database }) });
     client.on("error", () => {});
     await client.connect();
     return client;
   }
 
   /** Runs SQL as the tenant, over the public port. @returns the last statement's rows */
-  async query(id: string, sql: string): Promise<Record<string, unknown>[]> {
-    const client = await this.client(id);
+  async query(id: string, sql: string, role?: string): Promise<Record<string, unknown>[]> {
+    const client = await this.client(id, undefined, role);
     try {
       const result = await client.query(sql);
       return Array.isArray(result) ? result.at(-1).rows : result.rows;

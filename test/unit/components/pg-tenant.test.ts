@@ -446,6 +446,20 @@ describe("a password", () => {
     expect(server.additionalSecretOutputs).toContain("password");
   });
 
+  it("of each role reaches the server as a secret, and what else its entry says in the clear", async () => {
+    const graph = await runTenant(
+      "roles: { app: { grants: readwrite, passwordVersion: 3, settings: { jit: false } } }",
+    );
+    const server = find(graph, "server");
+    expect(isSecret(server.inputs.rolePasswords)).toBe(true);
+    expect(server.additionalSecretOutputs).toContain("rolePasswords");
+    const { roles, rolePasswords, positions } = serverOf(graph);
+    expect(rolePasswords).toEqual({ app: generatedPassword("acme/app") });
+    expect(roles).toEqual({ app: { grants: "readwrite", settings: { jit: "off" }, inRoles: [] } });
+    expect(positions).toEqual({ "roles.app": expect.stringMatching(/tenants\.yaml:1:\d+$/) });
+    expect(find(graph, "password", "acme/app").inputs.keepers).toEqual({ version: "3" });
+  });
+
   it("of the operator's own wins over the random one, for its tenant alone", async () => {
     const graph = await runProgram("tenants: { acme: {}, globex: {} }", own);
     const { password } = find(graph, "server").inputs;

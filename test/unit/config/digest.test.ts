@@ -149,6 +149,7 @@ describe("the digests", () => {
     "tls: passthrough",
     "hostname: db",
     "settings: { work_mem: 5MB }",
+    "roles: { app: {} }",
     "passwordVersion: 2",
     "onRemove: delete",
     "backup: { retention: 9d }",
@@ -163,6 +164,13 @@ describe("the digests", () => {
     expect(after.stack).toBe(before.stack);
     expect(after.tenants.acme).not.toBe(before.tenants.acme);
     expect(after.tenants.globex).toBe(before.tenants.globex);
+  });
+
+  it("of one tenant differ by the passwords of its roles", () => {
+    const withRole = "{ acme: {}, globex: { roles: { app: {} } } }";
+    const after = digests(withRole, { "pgs:passwords": { "globex/app": "own", "acme/app": "of no role" } });
+    expect(after.tenants.globex).not.toBe(digests(withRole).tenants.globex);
+    expect(after.tenants.acme).toBe(digests(withRole).tenants.acme);
   });
 
   it("of one tenant differ by its own password and by what is in its init scripts", () => {

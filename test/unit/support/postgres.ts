@@ -23,6 +23,7 @@ export class FakePostgres {
     managed: [],
     libraries: "pg_stat_statements",
     extensions: [],
+    roles: { note: null, owner: "postgres", found: [], defaultPrivileges: null },
     clients: "all",
     sessions: 0,
     sharedBuffers: 64 << 20,

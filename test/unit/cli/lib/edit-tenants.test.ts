@@ -64,6 +64,16 @@ describe("an edit of tenants.yaml", () => {
     expect(change(removeField("initech", "state"))).toBe(file);
   });
 
+  it("sets one field of a role, whose settings have names with dots", () => {
+    const text = "tenants:\n  acme:\n    roles:\n      app:\n";
+    expect(change(setField("acme", "roles.app.connectionLimit", 5), text)).toBe(
+      `${text}        connectionLimit: 5\n`,
+    );
+    expect(change(setField("acme", "roles.more.settings.app.e", "x"), text)).toBe(
+      `${text}      more:\n        settings:\n          app.e: x\n`,
+    );
+  });
+
   it("sets one setting beside the others", () => {
     expect(change(setField("globex", "settings.jit", false))).toBe(
       file.replace("{ work_mem: 16MB }", "{ work_mem: 16MB, jit: false }"),

@@ -2,9 +2,11 @@ import { describe, expect, it } from "vitest";
 import { limitedMessage, limitedUp, upWithout, wasWhole } from "../../../../cli/lib/limited-up";
 import { limitedIds } from "../../../../config/digest";
 
+const urn = (id: string) => `urn:pulumi:*::pgs::pgs:index:PgTenant**::${id}`;
+
 describe("an up for some tenants alone", () => {
   const applied = { stack: "s", tenants: { acme: "a", globex: "g" } };
-  const target = (id: string) => ["--target", `urn:pulumi:*::pgs::pgs:index:PgTenant**::${id}`];
+  const target = (id: string) => ["--target", urn(id), "--target", `${urn(id)}/*`];
 
   it("names the component and its children of each, and has the program know them", () => {
     const wanted = { stack: "s", tenants: { acme: "changed", globex: "g", hooli: "h" } };
@@ -21,16 +23,18 @@ describe("an up for some tenants alone", () => {
 });
 
 describe("an up without the tenants that failed", () => {
-  const urn = (id: string) => `urn:pulumi:*::pgs::pgs:index:PgTenant**::${id}`;
-
   it("leaves them out of a whole one", () => {
-    expect(upWithout(["acme"], ["--refresh"])).toEqual(["--refresh", "--exclude", urn("acme")]);
+    expect(upWithout(["acme"], ["--refresh"])).toEqual([
+      ...["--refresh", "--exclude", urn("acme"), "--exclude", `${urn("acme")}/*`],
+    ]);
   });
 
   it("is of the others alone where it was limited to some, and says no more that it is as good as a whole one", () => {
     const applied = { stack: "s", tenants: { acme: "a", globex: "g" } };
     const { args } = limitedUp(["acme", "globex"], applied, applied);
-    expect(upWithout(["acme"], args)).toEqual(["--target", urn("globex")]);
+    expect(upWithout(["acme"], args)).toEqual([
+      ...["--target", urn("globex"), "--target", `${urn("globex")}/*`],
+    ]);
     expect(upWithout(["acme", "globex"], args)).toBeUndefined();
   });
 

@@ -213,8 +213,8 @@ describe("addresses that clients may come from", () => {
     ["that are in a larger range now end none", some, ["203.0.112.0/22", "2001:db8::/31"], false],
   ] as [string, string[]?, string[]?, boolean?][])("%s", async (_, before, after, ends) => {
     await present(allowing(before));
-    const warned = ends ? expect.stringContaining("all open sessions of pgs-acme are ended") : undefined;
-    expect(await PostgresServer.planWarning?.(state(), allowing(after))).toEqual(warned);
+    const warned = ends ? [expect.stringContaining("all open sessions of pgs-acme are ended")] : [];
+    expect(await PostgresServer.planWarnings?.(state(), allowing(after))).toEqual(warned);
     await noting(() => stack.up(allowing(after)));
     if (ends) order(/^route open to/, /^end sessions/);
     else expect(steps).not.toContainEqual(expect.stringMatching(/^end sessions/));
