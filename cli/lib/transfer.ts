@@ -42,7 +42,8 @@ export class Transfer {
   /** @returns what was done, in numbers */
   end(): string {
     this.stop();
-    const objects = this.objects > 0 ? `, ${this.objects} objects with data` : "";
+    const objects =
+      this.objects > 0 ? `, ${this.objects} ${this.objects === 1 ? "table" : "tables"} with data` : "";
     return `${bytes(this.bytes)}${objects}, in ${((Date.now() - this.begun) / 1000).toFixed(1)} s`;
   }
 
@@ -55,7 +56,7 @@ export class Transfer {
     const share = this.total
       ? ` of ${bytes(this.total)} (${Math.floor((100 * this.bytes) / this.total)} %)`
       : "";
-    const at = this.current ? `, object ${this.objects}: ${printable(this.current, 60)}` : "";
+    const at = this.current ? `, table ${this.objects}: ${printable(this.current, 60)}` : "";
     const seconds = Math.round((Date.now() - this.begun) / 1000);
     this.clear();
     process.stderr.write(`  ${bytes(this.bytes)}${share}${at}, ${duration(seconds)}`);
