@@ -1,22 +1,29 @@
 import { dockerHostAddress, resolve } from "../lib/address";
 import { command } from "../lib/command";
+import { CommandError } from "../lib/pulumi";
 import { requiredOutputs, stackConfig, tenantOf } from "../lib/stack";
 
 export const url = command(
   "url",
   "connection string of one tenant, with its password",
   "./pgs url acme",
+  "./pgs url acme --pooler",
   "DATABASE_URL=$(./pgs url acme --from-container) docker run -e DATABASE_URL --add-host acme.pgs.localhost:host-gateway …",
 )
   .argument("<tenant>")
+  .option("--pooler", "of its pooler")
   .option("--from-container", "for a container on the same Docker host, with the hostname as an extra host")
-  .action(async (id: string, options: { fromContainer?: boolean }) => {
+  .action(async (id: string, options: { pooler?: boolean; fromContainer?: boolean }) => {
     const [{ connectionStrings, tenants }, { dockerHost }] = await Promise.all([
       requiredOutputs({ secrets: true }),
       stackConfig(),
     ]);
     const connection = new URL(tenantOf(connectionStrings, id));
-    const { host } = tenantOf(tenants, id);
+    const tenant = tenantOf(tenants, id);
+    const host = options.pooler ? tenant.pooler : tenant.host;
+    if (host === undefined)
+      throw new CommandError(`${id} has no pooler: ./pgs set ${id} pooler {} (docs/pooler.md)`, 2);
+    connection.hostname = host;
     const hint = (text: string) => process.stderr.isTTY && console.error(text);
     if (options.fromContainer) {
       hint(

@@ -15,6 +15,7 @@ import { container, serverContainer } from "./parts/container";
 import { database, isMade } from "./parts/database";
 import { limits, restartReason } from "./parts/limits";
 import { network } from "./parts/network";
+import { pooler } from "./parts/pooler";
 import { route } from "./parts/route";
 import { restartingSettings, settings } from "./parts/settings";
 import { tls } from "./parts/tls";
@@ -22,10 +23,10 @@ import { reconcile } from "./reconcile";
 import { see } from "./sight";
 
 /** In the order in which they are applied. */
-const parts: Part[] = [network, container, limits, settings, access, tls, database, route, backup];
+const parts: Part[] = [network, container, limits, settings, access, tls, database, pooler, route, backup];
 
 /** What a stopped tenant has. */
-const withoutServer: Part[] = [network, route, backup];
+const withoutServer: Part[] = [network, pooler, route, backup];
 
 /** One tenant's server. A change of any of its parts is applied in place; its data is the volume's. */
 export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerState> = {
@@ -40,12 +41,14 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
     "tls",
     "route",
     "backup",
+    "pooler",
     "deleteMessage",
   ],
   replacing: ["host"],
 
   async check(inputs, before) {
-    const { host, stack, version, password, network, container, backup, database, positions } = inputs;
+    const { host, stack, version, password, network, container, backup, pooler, database, positions } =
+      inputs;
     const failures: Awaited<ReturnType<NonNullable<typeof PostgresServer.check>>> = [];
     const fails = (property: keyof PostgresServerInputs, reason: string | undefined) => {
       if (reason) failures.push({ property, reason });
@@ -61,6 +64,7 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
     }
     if (container) fails("container", await nameProblem(host, container.name, stack));
     if (backup) fails("backup", await nameProblem(host, backup.name, stack));
+    if (pooler) fails("pooler", await nameProblem(host, pooler.name, stack));
     const { imageId } = container ?? {};
     if (database && imageId && stack && !before.container) {
       const missing = await missingLocale({ host, stack }, imageId, database);
@@ -118,6 +122,7 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
   async delete(_id, state) {
     if (state.deleteMessage) await pulumi.log.info(state.deleteMessage);
     await route.remove(state);
+    await pooler.remove(state);
     await container.remove(state, state.containerId);
     await backup.remove(state, state.backupId);
     for (const id of state.networkIds ?? []) await network.remove(state, id, state.network.proxy);

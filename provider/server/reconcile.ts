@@ -12,6 +12,7 @@ import { container } from "./parts/container";
 import { database } from "./parts/database";
 import { limits, restartReason } from "./parts/limits";
 import { network } from "./parts/network";
+import { pooler } from "./parts/pooler";
 import { route } from "./parts/route";
 import { settings } from "./parts/settings";
 import { tls } from "./parts/tls";
@@ -40,16 +41,21 @@ export async function reconcile(inputs: PostgresServerInputs, before: Before): P
       const server = await start(inputs, before, reached, networkId);
       if (!inputs.access.open) await close(inputs, server);
       await applyInside(server);
+      await pooler.apply(inputs);
       const openedLast = inputs.access.open ? await route.apply(inputs) : undefined;
       reached.backupId = await changeBackup(inputs, before);
       for (const applied of [opened, openedLast]) await applied?.();
-      if (excluded.length > 0) await access.endSessions(server.container);
+      if (excluded.length > 0) {
+        await access.endSessions(server.container);
+        await pooler.endSessions(inputs);
+      }
       reached.access = inputs.access;
     }
     return { ...inputs, ...reached };
   } catch (error) {
     // Whatever fails: a route that is to be closed is.
     if (inputs.state === "stopped" || !inputs.access.open) await route.apply(inputs).catch(() => {});
+    await pooler.resume(inputs).catch(() => {});
     // Until an `up` has ended well, nobody could log in yet.
     const state = [undefined, "incomplete"].includes(before.state) ? "incomplete" : "failed";
     const there = await present(inputs, before, reached);
@@ -95,6 +101,7 @@ async function start(
   reached: Reached,
   networkId: string,
 ): Promise<RunningServer & { present: Awaited<ReturnType<typeof container.apply>>["limits"] }> {
+  await pauseForReplacement(inputs);
   const { containerId, limits: present } = await container.apply(inputs, before);
   reached.containerId = containerId;
   reached.networkIds = await network.leave(inputs, networkId, before);
@@ -110,6 +117,14 @@ async function start(
   });
   refuseOtherVersion(inputs, inside);
   return { inputs, before, container: running, session, inside, present };
+}
+
+/** A server that is to run in another container is restarted by that. */
+async function pauseForReplacement(inputs: PostgresServerInputs): Promise<void> {
+  const info = await inspectContainer({ host: inputs.host, name: inputs.container.name });
+  if (!info?.State.Running || !(await container.differs(inputs, { info, inside: undefined }))) return;
+  const session = new Session(dockerClient(inputs.host).getContainer(info.Id), inputs.version, inputs.tenant);
+  await pooler.pause({ inputs, session }).catch(() => {});
 }
 
 async function applyInside(server: Awaited<ReturnType<typeof start>>): Promise<void> {
@@ -129,6 +144,7 @@ async function close(inputs: PostgresServerInputs, server: RunningServer): Promi
   if (await access.differs(inputs, { info: undefined, inside: server.inside })) {
     await access.close(server.container);
   }
+  await pooler.remove(inputs);
   await route.apply(inputs);
 }
 
@@ -139,6 +155,7 @@ async function stop(
   networkId: string,
 ): Promise<void> {
   await route.apply(inputs);
+  await pooler.remove(inputs);
   await container.remove(inputs, reached.containerId);
   reached.containerId = undefined;
   reached.networkIds = await network.leave(inputs, networkId, before);
