@@ -124,7 +124,7 @@ async function pauseForReplacement(inputs: PostgresServerInputs): Promise<void> 
   const info = await inspectContainer({ host: inputs.host, name: inputs.container.name });
   if (!info?.State.Running || !(await container.differs(inputs, { info, inside: undefined }))) return;
   const session = new Session(dockerClient(inputs.host).getContainer(info.Id), inputs.version, inputs.tenant);
-  await pooler.pause({ inputs, session }).catch(() => {});
+  await pooler.pause({ inputs, session });
 }
 
 async function applyInside(server: Awaited<ReturnType<typeof start>>): Promise<void> {

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type Docker from "dockerode";
 import { socketFolder } from "../../../backups/client";
-import { containersByName } from "../../../docker/cache";
+import { clearCache, containersByName } from "../../../docker/cache";
 import { dockerClient } from "../../../docker/client";
 import { exec, execDetached } from "../../../docker/exec";
 import { getFile, putFile } from "../../../docker/files";
@@ -75,7 +75,10 @@ export const pooler: Part & {
   },
 
   async remove(inputs) {
-    for (const { Id } of await present(inputs)) await removeContainer({ ...inputs, stopSeconds }, Id);
+    for (const { Id } of await present(inputs)) {
+      await removeContainer({ ...inputs, stopSeconds }, Id);
+      clearCache();
+    }
   },
 
   async endSessions(inputs) {
@@ -85,10 +88,14 @@ export const pooler: Part & {
   async pause({ inputs, session }) {
     const container = await running(inputs);
     if (!container) return;
-    await exec(container, ["sh", "-c", "touch /tmp/paused; kill -USR1 1"]);
-    await execDetached(container, ["sh", "-c", endPauseLater]);
-    const deadline = performance.now() + drainSeconds * 1000;
-    while ((await session.read(working)) !== "0" && performance.now() < deadline) await delay(100);
+    try {
+      await exec(container, ["sh", "-c", "touch /tmp/paused; kill -USR1 1"]);
+      await execDetached(container, ["sh", "-c", endPauseLater]);
+      const deadline = performance.now() + drainSeconds * 1000;
+      while ((await session.read(working)) !== "0" && performance.now() < deadline) await delay(100);
+    } catch {
+      // A pooler that is going, or a server that does not answer, is no reason not to restart the server.
+    }
   },
 
   async resume(inputs) {

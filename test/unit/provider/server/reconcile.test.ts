@@ -273,6 +273,10 @@ describe("a server with a pooler", () => {
     await noting(() => stack.up(closed()));
     order(/^admit reject first/, /^remove pgs-acme--pooler/, /^route closed/);
     await stack.up(pooled());
+    // With a restart in the same run.
+    await stack.up({ ...closed(), settings: changed().settings });
+    expect(engine.names).not.toContain("pgs-acme--pooler");
+    await stack.up(pooled());
     await stack.destroy();
     expect(engine.names).toEqual(["pgs-proxy"]);
   });
