@@ -10,8 +10,16 @@ import { positionOf, type Tenant } from "../tenants";
 import { inBoth } from "../tenants/addresses";
 import { type BackupPlan, backupPlan, retentionDays } from "../tenants/backup";
 import { extensionSettings } from "../tenants/extensions";
+import { poolerSuffix } from "../tenants/pooler";
 import { needsRestart } from "../tenants/postgres-settings";
-import { backupSettings, connectionsPerClient, guardSettings, sizedSettings } from "../tenants/sizing";
+import {
+  backupSettings,
+  connectionsPerClient,
+  guardSettings,
+  pooledConnectionsPerClient,
+  poolerSettings,
+  sizedSettings,
+} from "../tenants/sizing";
 import type { Backups } from "./backups";
 import type { PostgresImages } from "./postgres-images";
 import { dynamicFolder, entryPoints, type PostgresProxy, tenantNetwork } from "./proxy";
@@ -107,6 +115,7 @@ export class PgTenant extends pulumi.ComponentResource {
       memory: tenant.memory,
       cpus: tenant.cpus,
       backup: { ...backupPlan(tenant, args.backups) },
+      ...(tenant.pooler && { pooler: pulumi.output(host).apply(poolerHost) }),
     };
     this.registerOutputs();
   }
@@ -259,6 +268,7 @@ export class PgTenant extends pulumi.ComponentResource {
               : `# ${tenant.id} is not reachable\n`,
         },
         backup: backupOf(args),
+        pooler: poolerOf(args),
         positions,
         deleteMessage:
           tenant.onRemove === "retain"
@@ -300,6 +310,18 @@ function wantedExtensions({ extensions }: Tenant): Record<string, string> | unde
   return Object.fromEntries(extensions.map(({ name, version = "" }) => [name, version]));
 }
 
+/** While nobody may reach the tenant there is none: with it, its clients' sessions end. The image stays. */
+function poolerOf({ tenant, names, images }: PgTenantArgs) {
+  if (!tenant.pooler) return undefined;
+  const pooler = { name: names.pooler(tenant.id), ...images.pooler, ...tenant.pooler };
+  return tenant.access && tenant.state === "running" ? pooler : undefined;
+}
+
+/** acme.pgs.example.com -> acme-pooler.pgs.example.com */
+function poolerHost(host: string): string {
+  return host.replace(".", `${poolerSuffix}.`);
+}
+
 /** What the operator set, and what follows from the memory limit and the backups, by when a change of it counts. */
 function settingsByEffect(args: PgTenantArgs) {
   const { tenant } = args;
@@ -315,6 +337,7 @@ function settingsByEffect(args: PgTenantArgs) {
     ...guardSettings,
     ...sizedSettings(memory),
     ...(backupOf(args) && backupSettings(version)),
+    ...(tenant.pooler && poolerSettings),
   };
   const [locale] = Object.keys(tenant.newDatabase);
   const sized = pick(implied, (name) => !(name in settings));
@@ -349,32 +372,52 @@ function allowedClients({ tenant, allow }: PgTenantArgs): string[] | undefined {
 
 /** Other tenants could reach this one through the proxy's address in their own network: they may not. */
 function routeFile(args: PgTenantArgs, host: string): string {
-  const { id, tls, memory, settings } = args.tenant;
+  const { id, tls, memory, settings, maxConnectionsPerClient, pooler } = args.tenant;
   const { max_connections } = { ...sizedSettings(memory), ...settings };
-  const perClient = args.tenant.maxConnectionsPerClient ?? connectionsPerClient(Number(max_connections), tls);
+  const perClient = maxConnectionsPerClient ?? connectionsPerClient(Number(max_connections), tls);
+  const routes = [route(args, { name: id, host, server: args.names.tenant(id), perClient })];
+  if (pooler) {
+    const name = `${id}--pooler`;
+    const mostPooled = maxConnectionsPerClient ?? pooledConnectionsPerClient;
+    const server = args.names.pooler(id);
+    routes.push(route(args, { name, host: poolerHost(host), server, perClient: mostPooled }));
+  }
+  const all = (part: "routers" | "middlewares" | "services") =>
+    Object.assign({}, ...routes.map((one) => one[part]));
+  const middlewares = all("middlewares");
+  return stringify({
+    tcp: {
+      routers: all("routers"),
+      ...(Object.keys(middlewares).length > 0 && { middlewares }),
+      services: all("services"),
+    },
+  });
+}
+
+function route(
+  args: PgTenantArgs,
+  { name, host, server, perClient }: { name: string; host: string; server: string; perClient: number },
+) {
   const sourceRange = allowedClients(args);
   const middlewares = {
-    ...(sourceRange && { [`${id}--allow`]: { ipAllowList: { sourceRange } } }),
-    ...(perClient > 0 && { [id]: { inFlightConn: { amount: perClient } } }),
+    ...(sourceRange && { [`${name}--allow`]: { ipAllowList: { sourceRange } } }),
+    ...(perClient > 0 && { [name]: { inFlightConn: { amount: perClient } } }),
   };
   const router = {
     rule: `HostSNI(\`${host}\`) && !ClientIP(\`${args.tenantSubnets}\`)`,
-    service: id,
-    tls: tls === "passthrough" ? { passthrough: true } : {},
+    service: name,
+    tls: args.tenant.tls === "passthrough" ? { passthrough: true } : {},
   };
-  const limited = Object.keys(middlewares).length > 0;
-  return stringify({
-    tcp: {
-      routers: {
-        [id]: {
-          entryPoints: [entryPoints.clients],
-          ...router,
-          ...(limited && { middlewares: Object.keys(middlewares) }),
-        },
-        [`${id}--inner`]: { entryPoints: [entryPoints.inner], ...router },
+  return {
+    routers: {
+      [name]: {
+        entryPoints: [entryPoints.clients],
+        ...router,
+        ...(Object.keys(middlewares).length > 0 && { middlewares: Object.keys(middlewares) }),
       },
-      ...(limited && { middlewares }),
-      services: { [id]: { loadBalancer: { servers: [{ address: `${args.names.tenant(id)}:5432` }] } } },
+      [`${name}--inner`]: { entryPoints: [entryPoints.inner], ...router },
     },
-  });
+    middlewares,
+    services: { [name]: { loadBalancer: { servers: [{ address: `${server}:5432` }] } } },
+  };
 }

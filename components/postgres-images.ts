@@ -8,6 +8,8 @@ export interface PostgresImagesArgs {
   postgresImages: Map<string, string>;
   /** Barman, with the programs of the newest PostgreSQL that a tenant runs. */
   barmanImage: string;
+  /** PgBouncer. */
+  poolerImage: string;
 }
 
 /** An image's name and tag, and its id, which is what counts. */
@@ -22,7 +24,7 @@ export interface PinnedImage {
  */
 export const barmanVolumes = ["/var/lib/barman", "/var/lib/postgresql"];
 
-/** The images on the Docker host that are made of PostgreSQL's, each fetched when the first asks for it. */
+/** The images on the Docker host that servers and what belongs to them are made of, each fetched when the first asks for it. */
 export class PostgresImages extends pulumi.ComponentResource {
   private readonly images = new Map<string, docker.RemoteImage>();
 
@@ -38,6 +40,11 @@ export class PostgresImages extends pulumi.ComponentResource {
   /** What backups are made with, and what else of the stack runs Python. */
   get barman(): PinnedImage {
     return this.get("barman", this.args.barmanImage);
+  }
+
+  /** What tenants' connections are pooled with. */
+  get pooler(): PinnedImage {
+    return this.get("pooler", this.args.poolerImage);
   }
 
   /** What a tenant's server runs on. */

@@ -1,6 +1,7 @@
 import * as pulumi from "@pulumi/pulumi";
 import { type BackupDestination, ConfigurationError, checkedSettings, type Settings } from "../config";
 import { type Digests, digestsOf } from "../config/digest";
+import { resourceNames } from "../docker/names";
 import { positionOf, readTenants, type Tenant, TenantsFileError } from "../tenants";
 
 /** The stack's configuration, with what is secret as secret outputs. */
@@ -51,6 +52,7 @@ export function readTenantEntries(settings: StackSettings): Tenant[] {
     const entries = readTenants(settings.tenantsFile, { images: [...settings.postgresImages.keys()] });
     refuseOwnVolumes(entries, settings);
     refuseSchedules(entries, settings);
+    refusePoolers(entries, settings);
     return entries;
   } catch (error) {
     if (error instanceof TenantsFileError) throw new pulumi.RunError(error.message);
@@ -75,6 +77,21 @@ function refuseOwnVolumes(entries: Tenant[], { prefix }: StackSettings): void {
       (tenant) =>
         `${positionOf(tenant, "volume")}: tenants.${tenant.id}.volume: names that start with ${prefix}- are those of the stack's own volumes, got ${tenant.volume}`,
     );
+  if (problems.length > 0) throw new pulumi.RunError(problems.join("\n"));
+}
+
+/** What a pooler asks of the stack. */
+function refusePoolers(entries: Tenant[], { isolation, prefix }: StackSettings): void {
+  const { pooler: nameOf } = resourceNames(prefix);
+  const reason = (id: string) =>
+    isolation === "shared"
+      ? "a pooler needs pgs:isolation: network, since other tenants would reach it in a shared one"
+      : nameOf(id).length > 63
+        ? `the pooler's container would have a name of more than 63 characters, which the proxy cannot look up: ${nameOf(id)}`
+        : undefined;
+  const problems = entries
+    .filter(({ id, pooler }) => pooler && reason(id))
+    .map((tenant) => `${positionOf(tenant, "pooler")}: tenants.${tenant.id}.pooler: ${reason(tenant.id)}`);
   if (problems.length > 0) throw new pulumi.RunError(problems.join("\n"));
 }
 

@@ -69,6 +69,7 @@ function ofAllTenants({ backups, backupDestination }: Settings, tenants: readonl
   return {
     images: [...new Set(running.map(({ version, image }) => imageKey(version, image)))].sort(),
     hasBackups: backedUp.length > 0,
+    hasPoolers: tenants.some(({ pooler }) => pooler),
     // What copies backups off the host mounts the volume of each, and knows for how long it keeps them.
     copied: backupDestination
       ? backedUp.map((tenant) => `${tenant.id}=${backupPlan(tenant, backups).retention}`).sort()

@@ -22,6 +22,8 @@ export interface Settings
   proxyImage: string;
   /** Barman, with the programs of the newest PostgreSQL that a tenant runs. */
   barmanImage: string;
+  /** PgBouncer. */
+  poolerImage: string;
   /** By PostgreSQL major version, such as 18, or one with a variant, such as 18-pgvector. */
   postgresImages: Map<string, string>;
   /** How tenants are backed up that say nothing else. */
@@ -99,6 +101,7 @@ function settingsOf(configuration: Configuration, dockerHost: unknown): Settings
     ...others,
     proxyImage: images.proxy as string,
     barmanImage: images.barman as string,
+    poolerImage: images.pooler as string,
     postgresImages: new Map(Object.entries(images).filter(([key]) => /^\d/.test(key))),
     backups: { schedule, retention },
     backupDestination:

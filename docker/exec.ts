@@ -87,6 +87,12 @@ export async function exec(
   return { code: ExitCode, stdout: text(stdout), stderr: text(stderr) };
 }
 
+/** Starts a command that runs on whatever becomes of this process. Nothing of what it prints is kept. */
+export async function execDetached(container: Docker.Container, command: string[]): Promise<void> {
+  const process = await container.exec({ Cmd: command });
+  await process.start({ Detach: true });
+}
+
 /**
  * Text that a tenant's code may have written, for a terminal or a log: what steers a terminal is escaped, line ends and
  * tabs become spaces, and it ends after `most` characters.

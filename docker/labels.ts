@@ -6,7 +6,7 @@ export const stackLabel = "pgs.stack";
 /** On what belongs to one tenant: the tenant's id. */
 export const tenantLabel = "pgs.tenant";
 
-/** On each container: what it is to the stack, or to its tenant: `proxy`, `cancel`, `offsite`, `server` or `backup`. */
+/** On each container: what it is to the stack, or to its tenant: `proxy`, `cancel`, `offsite`, `server`, `backup` or `pooler`. */
 export const roleLabel = "pgs.role";
 
 /** On each container: a digest of all that only a new container could change. */

@@ -24,6 +24,8 @@ export interface ResourceNames {
   tenant(id: string): string;
   /** Container and volume of a tenant's backups. */
   backup(id: string): string;
+  /** Container that pools the connections of a tenant's clients. */
+  pooler(id: string): string;
   /** Volume that a restore of a tenant is tried in. */
   trial(id: string): string;
   /** Volume with the data that a tenant had before a restore in place; `stamp` is YYYYMMDDTHHMMSS. */
@@ -46,6 +48,7 @@ export function resourceNames(prefix: string): ResourceNames {
     trials: `${prefix}--trials`,
     tenant: (id) => `${prefix}-${id}`,
     backup: (id) => `${prefix}-${id}--backup`,
+    pooler: (id) => `${prefix}-${id}--pooler`,
     trial: (id) => `${prefix}-${id}--trial`,
     before: (id, stamp) => `${prefix}--before-${id}-${stamp}`,
   };

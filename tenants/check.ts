@@ -2,6 +2,7 @@ import { normalize } from "node:path";
 import type { z } from "zod";
 import { imageKey, versionsOf } from "./extensions";
 import { memoryBytes, memoryPattern } from "./memory";
+import { poolerPlan, poolerSuffix, type WrittenPooler } from "./pooler";
 import { roleSettingProblem, settingNames, settingProblem, sizeInBytes } from "./postgres-settings";
 import { formatKey, formatPath, type Problem, show } from "./problems";
 import {
@@ -13,7 +14,7 @@ import {
   settingValue,
   type tenantsFileSchema,
 } from "./schema";
-import { largestSharedBuffers } from "./sizing";
+import { largestSharedBuffers, sizedSettings } from "./sizing";
 import { type Suggest, suggestions } from "./suggest";
 import type { YamlData } from "./yaml-data";
 
@@ -30,6 +31,7 @@ export function findProblems(yaml: YamlData, schema: Schema, images: readonly st
     ...schemaProblems(yaml, schema, suggest),
     ...repeatedInitScripts(yaml, tenants),
     ...sharedHostnames(yaml, tenants),
+    ...poolerProblems(yaml, tenants),
     ...sharedVolumes(yaml, tenants),
     ...deletedVolumes(yaml, tenants),
     ...missingImages(yaml, tenants, images, suggest),
@@ -82,7 +84,7 @@ function unknownField(
   const allowed =
     at.length === 0
       ? Object.keys(schema.shape)
-      : field === "backup" || field === "restoreFrom"
+      : field === "backup" || field === "pooler" || field === "restoreFrom"
         ? Object.keys(tenantShape[field].unwrap().shape)
         : field === "roles" && at.length === depth + 2
           ? Object.keys(roleSchema.shape)
@@ -118,10 +120,17 @@ function repeatedInitScripts(yaml: YamlData, tenants: [string, TenantEntry][]): 
   });
 }
 
+/** A pooler's name counts as its tenant's: with another's hostname, clients of one would reach the other. */
 function sharedHostnames(yaml: YamlData, tenants: [string, TenantEntry][]): Problem[] {
   const owners = new Map<unknown, string>();
+  const poolers = new Map(
+    tenants
+      .filter(([, entry]) => poolerOf(yaml, entry))
+      .map(([id, { hostname = id }]) => [`${hostname}${poolerSuffix}`, id]),
+  );
   return tenants.flatMap(([id, { hostname = id }]) => {
-    const owner = owners.get(hostname);
+    const pooled = poolers.get(String(hostname));
+    const owner = owners.get(hostname) ?? pooled;
     if (owner === undefined) owners.set(hostname, id);
     if (owner === undefined || typeof hostname !== "string") return [];
     const path = ["tenants", id, "hostname"];
@@ -131,10 +140,68 @@ function sharedHostnames(yaml: YamlData, tenants: [string, TenantEntry][]): Prob
       {
         ...(written ? yaml.valuePosition(path) : yaml.keyPosition(["tenants", id])),
         path: formatPath(path),
-        message: `the hostname ${formatKey(hostname)} is that of ${formatPath(["tenants", owner])} (line ${line}) already; each tenant needs its own`,
+        message: `the hostname ${formatKey(hostname)} is that of ${owner === pooled ? "the pooler of " : ""}${formatPath(["tenants", owner])} (line ${line}) already; each tenant needs its own`,
       },
     ];
   });
+}
+
+/** What a pooler asks of the tenant's other fields. */
+function poolerProblems(yaml: YamlData, tenants: [string, TenantEntry][]): Problem[] {
+  const defaults = defaultsOf(yaml);
+  return tenants.flatMap(([id, entry]) => {
+    const pooler = poolerOf(yaml, entry);
+    if (!pooler) return [];
+    const problem = (field: string, message: string) => {
+      const at = ["tenants", id, ...field.split(".")];
+      const written = valueAt(yaml.data, at) !== undefined;
+      const position = written ? yaml.valuePosition(at) : yaml.keyPosition(["tenants", id]);
+      return { ...position, path: formatPath(at), message };
+    };
+    const problems: Problem[] = [];
+    const { hostname, tls = defaults.tls } = entry;
+    if (tls === "passthrough") {
+      problems.push(
+        problem(
+          "pooler",
+          "a pooler needs tls: terminate, since TLS that is passed through ends at the server",
+        ),
+      );
+    }
+    if (typeof hostname === "string" && hostname.length + poolerSuffix.length > 63) {
+      const most = 63 - poolerSuffix.length;
+      problems.push(
+        problem(
+          "hostname",
+          `the hostname of a tenant with a pooler has at most ${most} characters, as the pooler's is ${poolerSuffix} longer`,
+        ),
+      );
+    }
+    const memory = memoryOf(entry) ?? memoryOf(defaults) ?? memoryBytes(builtInDefaults.memory);
+    const settings = { ...asMap(defaults.settings), ...asMap(entry.settings) };
+    const connections = Number(settings.max_connections ?? sizedSettings(memory).max_connections);
+    const most = connections - keptConnections;
+    if (pooler.size > most) {
+      problems.push(
+        problem(
+          "pooler.size",
+          `the pooler may have at most ${most} connections, ${keptConnections} fewer than the server's max_connections of ${connections}; lower it, or raise settings.max_connections or memory`,
+        ),
+      );
+    }
+    return problems;
+  });
+}
+
+/** Connections that a pooler leaves to others: clients without it, backups, superusers. */
+const keptConnections = 5;
+
+function poolerOf(yaml: YamlData, { pooler }: TenantEntry) {
+  const shared = defaultsOf(yaml).pooler;
+  return poolerPlan(
+    isMap(pooler) ? (pooler as WrittenPooler) : undefined,
+    isMap(shared) ? (shared as WrittenPooler) : undefined,
+  );
 }
 
 /** Two servers on one volume would destroy its data. */
@@ -156,8 +223,7 @@ function sharedVolumes(yaml: YamlData, tenants: [string, TenantEntry][]): Proble
 
 /** The stack did not make it, so the stack never deletes it. */
 function deletedVolumes(yaml: YamlData, tenants: [string, TenantEntry][]): Problem[] {
-  const shared = valueAt(yaml.data, ["defaults"]);
-  const byDefault = isMap(shared) ? shared.onRemove : undefined;
+  const byDefault = defaultsOf(yaml).onRemove;
   return tenants.flatMap(([id, { volume, onRemove = byDefault }]) => {
     if (volume === undefined || onRemove !== "delete") return [];
     const own = ["tenants", id, "onRemove"];
@@ -219,8 +285,7 @@ function missingImage(key: string, meant: string | undefined, variants: string[]
 
 /** Settings are those of a version, so each tenant's version decides about its own and those of `defaults`. */
 function settingProblems(yaml: YamlData, tenants: [string, TenantEntry][], suggest: Suggest): Problem[] {
-  const shared = valueAt(yaml.data, ["defaults"]);
-  const defaults: TenantEntry = isMap(shared) ? shared : {};
+  const defaults = defaultsOf(yaml);
   const places: { path: string[]; entry: TenantEntry }[] = [
     { path: ["defaults"], entry: defaults },
     ...tenants.map(([id, entry]) => ({ path: ["tenants", id], entry })),
@@ -337,7 +402,11 @@ type TenantEntry = Readonly<Record<string, unknown>>;
 /** The tenants of a file that may be wrong in any way. */
 function tenantEntries(data: unknown): [string, TenantEntry][] {
   const tenants = valueAt(data, ["tenants"]);
-  return isMap(tenants) ? Object.entries(tenants).map(([id, entry]) => [id, isMap(entry) ? entry : {}]) : [];
+  return Object.entries(asMap(tenants)).map(([id, entry]) => [id, asMap(entry)]);
+}
+
+function defaultsOf(yaml: YamlData): TenantEntry {
+  return asMap(valueAt(yaml.data, ["defaults"]));
 }
 
 function valueAt(data: unknown, path: readonly PropertyKey[]): unknown {
@@ -348,6 +417,10 @@ function valueAt(data: unknown, path: readonly PropertyKey[]): unknown {
         : undefined,
     data,
   );
+}
+
+function asMap(value: unknown): TenantEntry {
+  return isMap(value) ? value : {};
 }
 
 function isMap(value: unknown): value is Readonly<Record<string, unknown>> {

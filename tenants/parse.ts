@@ -5,6 +5,7 @@ import { type Extension, parseExtension, versionsOf } from "./extensions";
 import { initProblem } from "./init-scripts";
 import { memoryBytes } from "./memory";
 import { readPlainFile } from "./plain-file";
+import { type PoolerPlan, poolerPlan } from "./pooler";
 import { type Position, type Problem, TenantsFileError } from "./problems";
 import { builtInDefaults, settingText, type TenantsFileContent, tenantsFileSchema } from "./schema";
 import { readYaml, type YamlData } from "./yaml-data";
@@ -35,6 +36,8 @@ export interface Tenant {
   readonly allow: readonly string[] | undefined;
   /** How many connections one client address may have; 0: no limit. Default: it follows from max_connections. */
   readonly maxConnectionsPerClient: number | undefined;
+  /** How its clients' connections are pooled. Default: they are not. */
+  readonly pooler: PoolerPlan | undefined;
   /** How a new database is made, where the file says so. Default: as the image's cluster is. */
   readonly newDatabase: { readonly locale?: string; readonly encoding?: string; readonly icu?: string };
   /** SQL scripts for a new database, as the file names them: relative to its folder. Default: none. */
@@ -57,7 +60,7 @@ export interface Tenant {
   readonly onRemove: "retain" | "delete";
   /**
    * Where the file says what, as `tenants.yaml:LINE:COLUMN`: the tenant itself under "", a field under its
-   * name, a setting under `settings.NAME`, an extension under `extensions.NAME`, a part of `backup` under `backup.NAME`, a role under `roles.NAME`. What comes from `defaults` is found there, what is built in is
+   * name, a setting under `settings.NAME`, an extension under `extensions.NAME`, a part of `backup` or `pooler` under `backup.NAME`, a role under `roles.NAME`. What comes from `defaults` is found there, what is built in is
    * not found. Read it with {@link positionOf}. It changes when lines move: a resource that
    * has it must not take that for a change.
    */
@@ -184,6 +187,7 @@ function toTenant(id: string, content: TenantsFileContent, folder: string): Omit
     tls: fields.tls,
     allow: fields.allow,
     maxConnectionsPerClient: fields.maxConnectionsPerClient,
+    pooler: poolerPlan(own.pooler, content.defaults?.pooler),
     newDatabase: {
       ...(fields.locale && { locale: fields.locale }),
       ...(fields.encoding && { encoding: fields.encoding }),
@@ -234,7 +238,7 @@ function positionsOf(id: string, content: TenantsFileContent, yaml: YamlData, fi
       const position = format(yaml.valuePosition([...path, "extensions", index]));
       positions[`extensions.${parseExtension(text).name}`] = position;
     }
-    for (const group of ["settings", "backup", "roles"] as const) {
+    for (const group of ["settings", "backup", "pooler", "roles"] as const) {
       for (const name of Object.keys(fields[group] ?? {})) {
         positions[`${group}.${name}`] = format(yaml.valuePosition([...path, group, name]));
       }

@@ -3,6 +3,7 @@ import { isRange } from "./addresses";
 import { retentionPattern, schedulePattern } from "./backup";
 import { extensionPattern, parseExtension } from "./extensions";
 import { memoryBytes, memoryMeant, memoryPattern } from "./memory";
+import { poolerDefaults } from "./pooler";
 import { show } from "./problems";
 import { mostPerClient } from "./sizing";
 
@@ -87,6 +88,7 @@ function tenantFields({ versions, initProblem }: SchemaRules) {
           "How many connections one client address may have at a time, logged in or not; more are closed. 0: no limit. Default: five fewer than max_connections; with tls passthrough, 1000 or more. Changed live.",
         examples: [200],
       }),
+    pooler: poolerSchema,
     locale: localeSchema,
     encoding: z.enum(encodings, { error: encodingError }).meta({
       description:
@@ -406,6 +408,28 @@ const backupSchema = strictMap(
 ).meta({
   description:
     "How the tenant is backed up where that differs from the stack's backups. Default: as the stack has it.",
+});
+
+const poolSizeError = expected("a whole number of connections from 1 to 10000");
+
+const poolerSchema = strictMap(
+  {
+    mode: z.enum(["transaction", "session", "off"], expected("transaction, session or off")).meta({
+      description:
+        "What a client holds a connection to the server for: a transaction, or its whole session. off: the tenant has no pooler. Changed live.",
+      default: poolerDefaults.mode,
+    }),
+    size: z.int(poolSizeError).min(1, poolSizeError).max(10_000, poolSizeError).meta({
+      description:
+        "How many connections to the server the pooler has at most for each database; more clients wait. Changed live.",
+      default: poolerDefaults.size,
+    }),
+  },
+  "a map with the keys mode and size, such as {mode: transaction, size: 20}",
+).meta({
+  description:
+    "A PgBouncer of the tenant's own, reached at HOSTNAME-pooler.DOMAIN; {} for one with the defaults. Default: none.",
+  examples: [{ mode: "transaction", size: 20 }],
 });
 
 /** Settings by which a tenant would leave the place that the platform gives it. */

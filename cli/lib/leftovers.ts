@@ -52,6 +52,7 @@ function wanted(names: ResourceNames, labels: Record<string, string>): string | 
     offsite: names.offsite,
     server: names.tenant(tenant),
     backup: names.backup(tenant),
+    pooler: names.pooler(tenant),
   };
   return byRole[labels[roleLabel] ?? ""];
 }

@@ -29,6 +29,8 @@ export interface TenantSummary {
   cpus: number;
   /** Missing in the outputs of an `up` before there were any. */
   backup?: BackupPlan;
+  /** Hostname of its pooler, where it has one. */
+  pooler?: string;
 }
 
 export type TenantSummaries = Record<string, TenantSummary>;

@@ -18,6 +18,7 @@ import { database, isMade } from "./parts/database";
 import { changesIn, extensions } from "./parts/extensions";
 import { limits, restartReason } from "./parts/limits";
 import { network } from "./parts/network";
+import { pooler } from "./parts/pooler";
 import { roles, rolesWarnings } from "./parts/roles";
 import { route } from "./parts/route";
 import { isLoaded, restartingSettings, settings } from "./parts/settings";
@@ -36,12 +37,13 @@ const parts: Part[] = [
   database,
   extensions,
   roles,
+  pooler,
   route,
   backup,
 ];
 
 /** What a stopped tenant has. */
-const withoutServer: Part[] = [network, route, backup];
+const withoutServer: Part[] = [network, pooler, route, backup];
 
 /** One tenant's server. A change of any of its parts is applied in place; its data is the volume's. */
 export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerState> = {
@@ -59,13 +61,14 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
     "extensions",
     "route",
     "backup",
+    "pooler",
     "deleteMessage",
   ],
   replacing: ["host"],
 
   async check(inputs, before) {
     const { host, stack, version, password, rolePasswords } = inputs;
-    const { network, container, backup, database, positions } = inputs;
+    const { network, container, backup, pooler, database, positions } = inputs;
     const failures: Awaited<ReturnType<NonNullable<typeof PostgresServer.check>>> = [];
     const fails = (property: keyof PostgresServerInputs, reason: string | undefined) => {
       if (reason) failures.push({ property, reason });
@@ -87,6 +90,7 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
       fails("extensions", await extensionsProblem(inputs, before));
     }
     if (backup) fails("backup", await nameProblem(host, backup.name, stack));
+    if (pooler) fails("pooler", await nameProblem(host, pooler.name, stack));
     const { imageId } = container ?? {};
     if (database && imageId && stack && !before.container) {
       const missing = await missingLocale({ host, stack }, imageId, database);
@@ -142,6 +146,7 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
   async delete(_id, state) {
     if (state.deleteMessage) await pulumi.log.info(state.deleteMessage);
     await route.remove(state);
+    await pooler.remove(state);
     await container.remove(state, state.containerId);
     await backup.remove(state, state.backupId);
     for (const id of state.networkIds ?? []) await network.remove(state, id, state.network.proxy);

@@ -98,6 +98,17 @@ export interface PostgresServerInputs {
     /** For how many days back the tenant can be restored to any second. */
     retention: number;
   };
+  /** What pools its clients' connections; without it, there is none. */
+  pooler?: {
+    /** Name of its container. */
+    name: string;
+    image: string;
+    imageId: string;
+    /** What a client holds a connection to the server for: `transaction` or `session`. */
+    mode: string;
+    /** Connections to the server for each database. */
+    size: number;
+  };
   /** Where the operator wrote each setting, for messages. */
   positions?: Record<string, string>;
   /** For the operator when the tenant is removed. */

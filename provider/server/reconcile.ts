@@ -13,6 +13,7 @@ import { database } from "./parts/database";
 import { extensions } from "./parts/extensions";
 import { limits, restartReason } from "./parts/limits";
 import { network } from "./parts/network";
+import { pooler } from "./parts/pooler";
 import { roles } from "./parts/roles";
 import { route } from "./parts/route";
 import { settings } from "./parts/settings";
@@ -42,16 +43,21 @@ export async function reconcile(inputs: PostgresServerInputs, before: Before): P
       const server = await start(inputs, before, reached, networkId);
       if (!inputs.access.open) await close(inputs, server);
       await applyInside(server);
+      await pooler.apply(inputs);
       const openedLast = inputs.access.open ? await route.apply(inputs) : undefined;
       reached.backupId = await changeBackup(inputs, before);
       for (const applied of [opened, openedLast]) await applied?.();
-      if (excluded.length > 0) await access.endSessions(server.container);
+      if (excluded.length > 0) {
+        await access.endSessions(server.container);
+        await pooler.endSessions(inputs);
+      }
       reached.access = inputs.access;
     }
     return { ...inputs, ...reached };
   } catch (error) {
     // Whatever fails: a route that is to be closed is.
     if (inputs.state === "stopped" || !inputs.access.open) await route.apply(inputs).catch(() => {});
+    await pooler.resume(inputs).catch(() => {});
     // Until an `up` has ended well, nobody could log in yet.
     const state = [undefined, "incomplete"].includes(before.state) ? "incomplete" : "failed";
     const there = await present(inputs, before, reached);
@@ -97,6 +103,7 @@ async function start(
   reached: Reached,
   networkId: string,
 ): Promise<RunningServer & { present: Awaited<ReturnType<typeof container.apply>>["limits"] }> {
+  await pauseForReplacement(inputs);
   const { containerId, limits: present } = await container.apply(inputs, before);
   reached.containerId = containerId;
   reached.networkIds = await network.leave(inputs, networkId, before);
@@ -112,6 +119,14 @@ async function start(
   });
   refuseOtherVersion(inputs, inside);
   return { inputs, before, container: running, session, inside, present };
+}
+
+/** A server that is to run in another container is restarted by that. */
+async function pauseForReplacement(inputs: PostgresServerInputs): Promise<void> {
+  const info = await inspectContainer({ host: inputs.host, name: inputs.container.name });
+  if (!info?.State.Running || !(await container.differs(inputs, { info, inside: undefined }))) return;
+  const session = new Session(dockerClient(inputs.host).getContainer(info.Id), inputs.version, inputs.tenant);
+  await pooler.pause({ inputs, session });
 }
 
 async function applyInside(server: Awaited<ReturnType<typeof start>>): Promise<void> {
@@ -134,6 +149,7 @@ async function close(inputs: PostgresServerInputs, server: RunningServer): Promi
   if (await access.differs(inputs, { info: undefined, inside: server.inside })) {
     await access.close(server.container);
   }
+  await pooler.remove(inputs);
   await route.apply(inputs);
 }
 
@@ -144,6 +160,7 @@ async function stop(
   networkId: string,
 ): Promise<void> {
   await route.apply(inputs);
+  await pooler.remove(inputs);
   await container.remove(inputs, reached.containerId);
   reached.containerId = undefined;
   reached.networkIds = await network.leave(inputs, networkId, before);

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { stringify } from "yaml";
 import { Checkout } from "./support/checkout";
 import { eventually, run, succeed } from "./support/command";
+import { expectRunning, interrupt, login, psql } from "./support/psql";
 import { shownCertificate } from "./support/tls";
 
 const mib = 2 ** 20;
@@ -17,6 +18,7 @@ const before: Record<string, object> = {
   faster: { cpus: 0.5 },
   tuned: { settings: { work_mem: "5MB", lock_timeout: "7s" } },
   renamed: {},
+  pooled: { pooler: { size: 4 } },
   untouched: {},
 };
 const after: Record<string, object> = {
@@ -27,9 +29,12 @@ const after: Record<string, object> = {
   faster: { cpus: 1.5 },
   tuned: { settings: { work_mem: "9MB", statement_timeout: "5min", search_path: 'app, "$user", public' } },
   renamed: { hostname: "renamed-now" },
+  pooled: { pooler: { size: 6 } },
   untouched: {},
 };
 const chosenPassword = "The 0perator's \\own & password";
+
+const pooler = { hostname: "pooled-pooler.pgs.localhost" };
 
 /** A session that was opened before the changes, and knows when its end came. */
 interface Session {
@@ -40,6 +45,8 @@ interface Session {
 
 let checkout: Checkout;
 const sessions: Record<string, Session> = {};
+/** Of the tenant with a pooler, and through that. */
+let pooledClient: Client;
 const startTimes: Record<string, string> = {};
 const oldPasswords: Record<string, string> = {};
 let entries = before;
@@ -54,9 +61,11 @@ beforeAll(async () => {
     startTimes[id] = await startTime(id);
     oldPasswords[id] = await checkout.password(id);
   }
+  pooledClient = await openPooled();
 });
 afterAll(async () => {
   for (const { client } of Object.values(sessions)) await client.end().catch(() => {});
+  await pooledClient?.end().catch(() => {});
   await checkout?.remove();
 });
 
@@ -158,6 +167,16 @@ describe("changed live", () => {
   test("hostname: the new one logs in and the old one does not", async () => {
     expect(await logIn("renamed", { hostname: "renamed-now.pgs.localhost" })).toBe("renamed");
     await expect(logIn("renamed", { hostname: "renamed.pgs.localhost" })).rejects.toThrow();
+  });
+
+  test("pooler: a client of it goes on, and as many connections as are set now serve all of them", async () => {
+    await pooledClient.query("SELECT 1");
+    const clients = await Promise.all(Array.from({ length: 12 }, openPooled));
+    const answers = await Promise.all(
+      clients.map((client) => client.query("SELECT pg_backend_pid() AS pid FROM pg_sleep(0.3)")),
+    );
+    expect(new Set(answers.map(({ rows }) => rows[0].pid)).size).toBe(6);
+    await Promise.all(clients.map((client) => client.end()));
   });
 
   test("what was done is what preview finds done", async () => {
@@ -302,6 +321,108 @@ describe("settings that need a restart", () => {
       await goesOn(id);
     }
     startTimes.tuned = await startTime("tuned");
+  });
+});
+
+describe("a pooler", () => {
+  test.each([
+    ["psql 15", psql[15], {}],
+    ["psql 18, direct TLS", psql[18], { sslnegotiation: "direct" }],
+  ])("takes logins, and passes on Ctrl-C: %s", async (_, binary, parameters) => {
+    const real = {
+      host: pooler.hostname,
+      sslmode: "verify-full",
+      sslrootcert: await checkout.caFile(),
+      ...parameters,
+    };
+    const result = await login(checkout, binary, "pooled", real);
+    expect([result.stderr, result.stdout.trim()]).toEqual(["", "pooled"]);
+    const { output, seconds } = await interrupt(checkout, binary, "pooled", real);
+    expect(output).toMatch(/ERROR: +canceling statement due to user request/);
+    expect(seconds).toBeLessThan(2.5);
+  });
+
+  test("refuses a wrong password, a role that may not log in or not any more, and another tenant's password", async () => {
+    await checkout.query(
+      "pooled",
+      "CREATE ROLE late LOGIN PASSWORD 'x' VALID UNTIL '2020-01-01'; CREATE ROLE nobody NOLOGIN PASSWORD 'x'; CREATE ROLE app LOGIN PASSWORD 'x'",
+    );
+    await expect(logIn("pooled", { ...pooler, password: "wrong" })).rejects.toThrow();
+    await expect(
+      logIn("pooled", { ...pooler, password: await checkout.password("untouched") }),
+    ).rejects.toThrow();
+    for (const user of ["late", "nobody"]) {
+      await expect(logIn("pooled", { ...pooler, user, password: "x" })).rejects.toThrow();
+    }
+    expect(await logIn("pooled", { ...pooler, user: "app", password: "x" })).toBe("pooled");
+  });
+
+  test("keeps prepared statements for clients that share connections, and lets a planned restart fail no query", async () => {
+    await checkout.query(
+      "pooled",
+      "CREATE TABLE counted AS SELECT n, 0 AS times FROM generate_series(1, 12) AS n",
+    );
+    let going = true;
+    let done = 0;
+    const work = Array.from({ length: 12 }, async (_, index) => {
+      const client = await openPooled();
+      // A transaction, and statements of a name.
+      for (; going; done++) {
+        await client.query("BEGIN");
+        await client.query({
+          name: "add",
+          text: "UPDATE counted SET times = times + 1 WHERE n = $1",
+          values: [index + 1],
+        });
+        await client.query({ name: "wait", text: "SELECT pg_sleep($1)", values: [0.02] });
+        await client.query("COMMIT");
+      }
+      await client.end();
+    });
+    const newcomers = (async () => {
+      for (; going; done++) await logIn("pooled", pooler);
+    })();
+    const all = Promise.all([...work, newcomers]);
+    const startedAt = await startTime("pooled");
+    edit({ ...entries, pooled: { pooler: { size: 6 }, settings: { max_connections: 30 } } });
+    await Promise.race([checkout.up(), all]);
+    const before = done;
+    await eventually(10, async () => expect(done).toBeGreaterThan(before + 20));
+    going = false;
+    await all;
+    expect(await startTime("pooled")).not.toBe(startedAt);
+    const [{ times }] = (await checkout.query("pooled", "SELECT sum(times)::int AS times FROM counted")) as [
+      { times: number },
+    ];
+    console.log(`live-changes: ${times} transactions by a pooler, over a restart of the server`);
+  });
+
+  test("is put right after what somebody did to it, the tenant's own superuser too", async () => {
+    const container = `${checkout.name("pooled")}--pooler`;
+    await checkout.query("pooled", "COPY (SELECT 'x') TO '/var/lib/postgresql/.pgbouncer.ini'");
+    await succeed("docker", ["rm", "--force", container]);
+    expect(await checkout.pulumi("preview")).toContain("PostgresServer pooled was changed by hand (pooler)");
+    await checkout.up();
+    expect(await logIn("pooled", pooler)).toBe("pooled");
+  });
+
+  test("goes with its clients where access is closed, and what they were running ends", async () => {
+    const client = await openPooled();
+    const ended = new Promise<void>((resolve) => client.on("end", resolve));
+    const query = "SELECT pg_sleep(120), 'pooled'";
+    void client.query(query).catch(() => {});
+    await eventually(10, () => expectRunning(checkout, "pooled", query));
+    edit({ ...entries, pooled: { pooler: { size: 6 }, access: false } });
+    await checkout.up();
+    await ended;
+    expect((await containers()).filter((line) => line.includes("--pooler"))).toEqual([]);
+    const running = `SELECT count(*) FROM pg_stat_activity WHERE query = $_$${query}$_$`;
+    await eventually(3, async () =>
+      expect(
+        await succeed("docker", ["exec", checkout.name("pooled"), "psql", "-U", "postgres", "-Atc", running]),
+      ).toBe("0\n"),
+    );
+    await checkout.pulumi("preview", "--expect-no-changes");
   });
 });
 
@@ -594,17 +715,33 @@ function planOf(id: string): string {
   return section ?? "";
 }
 
-/** Logs in over the public port, without verifying the certificate. @returns the database's name */
-async function logIn(id: string, other: { password?: string; hostname?: string }): Promise<string> {
-  const config = await checkout.clientConfig(id);
-  const servername = other.hostname ?? new URL(await checkout.connectionString(id)).hostname;
+interface Login {
+  user?: string;
+  password?: string;
+  hostname?: string;
+}
+
+/** A client of the tenant's pooler. */
+async function openPooled(): Promise<Client> {
+  return connect("pooled", pooler);
+}
+
+/** Over the public port, without verifying the certificate. */
+async function connect(id: string, { hostname, ...other }: Login): Promise<Client> {
+  const servername = hostname ?? new URL(await checkout.connectionString(id)).hostname;
   const client = new Client({
-    ...config,
-    password: other.password ?? config.password,
+    ...(await checkout.clientConfig(id)),
+    ...other,
     ssl: { servername, rejectUnauthorized: false },
   });
   client.on("error", () => {});
   await client.connect();
+  return client;
+}
+
+/** Logs in. @returns the database's name */
+async function logIn(id: string, other: Login): Promise<string> {
+  const client = await connect(id, other);
   try {
     return (await client.query("SELECT current_database() AS name")).rows[0].name;
   } finally {

@@ -137,6 +137,10 @@ const sharedFields = {
     { maxKeys: 2 },
   ),
   maxConnectionsPerClient: fc.integer({ min: 0, max: 1_000_000 }),
+  pooler: fc.record(
+    { mode: fc.constantFrom("transaction", "session", "off"), size: fc.integer({ min: 1, max: 20 }) },
+    { requiredKeys: [] },
+  ),
   passwordVersion: fc.integer({ min: 1 }),
   onRemove: fc.constantFrom("retain", "delete"),
 };

@@ -345,7 +345,7 @@ describe("the file as a whole", () => {
       "  initech: { settings: { port: 5, work_mem: [1] } }", // 12
     ].join("\n");
     const shared =
-      "version, image, memory, cpus, access, state, tls, allow, maxConnectionsPerClient, locale, encoding, icu, extensions, settings, roles, passwordVersion, backup, onRemove";
+      "version, image, memory, cpus, access, state, tls, allow, maxConnectionsPerClient, pooler, locale, encoding, icu, extensions, settings, roles, passwordVersion, backup, onRemove";
     expect(errorsOf(text)).toEqual([
       `tenants.yaml:2:3: defaults.memroy: there is no field memroy; did you mean memory? (allowed: ${shared})`,
       'tenants.yaml:3:11: defaults.memory: expected a whole number with the unit Ki, Mi or Gi, such as 512Mi, got "512MB"; write 512Mi',
@@ -518,6 +518,57 @@ describe("hostname", () => {
       "3:3: tenants.b.hostname: the hostname b is that of tenants.a (line 2)",
     ],
   ])("is that of one tenant only: %j", (text, message) => {
+    expect(errorsOf(text)).toEqual([expect.stringContaining(message)]);
+  });
+});
+
+describe("pooler", () => {
+  it.each([
+    ["", undefined],
+    ["pooler: {}", { mode: "transaction", size: 20 }],
+    ["pooler: { mode: session, size: 5 }", { mode: "session", size: 5 }],
+    ["pooler: { mode: off }", undefined],
+  ])("{ %s } is %j", (fields, plan) => {
+    expect(tenant(fields).pooler).toEqual(plan);
+  });
+
+  it("of defaults is that of every tenant which does not say otherwise", () => {
+    const text = "defaults: { pooler: { size: 7 } }\ntenants: { a: {}, b: { pooler: { mode: off } } }";
+    expect(parse(text).map(({ pooler }) => pooler)).toEqual([{ mode: "transaction", size: 7 }, undefined]);
+  });
+
+  it.each([
+    ["pooler: { mode: statement }", 'pooler.mode: expected transaction, session or off, got "statement"'],
+    ["pooler: { size: 0 }", "pooler.size: expected a whole number of connections from 1 to 10000, got 0"],
+    ["pooler: true", "pooler: expected a map with the keys mode and size, such as"],
+    ["pooler: { sise: 2 }", "pooler.sise: there is no field sise; did you mean size? (allowed: mode, size)"],
+    ["tls: passthrough, pooler: {}", "pooler: a pooler needs tls: terminate"],
+    [
+      `hostname: ${"a".repeat(57)}, pooler: {}`,
+      "hostname: the hostname of a tenant with a pooler has at most 56",
+    ],
+    [
+      "memory: 128Mi, pooler: { size: 21 }",
+      "pooler.size: the pooler may have at most 20 connections, 5 fewer than the server's max_connections of 25",
+    ],
+    [
+      "settings: { max_connections: 24 }, pooler: {}",
+      "pooler.size: the pooler may have at most 19 connections",
+    ],
+  ])("cannot be { %s }", (fields, message) => {
+    expect(errorOf(fields)).toContain(message);
+  });
+
+  it.each([
+    [
+      "tenants:\n  a: { pooler: {} }\n  a-pooler: {}",
+      "3:3: tenants.a-pooler.hostname: the hostname a-pooler is that of the pooler of tenants.a (line 2)",
+    ],
+    [
+      "tenants:\n  a: { hostname: x-pooler }\n  b: { hostname: x, pooler: {} }",
+      "2:18: tenants.a.hostname: the hostname x-pooler is that of the pooler of tenants.b (line 3)",
+    ],
+  ])("has a hostname that no other has: %j", (text, message) => {
     expect(errorsOf(text)).toEqual([expect.stringContaining(message)]);
   });
 });

@@ -6,6 +6,7 @@ import type { Part, RunningServer } from "../part";
 import { refusedStart, restart } from "../restart";
 import { literal, type Session } from "../session";
 import { keptUnfinished } from "./database";
+import { pooler } from "./pooler";
 
 /** Server settings by name, in lower case, kept in postgresql.auto.conf by ALTER SYSTEM. */
 export type Settings = Record<string, string>;
@@ -158,9 +159,11 @@ function noted(names: string[]): string {
 }
 
 /** With settings that the server does not come up with, it goes on with those that it had. */
-async function restartWithSettings({ container, session, inputs, inside }: RunningServer): Promise<void> {
+async function restartWithSettings(server: RunningServer): Promise<void> {
+  const { container, session, inputs, inside } = server;
   const former = inside.settings;
   if (inside.unfinished) await session.run(keptUnfinished);
+  await pooler.pause(server);
   const refused = await restart(container, session, former);
   if (refused === undefined) return;
   const names = Object.entries(inputs.settings.restart)

@@ -217,6 +217,32 @@ describe("a route", () => {
     ).rejects.toThrow(/tenants\.yaml:\d+:\d+: tenants\.acme\.allow: .*pgs:allow \(10\.0\.0\.0\/8\)/);
   });
 
+  it("with a pooler has a router of its own for that, which more clients of one address may use", async () => {
+    const { tcp } = routeOf(await runTenant("hostname: customers, pooler: {}")) ?? {};
+    expect(tcp?.routers).toMatchObject({
+      acme: { rule: expect.stringContaining("HostSNI(`customers.pgs.localhost`)"), service: "acme" },
+      "acme--pooler": {
+        rule: expect.stringMatching(/^HostSNI\(`customers-pooler\.pgs\.localhost`\) && !ClientIP/),
+        service: "acme--pooler",
+        middlewares: ["acme--pooler"],
+        tls: {},
+      },
+    });
+    expect(tcp?.middlewares).toMatchObject({ "acme--pooler": { inFlightConn: { amount: 1000 } } });
+    expect(tcp?.services["acme--pooler"]?.loadBalancer.servers).toEqual([
+      { address: "pgs-acme--pooler:5432" },
+    ]);
+    const limited = routeOf(await runTenant("maxConnectionsPerClient: 7, allow: [203.0.113.7], pooler: {}"));
+    expect(limited?.tcp.routers["acme--pooler"]?.middlewares).toEqual([
+      "acme--pooler--allow",
+      "acme--pooler",
+    ]);
+    expect(limited?.tcp.middlewares?.["acme--pooler--allow"]).toEqual({
+      ipAllowList: { sourceRange: ["203.0.113.7"] },
+    });
+    expect(limited?.tcp.middlewares).toMatchObject({ "acme--pooler": { inFlightConn: { amount: 7 } } });
+  });
+
   it("uses the entry point that the proxy listens on", async () => {
     const graph = await runTenant();
     const { command } = find(graph, "container", "proxy").inputs;
@@ -516,5 +542,37 @@ describe("a tenant that is made from another's backups", () => {
   it("need not have backups itself", async () => {
     const graph = await runTenant("restoreFrom: { tenant: gone }, backup: { schedule: off }", on);
     expect(find(graph, "restore").inputs.from).toBe("gone");
+  });
+});
+
+describe("a pooler", () => {
+  it("is what the entry says, in an image that is fetched for it", async () => {
+    const graph = await runTenant("pooler: { size: 7 }");
+    expect(serverOf(graph).pooler).toMatchObject({ name: "pgs-acme--pooler", mode: "transaction", size: 7 });
+    expect(ofKind(graph, "image").map(({ name }) => name)).toContain("pooler");
+    expect(serverOf(graph).settings.live).toMatchObject({ client_connection_check_interval: "1s" });
+    expect(graph.outputs.tenants).toMatchObject({ acme: { pooler: "acme-pooler.pgs.localhost" } });
+  });
+
+  it.each(["", "pooler: { mode: off }", "pooler: {}, access: false", "pooler: {}, state: stopped"])(
+    "is none of a tenant with { %s }",
+    async (fields) => {
+      expect(serverOf(await runTenant(fields)).pooler).toBeUndefined();
+    },
+  );
+
+  it.each([
+    [
+      { "pgs:isolation": "shared" },
+      "acme",
+      /1:\d+: tenants\.acme\.pooler: a pooler needs pgs:isolation: network/,
+    ],
+    [
+      { "pgs:prefix": "a".repeat(14) },
+      "a".repeat(45),
+      /pooler: the pooler's container would have a name of more/,
+    ],
+  ])("is refused with %j", async (config, id, message) => {
+    await expect(runProgram(`tenants: { ${id}: { pooler: {} } }`, config)).rejects.toThrow(message);
   });
 });

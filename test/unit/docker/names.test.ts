@@ -16,6 +16,7 @@ const part = fc.constantFrom(
   "trial",
   "tenants",
   "backup",
+  "pooler",
 );
 const joined = fc
   .array(fc.oneof(part, fc.constantFrom("before", "restore", "new", "20261123T101500")), {
@@ -47,6 +48,7 @@ function everything(given: string, ids: string[], stamps: string[]): [what: stri
     ...ids.flatMap((one): [string, string][] => [
       [`tenant ${one}`, names.tenant(one)],
       [`backup of ${one}`, names.backup(one)],
+      [`pooler of ${one}`, names.pooler(one)],
       [`trial of ${one}`, names.trial(one)],
       ...stamps.map((at): [string, string] => [`${one} before ${at}`, names.before(one, at)]),
     ]),

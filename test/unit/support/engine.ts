@@ -313,7 +313,7 @@ export class FakeEngine {
         this.change(`exec ${label()}`);
         this.done.pop();
         // Without timeout, -k, and two times.
-        const command = Cmd.slice(4);
+        const command = Cmd[0] === "timeout" ? Cmd.slice(4) : Cmd;
         this.ran.push(`${label()}: ${command.join(" ")}`);
         let code = 0;
         const stream = new FakeStream(AttachStdin === true, (stdin) => {
@@ -321,7 +321,12 @@ export class FakeEngine {
           code = answer.code ?? 0;
           return answer;
         });
-        return { start: async () => stream, inspect: async () => ({ ExitCode: code }) };
+        // Nobody listens to one that is detached.
+        const start = async ({ Detach }: Docker.ExecStartOptions = {}) => {
+          if (Detach) this.answer({ container, command, stdin: "", env: Env });
+          return stream;
+        };
+        return { start, inspect: async () => ({ ExitCode: code }) };
       },
     };
   }

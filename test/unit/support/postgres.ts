@@ -66,6 +66,7 @@ export class FakePostgres {
       this.log.push(`backup ${command[1]}`);
       return { stdout: "{}" };
     }
+    if (exec.container.Name.endsWith("--pooler")) return this.signalPooler(script);
     if (shell === "bash") return this.changeAccess(script, args);
     if (script.includes("postgres -D")) return { code: 1, stderr: this.trial };
     if (script.includes("pgs-tls.pem")) {
@@ -75,6 +76,14 @@ export class FakePostgres {
     }
     if (args.at(-1)?.startsWith("'")) return this.query(stdin, script.includes("sql=$(cat)"));
     return changeFiles(exec) ?? {};
+  }
+
+  private signalPooler(script: string) {
+    if (script.includes("kill -USR1")) this.log.push("pause pooler");
+    else if (script.includes("left=")) this.log.push("end the pause later");
+    else if (script.includes("kill -HUP")) this.log.push("reload pooler");
+    else if (script.includes("kill -USR2")) this.log.push("resume pooler");
+    return {};
   }
 
   /** The container restarts, or another is started on the same data. */
@@ -249,6 +258,9 @@ export class FakePostgres {
       ],
       [/^SELECT lower\(name\) FROM pg_settings/, () => this.pendingRestart.join("\n")],
       [/^SELECT \(pg_stat_file/, () => (/nothing\.so/.test(sql) ? "f" : "t")],
+      // Sessions that are at work.
+      [/^SELECT count\(\*\) FROM pg_stat_activity/, () => "0"],
+      [/^AND client_addr IS NULL/, () => undefined],
       [/^SHOW ssl$/, () => (this.settings.ssl === "on" ? "on" : "off")],
       [/^SHOW data_directory$/, () => "/var/lib/postgresql/18/docker"],
       [
@@ -290,7 +302,8 @@ export function host(): void {
   engine.reset();
   data.clear();
   for (const volume of ["pgs-acme", "pgs--programs", "pgs-proxy"]) engine.volumes.set(volume, {});
-  for (const tag of ["postgres:18", "postgres:19", "pgs-backup:1"]) engine.images.set(tag, `sha256:${tag}`);
+  for (const tag of ["postgres:18", "postgres:19", "pgs-backup:1", "pgs-pgbouncer:1"])
+    engine.images.set(tag, `sha256:${tag}`);
   engine.addNetwork("pgs-proxy", { "pgs.stack": "ours" }, false);
   engine.addContainer("pgs-proxy", {
     Labels: { "pgs.stack": "ours" },
@@ -350,6 +363,12 @@ export function acme(): PostgresServerInputs {
     positions: { work_mem: "tenants.yaml:5:7", max_connections: "tenants.yaml:5:22" },
     deleteMessage: "",
   };
+}
+
+/** With a pooler. */
+export function pooled(size = 20): PostgresServerInputs {
+  const image = { image: "pgs-pgbouncer:1", imageId: "sha256:pgs-pgbouncer:1" };
+  return acmeWith({ pooler: { name: "pgs-acme--pooler", ...image, mode: "transaction", size } });
 }
 
 /** Some inputs other than acme's own, part by part. */

@@ -5,7 +5,7 @@ import { PostgresServer } from "../../../../provider/server";
 import type { PostgresServerInputs, PostgresServerState } from "../../../../provider/server/inputs";
 import { matches } from "../../../../provider/server/scram";
 import { engine } from "../../support/engine";
-import { acme, acmeWith, closed, host, routeFile, server, stopped } from "../../support/postgres";
+import { acme, acmeWith, closed, host, pooled, routeFile, server, stopped } from "../../support/postgres";
 import { StackOfOne } from "../../support/stack";
 
 vi.mock("../../../../docker/client", async (original) => ({
@@ -231,6 +231,54 @@ describe("addresses that clients may come from", () => {
     await noting(() => stack.up(allowing(some, passthrough)));
     order(/^end sessions/);
     await settled(allowing(some, passthrough));
+  });
+});
+
+describe("a server with a pooler", () => {
+  const changed = () => ({
+    ...pooled(),
+    settings: acmeWith({ settings: { restart: { max_connections: "60" } } }).settings,
+  });
+
+  it("is restarted while that is paused, which goes on afterwards", async () => {
+    await present(pooled());
+    await noting(() => stack.up(changed()));
+    order(/^pause pooler/, /^end the pause later/, /^restart pgs-acme/, /^reload pooler/);
+  });
+
+  it("gets another container while that is paused", async () => {
+    await present(pooled());
+    const image = { image: "postgres:19", imageId: "sha256:postgres:19" };
+    await noting(() => stack.up({ ...pooled(), container: { ...pooled().container, ...image } }));
+    order(/^pause pooler/, /^stop pgs-acme /, /^start pgs-acme/, /^reload pooler/);
+  });
+
+  it("ends its clients' sessions too where fewer addresses are allowed than before", async () => {
+    await present(pooled());
+    const { access } = pooled();
+    await noting(() => stack.up({ ...pooled(), access: { ...access, allow: ["203.0.113.0/24"] } }));
+    order(/^end sessions/, /^restart pgs-acme--pooler/);
+  });
+
+  it("that does not come up again leaves no pause behind", async () => {
+    await present(pooled());
+    engine.refusing = (change) => change === "restart pgs-acme";
+    await expect(stack.up(changed())).rejects.toThrow();
+    expect(server().log).toContain("pause pooler");
+    expect(server().log.at(-1)).toBe("resume pooler");
+  });
+
+  it("loses it where clients may not come in, before the route closes, and with the tenant", async () => {
+    await present(pooled());
+    await noting(() => stack.up(closed()));
+    order(/^admit reject first/, /^remove pgs-acme--pooler/, /^route closed/);
+    await stack.up(pooled());
+    // With a restart in the same run.
+    await stack.up({ ...closed(), settings: changed().settings });
+    expect(engine.names).not.toContain("pgs-acme--pooler");
+    await stack.up(pooled());
+    await stack.destroy();
+    expect(engine.names).toEqual(["pgs-proxy"]);
   });
 });
 

@@ -1,0 +1,25 @@
+/** How the connections of a tenant's clients are pooled. */
+export interface PoolerPlan {
+  /** What a client holds a connection to the server for. */
+  readonly mode: "transaction" | "session";
+  /** Connections to the server for each database. */
+  readonly size: number;
+}
+
+/** As it is written: `off` is for a tenant that is to have none where `defaults` has one. */
+export interface WrittenPooler {
+  readonly mode?: PoolerPlan["mode"] | "off";
+  readonly size?: number;
+}
+
+export const poolerDefaults: PoolerPlan = { mode: "transaction", size: 20 };
+
+/** What follows the tenant's hostname in that of its pooler. */
+export const poolerSuffix = "-pooler";
+
+/** What holds for a tenant: what it says itself over `defaults`. Undefined: it has no pooler. */
+export function poolerPlan(own?: WrittenPooler, shared?: WrittenPooler): PoolerPlan | undefined {
+  if (!own && !shared) return undefined;
+  const { mode, size } = { ...poolerDefaults, ...shared, ...own };
+  return mode === "off" ? undefined : { mode, size };
+}
