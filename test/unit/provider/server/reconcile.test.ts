@@ -248,7 +248,8 @@ describe("a server with a pooler", () => {
 
   it("gets another container while that is paused", async () => {
     await present(pooled());
-    const image = { image: "postgres:19", imageId: "sha256:postgres:19" };
+    engine.images.set("postgres:18.7", "sha256:postgres:18.7");
+    const image = { image: "postgres:18.7", imageId: "sha256:postgres:18.7" };
     await noting(() => stack.up({ ...pooled(), container: { ...pooled().container, ...image } }));
     order(/^pause pooler/, /^stop pgs-acme /, /^start pgs-acme/, /^reload pooler/);
   });
