@@ -55,7 +55,7 @@ async function addRoutes(checkout: Checkout, from: number, to: number): Promise<
     ids(to - from, from).map((id, index) => {
       const address = `${checkout.name(`t${index % servers}`)}:5432`;
       const router = {
-        entryPoints: ["postgres"],
+        entryPoints: ["postgres", "inner"],
         rule: `HostSNI(\`${id}.pgs.localhost\`)`,
         service: id,
         tls: {},

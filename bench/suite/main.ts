@@ -9,6 +9,7 @@ import { fifty, floor, hundreds } from "./everyday";
 import { idleBackups } from "./idle-backups";
 import { changedInside, listed } from "./looks";
 import { idleMemory } from "./memory";
+import { pooled } from "./pooler";
 import { routeLatency } from "./route";
 import { type Row, table } from "./row";
 import { throughput } from "./throughput";
@@ -28,6 +29,7 @@ const alone: Record<string, () => Promise<Row[]>> = {
   backups,
   "idle-backups": idleBackups,
   cancel: cancels,
+  pooler: pooled,
 };
 
 const groups = ["fifty", ...Object.keys(withFifty), "hundreds", ...Object.keys(alone)];
