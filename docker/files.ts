@@ -1,4 +1,5 @@
 import { posix } from "node:path";
+import type { Readable } from "node:stream";
 import { buffer } from "node:stream/consumers";
 import type Docker from "dockerode";
 import * as tar from "tar-stream";
@@ -20,8 +21,11 @@ export interface StoredFile {
   mode: number;
 }
 
-/** Bytes that are read of one answer; what the product keeps in containers is far smaller. */
+/** Bytes and files that are read of one answer; what the product keeps in containers is far less. */
 const most = 64 << 20;
+const mostFiles = 10_000;
+/** Seconds that one answer may take. */
+const readSeconds = 30;
 
 /** Puts one file into a folder of a container, running or not. Its owner, by default root, alone reads it. */
 export function putFile(
@@ -67,13 +71,30 @@ async function getFiles(
 ): Promise<Map<string, StoredFile> | undefined> {
   const archive = await ifPresent(container.getArchive({ path }));
   if (!archive) return undefined;
-  const files = new Map<string, StoredFile>();
   const extract = tar.extract();
   archive.pipe(extract);
+  const late = setTimeout(
+    () => extract.destroy(new Error(`${path} in the container cannot be read in time`)),
+    readSeconds * 1000,
+  );
+  try {
+    return await filesOf(extract, path);
+  } finally {
+    clearTimeout(late);
+    extract.destroy();
+    // The engine answers nothing else about the container until this is read, or closed.
+    (archive as Readable).destroy();
+  }
+}
+
+async function filesOf(extract: tar.Extract, path: string): Promise<Map<string, StoredFile>> {
+  const files = new Map<string, StoredFile>();
   let read = 0;
+  let entries = 0;
   for await (const entry of extract) {
     read += entry.header.size ?? 0;
     if (read > most) throw new Error(`${path} in the container has more than ${most} bytes`);
+    if (++entries > mostFiles) throw new Error(`${path} in the container has more than ${mostFiles} files`);
     const content = (await buffer(entry)).toString("utf8");
     // FILE, or FOLDER/FILE.
     const [, name = "", deeper] = /^(?:[^/]*\/)?([^/]+)(\/.*)?$/.exec(entry.header.name) ?? [];

@@ -1,5 +1,5 @@
 /** What pg_stat_activity calls the sessions of pgs. */
-const sessionName = "pgs";
+export const sessionName = "pgs";
 
 /** Seconds that an answer may take by default. */
 export const answerSeconds = 60;

@@ -160,6 +160,9 @@ function poolerProblems(yaml: YamlData, tenants: [string, TenantEntry][]): Probl
     };
     const problems: Problem[] = [];
     const { hostname, tls = defaults.tls } = entry;
+    if (id === "pgbouncer") {
+      problems.push(problem("pooler", "PgBouncer keeps the database pgbouncer, this tenant's, for itself"));
+    }
     if (tls === "passthrough") {
       problems.push(
         problem(

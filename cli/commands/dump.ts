@@ -20,9 +20,10 @@ export const dump = command(
 
 /** By pg_dump of the tenant's own image, which is at least the server's version. */
 async function dumpTenant(id: string, options: string[], { plain }: { plain?: boolean }): Promise<void> {
-  if (process.stdout.isTTY && !plain) {
+  if (process.stdout.isTTY) {
+    // What the tenant wrote into its database could steer the terminal.
     throw new CommandError(
-      `a dump is no text for a terminal: ./pgs dump ${id} > ${id}.dump, or --plain for SQL`,
+      `a dump is nothing for a terminal: ./pgs dump ${id} > ${id}.dump, or ./pgs dump ${id} --plain | less`,
       2,
     );
   }

@@ -1,12 +1,11 @@
 import { dockerClient } from "../../docker/client";
 import { resourceNames } from "../../docker/names";
 import { command } from "../lib/command";
-import { containersOf } from "../lib/containers";
-import { CommandError } from "../lib/pulumi";
-import { requiredOutputs, stackConfig, tenantOf } from "../lib/stack";
+import { requiredOutputs, stackConfig } from "../lib/stack";
 import { tenantExtensions } from "../lib/tenant-extensions";
+import { requireServer, runningTenant } from "../lib/tenant-login";
 import { extensionsTable } from "../lib/tenants-table";
-import { terminalWidth } from "../lib/terminal";
+import { printableJson, terminalWidth } from "../lib/terminal";
 
 export const extensions = command(
   "extensions",
@@ -17,11 +16,10 @@ export const extensions = command(
   .argument("<tenant>")
   .option("--json", "for programs")
   .action(async (id: string, options: { json?: boolean }) => {
-    const [config, outputs] = await Promise.all([stackConfig(), requiredOutputs()]);
-    const tenant = tenantOf(outputs.tenants, id);
-    const info = (await containersOf(config, outputs)).get(resourceNames(config.prefix).tenant(id));
-    if (info?.State !== "running") throw new CommandError(`the server of ${id} does not run: ./pgs list`);
-    const container = dockerClient(config.dockerHost).getContainer(info.Id);
-    const found = await tenantExtensions(container, tenant);
-    console.log(options.json ? JSON.stringify(found, undefined, 2) : extensionsTable(found, terminalWidth()));
+    const [config, outputs] = await Promise.all([stackConfig(), requiredOutputs({ states: true })]);
+    const tenant = runningTenant(outputs, id, config);
+    await requireServer(id, config, outputs);
+    const server = dockerClient(config.dockerHost).getContainer(resourceNames(config.prefix).tenant(id));
+    const found = await tenantExtensions(server, tenant);
+    console.log(options.json ? printableJson(found) : extensionsTable(found, terminalWidth()));
   });

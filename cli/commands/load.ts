@@ -41,7 +41,11 @@ async function loadDump(id: string, options: string[], flags: { intoExisting?: b
   if (process.stdin.isTTY)
     throw new CommandError(`no dump on standard input: ./pgs load ${id} < ${id}.dump`, 2);
   const transfer = new Transfer(sizeOf(0), /^pg_restore: processing data for table "(.*)"$/);
+  /** Until psql gets its end, it commits nothing; pg_restore needs no end. */
+  let commits = false;
+  const token = randomBytes(16).toString("hex");
   try {
+    requireLoading(options);
     const login = await tenantLogin(id);
     const packed = await peeked(counted(process.stdin, transfer), 2);
     if (packed.head.length === 0) throw new CommandError("standard input is empty", 2);
@@ -57,15 +61,24 @@ async function loadDump(id: string, options: string[], flags: { intoExisting?: b
       );
     }
     if (!flags.intoExisting) await requireEmpty(login);
-    const archive = isArchive(head);
-    await (archive
-      ? restored(login, all, options, transfer)
-      : executed(login, all, isPlainDump(head), options, transfer));
+    if (isArchive(head)) {
+      commits = true;
+      await restored(login, all, options, transfer);
+    } else {
+      const ending = async function* () {
+        yield* script(all, isPlainDump(head));
+        commits = true;
+        yield Buffer.from(commit(token));
+      };
+      await executed(login, ending(), token, options, transfer);
+    }
     console.error(`${id}: loaded ${transfer.end()}`);
   } catch (error) {
-    throw error instanceof CommandError
-      ? error
-      : new CommandError(`${(error as Error).message}: nothing was loaded`);
+    const { message } = error as Error;
+    const exitCode = error instanceof CommandError ? error.exitCode : 1;
+    if (error instanceof CommandError && exitCode !== 130) throw error;
+    const outcome = commits ? "look into the database whether it was loaded" : "nothing was loaded";
+    throw new CommandError(`${message}: ${outcome}`, exitCode);
   } finally {
     transfer.stop();
     // A pipe that goes on must not keep the command.
@@ -106,21 +119,22 @@ async function restored(
 async function executed(
   login: TenantLogin,
   input: AsyncIterable<Buffer>,
-  isDump: boolean,
+  token: string,
   options: string[],
   transfer: Transfer,
 ): Promise<void> {
-  const token = randomBytes(16).toString("hex");
   let tail = "";
   const code = await run(
     login,
     "psql",
     (connection) => [
       ...["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1"],
-      ...[...options, "--command=BEGIN", "--file=-", connection],
+      // The lines of the file keep their numbers.
+      ...[...options, "--command=BEGIN", `--command=SELECT set_config('pgs.load', ${transaction}, false)`],
+      ...["--file=-", connection],
     ],
     {
-      input: script(input, isDump, token),
+      input,
       output: (chunk) => {
         tail = (tail + chunk.toString("latin1")).slice(-100);
       },
@@ -128,14 +142,28 @@ async function executed(
     },
   );
   if (code === 0 && tail.includes(`committed ${token}`)) return;
+  if (code === 0) {
+    throw new CommandError(
+      "the file ends the load's transaction itself (COMMIT, ROLLBACK or \\connect), or leaves it open: what it committed itself stays, nothing else",
+    );
+  }
+  // psql's 2, a connection that is lost, would be taken for wrong usage.
   throw new CommandError(
     `psql ended with ${code}: nothing was loaded, but what the file itself commits`,
-    code === 0 ? 1 : code,
+    code === 3 ? 3 : 1,
   );
 }
 
+/** @throws CommandError for options by which nothing would be loaded, or elsewhere */
+function requireLoading(options: string[]): void {
+  const other = options.find((option) =>
+    /^(-[lfdcChpU]|--(list|file|dbname|command|create|host|port|username))(?![a-z-])/.test(option),
+  );
+  if (other) throw new CommandError(`${other} is not for a load, which goes into the tenant's database`, 2);
+}
+
 /** What `BEGIN` came before: a file that is cut off never gets to its commit, whoever cuts it off. */
-async function* script(input: AsyncIterable<Buffer>, isDump: boolean, token: string): AsyncGenerator<Buffer> {
+async function* script(input: AsyncIterable<Buffer>, isDump: boolean): AsyncGenerator<Buffer> {
   let tail: Buffer = Buffer.alloc(0);
   for await (const chunk of input) {
     tail = Buffer.concat([tail, chunk.subarray(-512)]).subarray(-512);
@@ -146,14 +174,21 @@ async function* script(input: AsyncIterable<Buffer>, isDump: boolean, token: str
   }
   // psql takes a last statement without its semicolon. An empty one, after COPY, would end it.
   const last = tail.toString("latin1").trimEnd().split("\n").at(-1) ?? "";
-  yield Buffer.from(`${/;$|^\\|--|^$/.test(last) ? "" : ";"}\n${commit(token)}`);
+  yield Buffer.from(/;$|^\\|--|^$/.test(last) ? "\n" : ";\n");
 }
 
-/** The setting is the transaction's: an error that the file ignored takes it back. */
+const transaction = "pg_catalog.txid_current()::pg_catalog.text";
+
+/** Only where the transaction is still the load's own: a file may have ended it, and gone on without one. */
 function commit(token: string): string {
-  return `SELECT set_config('pgs.load', '${token}', false);
+  return `\\o
+\\set ON_ERROR_STOP 1
+\\set same false
+SELECT ${transaction} = current_setting('pgs.load', true) AS same \\gset
+\\if :same
 COMMIT;
-SELECT 'committed ' || current_setting('pgs.load');
+\\echo committed ${token}
+\\endif
 `;
 }
 

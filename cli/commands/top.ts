@@ -1,13 +1,12 @@
 import type Docker from "dockerode";
 import { dockerClient } from "../../docker/client";
-import { escapeSteering } from "../../docker/exec";
 import { resourceNames } from "../../docker/names";
 import { askServer, byReplication } from "../lib/ask-server";
 import { command } from "../lib/command";
 import { CommandError } from "../lib/pulumi";
 import { requiredOutputs, stackConfig, type TenantSummary } from "../lib/stack";
 import { requireServer, runningTenant } from "../lib/tenant-login";
-import { terminalWidth } from "../lib/terminal";
+import { printableJson, terminalWidth } from "../lib/terminal";
 import { endQuery, parseTop, topQuery, topText } from "../lib/top";
 
 export const top = command(
@@ -33,6 +32,8 @@ interface Options {
 
 async function showTop(id: string, options: Options): Promise<void> {
   const limit = number("--limit", options.limit, 200);
+  if (options.cancel !== undefined && options.terminate !== undefined)
+    throw new CommandError("--cancel and --terminate are for one session each: give one of them", 2);
   const [outputs, config] = await Promise.all([requiredOutputs({ states: true }), stackConfig()]);
   const tenant = runningTenant(outputs, id, config);
   await requireServer(id, config, outputs);
@@ -45,8 +46,7 @@ async function showTop(id: string, options: Options): Promise<void> {
   }
   const found = parseTop(await ask(server, tenant, topQuery(limit)));
   if (!found) throw new CommandError(`the server of ${id} does not answer as PostgreSQL does`);
-  const json = () => JSON.stringify(found, undefined, 2).split("\n").map(escapeSteering).join("\n");
-  console.log(options.json ? json() : topText(id, found, terminalWidth()));
+  console.log(options.json ? printableJson(found) : topText(id, found, terminalWidth()));
 }
 
 async function endOne(

@@ -29,7 +29,7 @@ const ask = `
 
 /**
  * Asks a tenant's server over its own socket, as its superuser. The tenant is that too: the answer is data, to be checked.
- * @throws CommandError with its terse error; ExecTimeoutError, OutputLimitError
+ * @throws CommandError with its terse error, or why there is no answer
  */
 export async function askServer(
   container: Docker.Container,
@@ -40,6 +40,8 @@ export async function askServer(
     env: sessionEnvironment(version, "read", seconds),
     seconds: seconds + 2,
     outputLimit,
+  }).catch((error: Error) => {
+    throw new CommandError(`the server does not answer: ${error.message}`);
   });
   if (code === 0) return stdout.trim();
   throw new CommandError(printable(stderr, 500) || `psql ended with ${code}`);

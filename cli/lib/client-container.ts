@@ -4,8 +4,11 @@ import type Docker from "dockerode";
 import * as tar from "tar-stream";
 import { dockerClient, ifPresent } from "../../docker/client";
 import { hardened, postgresUser } from "../../docker/hardening";
+import { roleLabel, stackLabel, tenantLabel } from "../../docker/labels";
 import { resourceNames } from "../../docker/names";
 import { conninfo } from "./address";
+import { onInterrupt } from "./interrupt";
+import { CommandError } from "./pulumi";
 import type { TenantLogin } from "./tenant-login";
 
 export interface ClientProgram {
@@ -28,10 +31,10 @@ const inside = { pgpass: "/tmp/pgpass", ca: "/tmp/ca.pem" };
  * A client program of the tenant's image, in a container of its own beside the proxy: so it takes the same way through
  * the proxy's TLS, needs no name that resolves and nothing on this machine. Password and CA are put into the container
  * before it starts. A script that it reads may be hostile: it finds nothing else there.
- * @param use starts it; then the container is removed
+ * @param use starts it; then the container is removed. From there on it is `use` that sees to signals
  */
 export async function withClientContainer<T>(
-  { id, tenant, config, pgpass, ca }: TenantLogin,
+  { id, stack, tenant, config, pgpass, ca }: TenantLogin,
   { program, args, port, env = [], terminal = false }: ClientProgram,
   use: (container: Docker.Container) => Promise<T>,
 ): Promise<T> {
@@ -50,9 +53,14 @@ export async function withClientContainer<T>(
     ...(ca ? { sslmode: "verify-full", sslrootcert: inside.ca } : { sslmode: "require" }),
     passfile: inside.pgpass,
   });
+  let interrupted = false;
+  const off = onInterrupt(() => {
+    interrupted = true;
+  });
   const container = await docker.createContainer({
     name: `${config.prefix}-connect-${randomBytes(4).toString("hex")}`,
     Image: server?.Image,
+    Labels: { [stackLabel]: stack, [tenantLabel]: id, [roleLabel]: "client" },
     User: `${postgresUser}:${postgresUser}`,
     Entrypoint: [program],
     Cmd: args(connection),
@@ -87,8 +95,11 @@ export async function withClientContainer<T>(
     if (ca) add(inside.ca, ca);
     files.finalize();
     await container.putArchive(await buffer(files), { path: "/tmp" });
+    off();
+    if (interrupted) throw new CommandError("interrupted", 130);
     return await use(container);
   } finally {
+    off();
     await ifPresent(container.remove({ force: true, v: true })).catch(() => {});
   }
 }

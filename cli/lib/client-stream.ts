@@ -1,6 +1,7 @@
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import type Docker from "dockerode";
+import { onInterrupt } from "./interrupt";
 import { CommandError } from "./pulumi";
 
 export interface ClientStreams {
@@ -21,6 +22,29 @@ export async function runClient(
   container: Docker.Container,
   { input, output, line }: ClientStreams,
 ): Promise<number> {
+  let interrupted = false;
+  const end = () => void container.remove({ force: true, v: true }).catch(() => {});
+  const off = onInterrupt(() => {
+    interrupted = true;
+    end();
+  });
+  try {
+    const code = await runToItsEnd(container, { input, output, line }, end);
+    if (!interrupted) return code;
+  } catch (error) {
+    if (!interrupted) throw error;
+  } finally {
+    off();
+  }
+  throw new CommandError("interrupted", 130);
+}
+
+/** @param end ends the program, or keeps it from being started */
+async function runToItsEnd(
+  container: Docker.Container,
+  { input, output, line }: ClientStreams,
+  end: () => void,
+): Promise<number> {
   // Asked before it starts: it is removed as soon as it ends.
   const exit: Promise<number> = container
     .wait({ condition: "next-exit" })
@@ -31,17 +55,10 @@ export async function runClient(
   })) as NodeJS.ReadWriteStream & Readable;
   await container.start();
 
-  let interrupted = false;
-  const interrupt = () => {
-    interrupted = true;
-    container.kill().catch(() => {});
-  };
-  const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
-  for (const signal of signals) process.on(signal, interrupt);
   let failure: unknown;
   const fail = (error: unknown) => {
     failure ??= error;
-    container.kill().catch(() => {});
+    end();
   };
   async function* read(): AsyncGenerator<Buffer> {
     try {
@@ -56,7 +73,6 @@ export async function runClient(
     const sent = pipeline(Readable.from(read()), stream as NodeJS.WritableStream).catch(() => {});
     await receive(stream, output, line).catch(fail);
     const code = await exit;
-    if (interrupted) throw new CommandError("interrupted", 130);
     if (failure) throw failure;
     // One that ended well has read all of it.
     if (code === 0) await sent;
@@ -64,7 +80,6 @@ export async function runClient(
     return code;
   } finally {
     stream.destroy();
-    for (const signal of signals) process.off(signal, interrupt);
   }
 }
 

@@ -1,6 +1,6 @@
 import type Docker from "dockerode";
 import { z } from "zod";
-import { askServer } from "./ask-server";
+import { askServer, byReplication } from "./ask-server";
 import { CommandError } from "./pulumi";
 
 /** An extension that a tenant's database has, or that its image could give it. */
@@ -36,7 +36,10 @@ export async function tenantExtensions(
   container: Docker.Container,
   { database, version }: { database: string; version: number },
 ): Promise<ExtensionStatus[]> {
-  const answer = await askServer(container, { version, targets: [database], sql: query, seconds: 8 });
+  const answer = await askServer(container, {
+    ...{ version, sql: query, seconds: 8 },
+    targets: [`dbname=${database}`, byReplication(database)],
+  });
   try {
     return answerSchema.parse(JSON.parse(answer)).map(({ comment, ...one }) => ({
       ...one,

@@ -16,6 +16,8 @@ import { tenantStatuses } from "./tenant-status";
 /** All that a client of a tenant needs to log in as the tenant's own clients do. */
 export interface TenantLogin {
   id: string;
+  /** The stack's id. */
+  stack: string;
   tenant: TenantSummary;
   config: StackConfig;
   /** Contents of a password file for libpq. */
@@ -42,7 +44,14 @@ export async function tenantLogin(id: string, role?: string): Promise<TenantLogi
     );
   }
   await requireServer(id, config, outputs);
-  return { id, tenant, config, pgpass: passwordFile(password), ca: caOf(tenant, outputs, config) };
+  return {
+    id,
+    stack: outputs.stack,
+    tenant,
+    config,
+    pgpass: passwordFile(password),
+    ca: caOf(tenant, outputs, config),
+  };
 }
 
 /** @throws CommandError where it is not to run, or no `up` has made it yet */

@@ -1,3 +1,5 @@
+import { escapeSteering } from "../../docker/exec";
+
 /** Colours, where standard output is a terminal that has them: NO_COLOR and FORCE_COLOR are honoured. */
 const colours = process.stdout.isTTY === true && process.stdout.hasColors();
 
@@ -30,6 +32,11 @@ export const coloured = {
 export function firstOf(items: string[]): string {
   const more = items.length > 8 ? ` and ${items.length - 8} more` : "";
   return items.slice(0, 8).join(", ") + more;
+}
+
+/** For programs. What steers a terminal is escaped: a server's own text may be in it. */
+export function printableJson(value: unknown): string {
+  return JSON.stringify(value, undefined, 2).split("\n").map(escapeSteering).join("\n");
 }
 
 /** Characters in a line of the terminal; undefined where standard output is none. */

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { printable } from "../../docker/exec";
+import { sessionName } from "../../docker/session-options";
 import { type Column, duration, table } from "./tenants-table";
 import { coloured } from "./terminal";
 
@@ -56,8 +57,9 @@ export function parseTop(answer: string): Top | undefined {
   }
 }
 
-/** Sessions of clients: not those of pgs, which come over the server's socket. */
-const clients = "backend_type = 'client backend' AND client_addr IS NOT NULL AND pid <> pg_backend_pid()";
+/** Sessions of clients, also those that come by a pooler, over the server's socket as the sessions of pgs do. */
+const clients = `backend_type = 'client backend' AND pid <> pg_backend_pid()
+  AND (client_addr IS NOT NULL OR application_name <> '${sessionName}')`;
 
 /** For psql: one line of JSON. Where the extension is, its view is in a schema of the tenant's choosing. */
 export function topQuery(limit: number): string {

@@ -11,6 +11,7 @@ export class Transfer {
   private objects = 0;
   private current = "";
   private messages = 0;
+  private errors = 0;
   private readonly begun = Date.now();
   private readonly timer: NodeJS.Timeout | undefined;
 
@@ -32,9 +33,11 @@ export class Transfer {
       this.objects++;
       this.current = name;
     } else if (!/^pg_(dump|restore): (?!error:|warning:|detail:|hint:)/.test(text) && text.trim() !== "") {
-      this.messages++;
       this.clear();
-      if (this.messages <= mostMessages) console.error(printable(text, 500));
+      // Of notices there may be thousands before the one error that counts.
+      if (/\b(ERROR|FATAL|error):/.test(text)) {
+        if (++this.errors <= mostMessages) console.error(printable(text, 500));
+      } else if (++this.messages <= mostMessages) console.error(printable(text, 500));
       else if (this.messages === mostMessages + 1) console.error("… and more");
     }
   }

@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import { askedOnce } from "../../docker/cache";
 import { dockerClient, ifPresent } from "../../docker/client";
 import { runTask } from "../../restore/run-script";
@@ -83,7 +84,8 @@ function availableIn({ host, stack = "", container }: Inputs): Promise<Map<strin
   return askedOnce(`extensions ${host} ${imageId}`, async () => {
     const command = ["bash", "-c", listFiles];
     const listed = await runTask(dockerClient(host), {
-      name: `${name}--image`,
+      // Two previews may look at the same time.
+      name: `${name}--image-${randomBytes(4).toString("hex")}`,
       stack,
       image: imageId,
       binds: [],

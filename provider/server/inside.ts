@@ -142,15 +142,15 @@ export async function lookInside(session: Session, seconds?: number): Promise<In
   );
   const { extensions, database, takesConnections } = inside;
   if (extensions.length === 0 || !database || !takesConnections) return inside;
-  return { ...inside, installed: await installedOf(session, extensions).catch(() => undefined) };
+  return { ...inside, installed: await installedOf(session, extensions, seconds).catch(() => undefined) };
 }
 
 /** Of some extensions, in the tenant's database. */
-export async function installedOf(session: Session, names: string[]): Promise<Installed> {
+export async function installedOf(session: Session, names: string[], seconds?: number): Promise<Installed> {
   const sql = `SELECT json_object_agg(name, json_build_object('version', extversion, 'newest', default_version))
     FROM json_array_elements_text(${literal(JSON.stringify(names))}) AS wanted (name)
       LEFT JOIN pg_extension ON extname = name LEFT JOIN pg_available_extensions USING (name)`;
-  return answered(installedSchema, await session.read(sql, { database: session.tenant }));
+  return answered(installedSchema, await session.read(sql, { database: session.tenant, seconds }));
 }
 
 /** The first line is the server's, the second the tenant's database's. */

@@ -33,31 +33,45 @@ export async function reconcile(inputs: PostgresServerInputs, before: Before): P
   const excluded = excludedClients(before, inputs);
   const reached: Reached = { containerId, networkIds, backupId, access: inputs.access };
   if (excluded.length > 0) reached.access = { ...inputs.access, allow: before.access?.allow };
+  /** Of clients that may no longer come in. The server may be what fails: it needs no session of it. */
+  const endExcluded = async (): Promise<void> => {
+    if (excluded.length === 0) return;
+    await access.endSessions(dockerClient(inputs.host).getContainer(inputs.container.name));
+    await pooler.endSessions(inputs);
+    reached.access = inputs.access;
+  };
+  let opened: Awaited<ReturnType<typeof route.apply>>;
   try {
     const networkId = await network.apply(inputs);
     reached.networkIds = [...new Set([...networkIds, networkId])];
     if (inputs.state === "stopped") {
       await stop(inputs, before, reached, networkId);
     } else {
-      const opened = routeFirst(inputs, before, excluded) ? await route.apply(inputs) : undefined;
-      const server = await start(inputs, before, reached, networkId);
+      opened = routeFirst(inputs, before, excluded) ? await route.apply(inputs) : undefined;
+      const server = await start(inputs, before, reached);
       if (!inputs.access.open) await close(inputs, server);
       await applyInside(server);
       await pooler.apply(inputs);
+      reached.networkIds = await network.leave(inputs, networkId, before);
       const openedLast = inputs.access.open ? await route.apply(inputs) : undefined;
       reached.backupId = await changeBackup(inputs, before);
       for (const applied of [opened, openedLast]) await applied?.();
-      if (excluded.length > 0) {
-        await access.endSessions(server.container);
-        await pooler.endSessions(inputs);
-      }
-      reached.access = inputs.access;
+      await endExcluded();
     }
     return { ...inputs, ...reached };
   } catch (error) {
     // Whatever fails: a route that is to be closed is.
-    if (inputs.state === "stopped" || !inputs.access.open) await route.apply(inputs).catch(() => {});
-    await pooler.resume(inputs).catch(() => {});
+    if (inputs.state === "stopped" || !inputs.access.open) {
+      await route.apply(inputs).catch(() => {});
+      await pooler.remove(inputs).catch(() => {});
+    } else {
+      await pooler.resume(inputs).catch(() => {});
+      // Where the new route is not there yet, they would come back.
+      if (opened)
+        await opened()
+          .then(endExcluded, endExcluded)
+          .catch(() => {});
+    }
     // Until an `up` has ended well, nobody could log in yet.
     const state = [undefined, "incomplete"].includes(before.state) ? "incomplete" : "failed";
     const there = await present(inputs, before, reached);
@@ -101,12 +115,10 @@ async function start(
   inputs: PostgresServerInputs,
   before: Before,
   reached: Reached,
-  networkId: string,
 ): Promise<RunningServer & { present: Awaited<ReturnType<typeof container.apply>>["limits"] }> {
   await pauseForReplacement(inputs);
   const { containerId, limits: present } = await container.apply(inputs, before);
   reached.containerId = containerId;
-  reached.networkIds = await network.leave(inputs, networkId, before);
   const running = dockerClient(inputs.host).getContainer(containerId);
   const session = new Session(running, inputs.version, inputs.tenant);
   const look = () => lookInside(session, readySeconds);
@@ -137,6 +149,8 @@ async function applyInside(server: Awaited<ReturnType<typeof start>>): Promise<v
   const shrinks = restartReason(present.memory, inputs.limits.memory, inside.sharedBuffers);
   await settings.apply(server, { restart: shrinks !== undefined });
   await limits.apply(server, present);
+  // Its restarts are over.
+  if (inputs.pooler) await pooler.resume(inputs);
   await tls.apply(server);
   await database.apply(server);
   await extensions.apply(server);

@@ -573,9 +573,9 @@ describe("extensions", () => {
     const drift = await checkout.pulumi("preview");
     expect(drift).toContain("was changed by hand (extensions)");
     edit({ ...entries, faster: { extensions: ["earthdistance", "pg_trgm", "pg_stat_statements"] } });
-    expect(await checkout.pulumi("preview")).toContain(
-      `${checkout.name("faster")}: the extension pg_trgm is updated from 1.4 to 1.6; the extension hstore is dropped, unless something uses it`,
-    );
+    const plan = await checkout.pulumi("preview");
+    expect(plan).toContain(`${checkout.name("faster")}: the extension pg_trgm is updated from 1.4 to 1.6`);
+    expect(plan).toContain("the extension hstore is dropped, unless something uses it");
     const result = await checkout.tryUp();
     expect(result.code).not.toBe(0);
     expect(result.output).toMatch(

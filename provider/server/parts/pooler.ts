@@ -65,6 +65,7 @@ export const pooler: Part & {
     if ((await writtenIn(inputs)) !== wanted)
       await putFile(serverOf(inputs), folder, file, wanted, postgresUser);
     const { containerId } = await reconcileContainer(spec);
+    clearCache();
     // What a run that was cut off wrote, or paused, counts from here on as well.
     const { code, stderr } = await exec(
       dockerClient(inputs.host).getContainer(containerId),

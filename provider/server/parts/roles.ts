@@ -1,4 +1,5 @@
 import * as pulumi from "@pulumi/pulumi";
+import { z } from "zod";
 import { dockerClient } from "../../../docker/client";
 import type { PostgresServerInputs, PostgresServerState, RoleInputs } from "../inputs";
 import { type Inside, lookInside, managedRoles, type RoleSeen } from "../inside";
@@ -155,7 +156,8 @@ async function planOf(inputs: PostgresServerInputs, inside: Inside, known: Note)
     members.push(...joins.map((sql) => ({ role, sql })));
   }
   return {
-    former: Object.keys(known).filter((name) => !wanted.has(name)),
+    // The owner stays: what is its own must not become a superuser's.
+    former: Object.keys(known).filter((name) => !wanted.has(name) && name !== owner),
     // A role may be a member of one that comes later.
     changes: [...changes, ...members],
     inDatabase: changesInDatabase([...wanted.keys()], inputs.tenant, inside),
@@ -226,6 +228,8 @@ function membershipChanges(
       `GRANT ${identifier(group)} TO ${identifier(name)};`,
     ]),
     ...[...new Set([...left, ...superuserBy])].map((group) => revoke(group, name)),
+    // They go on as the owner until they end.
+    ...(left.includes(owner) ? [endSessions([name])] : []),
   ];
 }
 
@@ -291,18 +295,40 @@ function endSessions(names: string[]): string {
   return `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename IN (${names.map(literal).join(", ")}) \\g /dev/null`;
 }
 
-/** What they own, in every database, goes to the owner of the tenant's. */
+/** Seconds for all databases together: a tenant may have any number of them. */
+const dropSeconds = 60;
+
+/**
+ * What they own, in every database, goes to a role that cannot log in and is no superuser: by a function that runs with
+ * its owner's rights, others could become one.
+ */
 async function drop(names: string[], inputs: PostgresServerInputs, session: Session): Promise<void> {
-  const databases = await session.read(
-    "SELECT json_agg(datname) FROM pg_database WHERE datallowconn AND datconnlimit <> -2",
+  const answer = await session.read(
+    "SELECT json_agg(datname ORDER BY datname <> 'postgres') FROM pg_database WHERE datallowconn AND datconnlimit <> -2",
   );
+  const databases = z
+    .array(z.string())
+    .max(100_000)
+    .catch([])
+    .parse(JSON.parse(answer || "[]"));
   const all = names.map(identifier).join(", ");
-  const to = identifier(wantedRoles(inputs).has(owner) ? owner : "postgres");
-  for (const database of JSON.parse(databases) as string[]) {
-    const reassign = `BEGIN;\nREASSIGN OWNED BY ${all} TO ${to};\nDROP OWNED BY ${all};\nCOMMIT;`;
-    await session.run(reassign, { database });
+  const until = performance.now() + dropSeconds * 1000;
+  await session.run(
+    `SELECT 'CREATE ROLE ${owner} NOLOGIN' WHERE NOT EXISTS (SELECT FROM pg_authid WHERE rolname = '${owner}') \\gexec`,
+  );
+  for (const database of databases) {
+    if (performance.now() > until) break;
+    const reassign = [
+      "BEGIN;",
+      // Until the end nobody gets an object that would be dropped with them.
+      "LOCK TABLE pg_catalog.pg_shdepend IN SHARE ROW EXCLUSIVE MODE;",
+      `REASSIGN OWNED BY ${all} TO ${owner};`,
+      `DROP OWNED BY ${all};`,
+      "COMMIT;",
+    ];
+    await session.run(reassign.join("\n"), { database });
   }
-  // In a database that takes no connections, one may still own something.
+  // In a database that takes no connections, or that was not reached in time, one may still own something.
   const kept = await session.run(
     [
       endSessions(names),
@@ -313,7 +339,7 @@ async function drop(names: string[], inputs: PostgresServerInputs, session: Sess
   const left = names.filter((name) => kept.split("\n").includes(name));
   if (left.length > 0) {
     await pulumi.log.warn(
-      `${inputs.container.name}: ${left.join(", ")} cannot log in any more, and stays as something depends on it in a database that takes no connections`,
+      `${inputs.container.name}: ${left.join(", ")} cannot log in any more, and stays as something depends on it in another database`,
     );
   }
 }
@@ -341,11 +367,10 @@ export async function rolesWarnings(
   const removed = before.filter((name) => !after.includes(name));
   const added = after.filter((name) => !before.includes(name));
   const present = added.length > 0 ? await among(added, state).catch(() => []) : [];
-  const heir = wantedRoles(inputs).has(owner) ? owner : "postgres";
   return [
     ...removed.map(
       (name) =>
-        `${inputs.container.name}: the role ${name} is removed: its login is taken away and its sessions end; what it owns goes to ${heir}`,
+        `${inputs.container.name}: the role ${name} is removed: its login is taken away and its sessions end; what it owns goes to ${owner}`,
     ),
     ...present.map((name) => adoption(inputs, name)),
   ];

@@ -40,7 +40,7 @@ function containerOf(chunks: Buffer[], code = 0) {
     },
     attach: async () => stream,
     start: async () => {},
-    kill: async () => {
+    remove: async () => {
       killed = true;
       stream.push(null);
     },

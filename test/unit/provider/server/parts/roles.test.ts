@@ -143,9 +143,21 @@ describe("roles", () => {
     for (const note of ['{"app":[]}', null]) {
       const ran = await applied(inputsWith(undefined), { note, found: [plain] }, { roles: { app: entry } });
       expect(ran[1]).toMatch(/^ALTER ROLE "app" NOLOGIN PASSWORD NULL;\nSELECT pg_terminate_backend/);
-      expect(ran[2]).toContain('REASSIGN OWNED BY "app" TO "postgres"');
+      // Never to a superuser: a function with its owner's rights would run with a superuser's.
+      expect(ran[2]).toContain("CREATE ROLE pgs_owner NOLOGIN");
+      expect(ran[3]).toMatch(
+        /^BEGIN;\nLOCK TABLE pg_catalog.pg_shdepend .*\nREASSIGN OWNED BY "app" TO pgs_owner;\nDROP/,
+      );
       expect(ran.at(-1)).toBe("ALTER DATABASE postgres RESET pgs.roles;");
     }
+  });
+
+  it("that are the owner no more lose its rights and their sessions, and the owner stays with what it owns", async () => {
+    const note = '{"pgs_owner":[],"pgs_readwrite":[],"app":["inRoles.pgs_owner"]}';
+    const found = [{ ...(await made()), memberOf: ["pg_monitor", "pgs_owner"], actsAs: "pgs_owner" }];
+    const sql = (await applied(inputsWith({ app: entry }), { note, found })).join("\n");
+    expect(sql).toMatch(/RESET role;[\s\S]*REVOKE.*E'pgs_owner'.*E'app'.*\n.*pg_terminate_backend.*E'app'/);
+    expect(sql).not.toMatch(/(DROP|REASSIGN) OWNED BY .*pgs_owner"|ALTER ROLE "pgs_owner" NOLOGIN/);
   });
 
   it("of PostgreSQL are never changed, whatever the tenant notes", async () => {
