@@ -62,8 +62,11 @@ test("set changes a field, with --no-up in the file alone", async () => {
 });
 
 const shell = (script: string) => run("bash", ["-c", `set -o pipefail\n${script}`], checkout.options());
-const tablesOf = (id: string) =>
-  checkout.query(id, "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace");
+/** Not the views of pg_stat_statements, which every new tenant has. */
+const tablesOf = async (id: string) =>
+  (await checkout.query(id, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")).map(
+    ({ tablename }) => tablename,
+  );
 
 test("dump and load carry a database over, in pg_dump's format and as packed SQL, and only into an empty one", async () => {
   const rows = "CREATE TABLE numbers AS SELECT n, md5(n::text) FROM generate_series(1, 100000) AS n";
@@ -92,6 +95,7 @@ test("dump and load carry a database over, in pg_dump's format and as packed SQL
 });
 
 test("a dump that is cut off fails, and loads nothing", async () => {
+  const containerRuns = `timeout 60 sh -c "until docker ps --format '{{.Names}}' | grep -q ${checkout.name("connect")}; do sleep 0.2; done"`;
   expect((await shell("./pgs load hooli < acme.dump")).stderr).toMatch(
     /role "app" does not exist[\s\S]*nothing was loaded.* --no-owner/,
   );
@@ -104,7 +108,9 @@ test("a dump that is cut off fails, and loads nothing", async () => {
     expect(cut.stderr).toContain("nothing was loaded");
   }
   // Whoever sends it may be killed, and the command too.
-  await shell("(head -c 100000 acme.sql; sleep 20) | timeout -s KILL 8 ./pgs load hooli");
+  await shell(
+    `(head -c 100000 acme.sql; sleep 20) | ./pgs load hooli & ${containerRuns}; sleep 2; kill -KILL $!; wait $!`,
+  );
   expect(await tablesOf("hooli")).toEqual([]);
 
   const refused = await shell(
@@ -112,15 +118,28 @@ test("a dump that is cut off fails, and loads nothing", async () => {
   );
   expect(refused.code).toBe(3);
   expect(refused.stderr).toMatch(/:3: ERROR: {2}division by zero/);
+  const notices = "DROP TABLE IF EXISTS gone;\\n".repeat(60);
+  const flooded = await shell(`printf '${notices}SELECT 1/0;\\n' | ./pgs load hooli`);
+  expect(flooded.stderr).toMatch(/:61: ERROR: {2}division by zero/);
   expect(await tablesOf("hooli")).toEqual([]);
+  for (const end of ["\\\\connect hooli", "ROLLBACK;"]) {
+    const ended = await shell(
+      `printf 'CREATE TABLE one ();\\n${end}\\nCREATE TABLE two ();\\n' | ./pgs load hooli`,
+    );
+    expect(ended.code, ended.output).toBe(1);
+    expect(ended.stderr).toContain("the file ends the load's transaction itself");
+    expect(await tablesOf("hooli")).toEqual(["two"]);
+    await checkout.query("hooli", "DROP TABLE two");
+  }
 
   const closed = await shell("./pgs dump acme | head -c 1000 > start; exit $PIPESTATUS");
   expect(closed.code).toBe(1);
   expect(closed.stderr).toContain("no whole dump");
   const locking = await checkout.client("acme");
   await locking.query("BEGIN; LOCK numbers");
-  const begun = `until docker ps --format '{{.Names}}' | grep -q ${checkout.name("connect")}; do sleep 0.2; done`;
-  const interrupted = await shell(`./pgs dump acme > half.dump & ${begun}; sleep 2; kill -INT $!; wait $!`);
+  const interrupted = await shell(
+    `./pgs dump acme > half.dump & ${containerRuns}; sleep 2; kill -INT $!; wait $!`,
+  );
   await locking.end();
   expect(interrupted.code).toBe(130);
   // The engine removes what ended in its own time.
