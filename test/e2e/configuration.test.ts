@@ -12,12 +12,15 @@ const values: Record<string, string> = {
   prefix: "other",
   tenantSubnets: "10.9.0.0/16",
   isolation: "shared",
+  "allow[0]": "203.0.113.0/24",
+  ipv6Subnet: "fd5c:1a2b:3c4d:1::/64",
   hostnameSuffix: "random",
   certificateDays: "90",
   "images.proxy": "traefik:v3.7.16",
   "images.18": "postgres:18.7-trixie",
   "images.17": "postgres:17.5-bookworm",
   "images.barman": "registry.example.com/pgs-barman:3.19.1",
+  "images.pooler": "pgs-pgbouncer:1.25.2-trixie-1",
   "backups.schedule": "03:00",
   "backups.retention": "14d",
   "backups.destination": "s3://acme-backups/pgs",
@@ -74,7 +77,7 @@ async function commandsAnswer(withoutSecrets: boolean) {
 }
 
 test("every key of the schema is tried", () => {
-  const tried = new Set(Object.keys(values).map((key) => key.split(".")[0]));
+  const tried = new Set(Object.keys(values).map((key) => key.split(/[.[]/)[0]));
   expect([...tried].sort()).toEqual(Object.keys(configurationSchema.shape).sort());
   for (const group of ["backups", "acme", "certificate", "backupCredentials"] as const) {
     const { shape } =
@@ -119,7 +122,7 @@ test("program and commands read every key in the same way, as pulumi config set 
 });
 
 test("both refuse a wrong one with the same lines", async () => {
-  await checkout.pulumi("config", "set", "--path", "pgs:images.18", "postgres:18");
+  await checkout.pulumi("config", "set", "--path", "pgs:images.18", "postgres");
   await checkout.pulumi("config", "set", "pgs:prefx", "other");
   onTestFinished(async () => {
     await checkout.pulumi("config", "rm", "pgs:images");
