@@ -267,7 +267,7 @@ describe("a network for each tenant", () => {
     );
     expect(await addressOf(checkout.name("proxy"), network)).toBe(address);
     for (let index = 0; index < 6; index++)
-      await run("docker", ["rm", "-f", checkout.name(`filler-${index}`)]);
+      await run("docker", ["rm", "-f", "-v", checkout.name(`filler-${index}`)]);
   });
 
   test("a range that does not contain the networks there are is refused before anything changes", async () => {

@@ -221,7 +221,7 @@ describe("addresses that clients may come from", () => {
     own = stranger.replace(/\d+$/, "1");
     passwords = { acme: await checkout.password("acme"), globex: await checkout.password("globex") };
   });
-  afterAll(() => run("docker", ["rm", "--force", checkout.name("stranger")]));
+  afterAll(() => run("docker", ["rm", "--force", "--volumes", checkout.name("stranger")]));
 
   test("that become fewer end the tenant's sessions, no one else's, and keep out who comes from another", async () => {
     const neighbour = await checkout.client("globex");
