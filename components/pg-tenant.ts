@@ -310,7 +310,7 @@ function wantedExtensions({ extensions }: Tenant): Record<string, string> | unde
   return Object.fromEntries(extensions.map(({ name, version = "" }) => [name, version]));
 }
 
-/** While nobody may reach the tenant there is none: with it, its clients' sessions end. The image stays. */
+/** A tenant that is stopped or closed has no pooler: removing it ends the clients' sessions. Its image stays declared. */
 function poolerOf({ tenant, names, images }: PgTenantArgs) {
   if (!tenant.pooler) return undefined;
   const pooler = { name: names.pooler(tenant.id), ...images.pooler, ...tenant.pooler };

@@ -17,7 +17,7 @@ export const poolerDefaults: PoolerPlan = { mode: "transaction", size: 20 };
 /** What follows the tenant's hostname in that of its pooler. */
 export const poolerSuffix = "-pooler";
 
-/** What holds for a tenant: what it says itself over `defaults`. Undefined: it has no pooler. */
+/** A tenant's pooler: its own fields over those of `defaults`; undefined when it has none. */
 export function poolerPlan(own?: WrittenPooler, shared?: WrittenPooler): PoolerPlan | undefined {
   if (!own && !shared) return undefined;
   const { mode, size } = { ...poolerDefaults, ...shared, ...own };

@@ -1,11 +1,9 @@
 import type Docker from "dockerode";
-import { dockerClient } from "../../docker/client";
-import { resourceNames } from "../../docker/names";
 import { askServer, byReplication } from "../lib/ask-server";
 import { command } from "../lib/command";
 import { CommandError } from "../lib/pulumi";
-import { requiredOutputs, stackConfig, type TenantSummary } from "../lib/stack";
-import { requireServer, runningTenant } from "../lib/tenant-login";
+import type { TenantSummary } from "../lib/stack";
+import { runningServer } from "../lib/tenant-login";
 import { printableJson, terminalWidth } from "../lib/terminal";
 import { endQuery, parseTop, topQuery, topText } from "../lib/top";
 
@@ -34,10 +32,7 @@ async function showTop(id: string, options: Options): Promise<void> {
   const limit = number("--limit", options.limit, 200);
   if (options.cancel !== undefined && options.terminate !== undefined)
     throw new CommandError("--cancel and --terminate are for one session each: give one of them", 2);
-  const [outputs, config] = await Promise.all([requiredOutputs({ states: true }), stackConfig()]);
-  const tenant = runningTenant(outputs, id, config);
-  await requireServer(id, config, outputs);
-  const server = dockerClient(config.dockerHost).getContainer(resourceNames(config.prefix).tenant(id));
+  const { tenant, server } = await runningServer(id);
   for (const [end, pid] of [
     ["statement", options.cancel],
     ["session", options.terminate],

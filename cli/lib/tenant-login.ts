@@ -1,3 +1,5 @@
+import type Docker from "dockerode";
+import { dockerClient } from "../../docker/client";
 import { resourceNames } from "../../docker/names";
 import { CommandError } from "./pulumi";
 import { wayBack } from "./restore-in-place";
@@ -55,7 +57,7 @@ export async function tenantLogin(id: string, role?: string): Promise<TenantLogi
 }
 
 /** @throws CommandError where it is not to run, or no `up` has made it yet */
-export function runningTenant(outputs: StackOutputs, id: string, config: StackConfig): TenantSummary {
+function runningTenant(outputs: StackOutputs, id: string, config: StackConfig): TenantSummary {
   const tenant = tenantOf(outputs.tenants, id);
   if (tenant.state === "incomplete") {
     throw new CommandError(
@@ -66,8 +68,19 @@ export function runningTenant(outputs: StackOutputs, id: string, config: StackCo
   return tenant;
 }
 
+/** The container of a tenant's server, to be asked over its own socket. @throws CommandError where it does not run */
+export async function runningServer(
+  id: string,
+): Promise<{ tenant: TenantSummary; server: Docker.Container }> {
+  const [outputs, config] = await Promise.all([requiredOutputs({ states: true }), stackConfig()]);
+  const tenant = runningTenant(outputs, id, config);
+  await requireServer(id, config, outputs);
+  const name = resourceNames(config.prefix).tenant(id);
+  return { tenant, server: dockerClient(config.dockerHost).getContainer(name) };
+}
+
 /** @throws CommandError where the server is down */
-export async function requireServer(id: string, config: StackConfig, outputs: StackOutputs): Promise<void> {
+async function requireServer(id: string, config: StackConfig, outputs: StackOutputs): Promise<void> {
   const statuses = await tenantStatuses(outputs, config);
   const state = statuses.find((one) => one.id === id)?.state;
   if (state === "missing") {

@@ -2,7 +2,7 @@ import { printable } from "../../docker/exec";
 import { bytes, duration } from "./tenants-table";
 import { isTerminal } from "./terminal";
 
-/** Messages of a program that are shown: of more, nobody reads the rest. */
+/** How many notices, and how many errors, of a program are shown. */
 const mostMessages = 40;
 
 /** How far a dump or a load is, shown on standard error: at a terminal all the time, elsewhere when it is done. */

@@ -170,19 +170,23 @@ async function findContainer(
   if (present) return present;
   const inspect = (id: string | undefined) =>
     id ? ifPresent(dockerClient(spec.host).getContainer(id).inspect()) : undefined;
-  const info = (await inspect(formerId)) ?? (await inspect(await idByLabels(spec)));
+  const info = (await inspect(formerId)) ?? (await inspect((await findByLabels(spec))[0]?.Id));
   if (!info || !isOfStack(info, spec.stack)) return undefined;
   await dockerClient(spec.host).getContainer(info.Id).rename({ name: spec.name });
   return info;
 }
 
-/** Of a container that a killed run has made under another name. */
-async function idByLabels({ host, stack, tenant, role }: ContainerSpec): Promise<string | undefined> {
-  const all = [...(await containersByName(host)).values()];
-  return all.find(
+/** Containers by what they are for: also those that a killed run has made under another name. */
+export async function findByLabels({
+  host,
+  stack,
+  tenant,
+  role,
+}: Pick<ContainerSpec, "host" | "stack" | "tenant" | "role">): Promise<Docker.ContainerInfo[]> {
+  return [...(await containersByName(host)).values()].filter(
     ({ Labels }) =>
       Labels[stackLabel] === stack && Labels[tenantLabel] === tenant && Labels[roleLabel] === role,
-  )?.Id;
+  );
 }
 
 async function putAway(

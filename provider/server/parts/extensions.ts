@@ -28,8 +28,8 @@ export const extensions: Part & {
 
   async remove({ inputs, before, session, inside }) {
     const { extensions: wanted = {}, positions = {} } = inputs;
-    // Of data that was restored, which a stopped or a new server gets, the note is of another entry, or another time:
-    // what it says alone is the tenant's own. Of a server that ran it may be of an `up` that was killed.
+    // Restored data comes to a new or a stopped server, with the note of another entry or another time: an extension that
+    // only this note names is the tenant's own. A running server's note may be that of an `up` which was killed.
     const noted = before.state === "running" || before.state === "failed" ? inside.extensions : [];
     const former = [...new Set([...noted, ...Object.keys(before.extensions ?? {})])];
     // The tenant can write the note.

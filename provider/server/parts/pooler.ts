@@ -1,14 +1,14 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type Docker from "dockerode";
 import { socketFolder } from "../../../backups/client";
-import { clearCache, containersByName } from "../../../docker/cache";
+import { clearCache } from "../../../docker/cache";
 import { dockerClient } from "../../../docker/client";
 import { exec, execDetached } from "../../../docker/exec";
 import { getFile, putFile } from "../../../docker/files";
 import { hardened, postgresUser, withoutNames } from "../../../docker/hardening";
-import { roleLabel, stackLabel, tenantLabel } from "../../../docker/labels";
 import {
   type ContainerSpec,
+  findByLabels,
   inspectContainer,
   isAsMade,
   reconcileContainer,
@@ -109,11 +109,8 @@ export const pooler: Part & {
  * By their labels: also under a name of another prefix, where there is to be none, and beside it one that a run which was
  * killed had begun to replace it with.
  */
-async function present({ host, stack, tenant }: PostgresServerInputs): Promise<Docker.ContainerInfo[]> {
-  return [...(await containersByName(host)).values()].filter(
-    ({ Labels }) =>
-      Labels[stackLabel] === stack && Labels[tenantLabel] === tenant && Labels[roleLabel] === role,
-  );
+function present(inputs: PostgresServerInputs): Promise<Docker.ContainerInfo[]> {
+  return findByLabels({ ...inputs, role });
 }
 
 async function running(inputs: PostgresServerInputs): Promise<Docker.Container | undefined> {
@@ -146,7 +143,7 @@ const endPauseLater = `
   ${endPause}`;
 const untilReady = "until [ -S /tmp/.s.PGSQL.5432 ]; do sleep 0.05; done";
 
-/** All that the engine is told of a pooler's container. */
+/** The pooler's container as it should be; undefined without a pooler. */
 function containerOf({ host, stack, tenant, network, container, pooler: wanted }: PostgresServerInputs) {
   if (!wanted) return undefined;
   const { name, image, imageId } = wanted;

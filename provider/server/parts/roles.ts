@@ -320,7 +320,7 @@ async function drop(names: string[], inputs: PostgresServerInputs, session: Sess
     if (performance.now() > until) break;
     const reassign = [
       "BEGIN;",
-      // Until the end nobody gets an object that would be dropped with them.
+      // No other session can make one of them the owner of something between the next two statements.
       "LOCK TABLE pg_catalog.pg_shdepend IN SHARE ROW EXCLUSIVE MODE;",
       `REASSIGN OWNED BY ${all} TO ${owner};`,
       `DROP OWNED BY ${all};`,
