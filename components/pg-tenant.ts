@@ -59,8 +59,10 @@ export interface PgTenantArgs {
   dockerHost?: string;
 }
 
-/** The role that a tenant logs in as: its server's superuser. */
-const role = "postgres";
+/** The role that a tenant logs in as: its server's superuser, or one that owns its database. */
+function loginOf({ id, superuser }: Tenant): string {
+  return superuser === "on" ? "postgres" : id;
+}
 
 /** A PostgreSQL server for one tenant, and the route to it. */
 export class PgTenant extends pulumi.ComponentResource {
@@ -95,7 +97,7 @@ export class PgTenant extends pulumi.ComponentResource {
       pulumi.secret(
         pulumi.interpolate`postgresql://${user}:${secret.apply(encodeURIComponent)}@${host}:${args.port}/${tenant.id}?sslmode=require`,
       );
-    this.connectionString = connectionString(role, password);
+    this.connectionString = connectionString(loginOf(tenant), password);
     this.roleConnectionStrings = pulumi.output(
       Object.fromEntries(
         Object.entries(rolePasswords).map(([user, secret]) => [user, connectionString(user, secret)]),
@@ -105,7 +107,7 @@ export class PgTenant extends pulumi.ComponentResource {
       host,
       port: args.port,
       database: tenant.id,
-      user: role,
+      user: loginOf(tenant),
       access: tenant.access,
       state: tenant.state,
       tls: tenant.tls,
@@ -242,6 +244,7 @@ export class PgTenant extends pulumi.ComponentResource {
         limits: { memory: tenant.memory, cpus: tenant.cpus },
         settings,
         password,
+        user: tenant.superuser === "off" ? loginOf(tenant) : undefined,
         roles: hasRoles ? rolesOf(tenant) : undefined,
         rolePasswords: hasRoles ? pulumi.secret(rolePasswords) : undefined,
         access: {
@@ -356,6 +359,7 @@ function settingsByEffect(args: PgTenantArgs) {
         `roles.${name}`,
         positionOf({ positions }, `roles.${name}`),
       ]),
+      ...(tenant.superuser === "off" ? [[`roles.${tenant.id}`, positionOf({ positions }, "superuser")]] : []),
     ]),
   };
 }

@@ -38,6 +38,7 @@ export function findProblems(yaml: YamlData, schema: Schema, images: readonly st
     ...settingProblems(yaml, tenants, suggest),
     ...restoreProblems(yaml, tenants),
     ...localeProblems(yaml, tenants),
+    ...withoutSuperuserProblems(yaml, tenants),
   ];
 }
 
@@ -393,6 +394,44 @@ function localeProblems(yaml: YamlData, tenants: [string, TenantEntry][]): Probl
           ]
         : []),
     ];
+  });
+}
+
+/** Groups whose members can become a superuser. https://www.postgresql.org/docs/18/predefined-roles.html */
+const powerfulGroup = /^pg_(execute_server_program|(read|write)_server_files)$/;
+
+/** What `superuser: off` asks of the tenant's roles. */
+function withoutSuperuserProblems(yaml: YamlData, tenants: [string, TenantEntry][]): Problem[] {
+  const defaults = defaultsOf(yaml);
+  return tenants.flatMap(([id, entry]) => {
+    const { superuser = defaults.superuser } = entry;
+    if (superuser !== "off") return [];
+    return [
+      { at: ["defaults"], roles: asMap(defaults.roles) },
+      { at: ["tenants", id], roles: asMap(entry.roles) },
+    ].flatMap(({ at, roles }) =>
+      Object.entries(roles).flatMap(([name, role]) => {
+        const path = [...at, "roles", name];
+        const own =
+          name === id
+            ? [
+                {
+                  ...yaml.keyPosition(path),
+                  path: formatPath(path),
+                  message: `with superuser: off, ${id} itself logs in as a role of this name; choose another`,
+                },
+              ]
+            : [];
+        const { inRoles } = asMap(role);
+        const groups = (Array.isArray(inRoles) ? inRoles : []).flatMap((group, index) => {
+          if (!powerfulGroup.test(String(group))) return [];
+          const inPath = [...path, "inRoles", index];
+          const message = `members of ${group} can become superusers, and superuser is off for ${id}; take it out`;
+          return [{ ...yaml.valuePosition(inPath), path: formatPath(inPath), message }];
+        });
+        return [...own, ...groups];
+      }),
+    );
   });
 }
 

@@ -52,6 +52,8 @@ export interface Tenant {
   readonly backup: Readonly<Partial<BackupPlan>>;
   /** PostgreSQL settings, those of `defaults` included; true is "on", false "off". Default: none. */
   readonly settings: Readonly<Record<string, string>>;
+  /** Whether it logs in as its server's superuser; else as a role of its id, which owns the database. Default: on. */
+  readonly superuser: "on" | "off";
   /** Roles by name, those of `defaults` included. Default: none. */
   readonly roles: Readonly<Record<string, TenantRole>>;
   /** Raised by one for each rotation of the password. Default: 1. */
@@ -199,6 +201,7 @@ function toTenant(id: string, content: TenantsFileContent, folder: string): Omit
     restoreFrom: own.restoreFrom,
     backup: { ...content.defaults?.backup, ...own.backup },
     settings: mapValues({ ...content.defaults?.settings, ...own.settings }, settingText),
+    superuser: fields.superuser,
     roles: rolesOf(content.defaults?.roles ?? {}, own.roles ?? {}),
     passwordVersion: fields.passwordVersion,
     onRemove: fields.onRemove,

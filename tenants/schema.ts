@@ -15,6 +15,7 @@ export const builtInDefaults = {
   access: true,
   state: "running",
   tls: "terminate",
+  superuser: "on",
   passwordVersion: 1,
   onRemove: "retain",
 } as const;
@@ -102,6 +103,11 @@ function tenantFields({ versions, initProblem }: SchemaRules) {
     restoreFrom: restoreFromSchema,
     extensions: extensionsSchema,
     settings: settingsSchema,
+    superuser: z.enum(["on", "off"], expected("on or off")).meta({
+      description:
+        "Whether the tenant logs in as postgres, its server's superuser. off: as a role named like the tenant, which owns the database and is no superuser. Changed live: the connection string changes, and sessions of the former role end.",
+      default: builtInDefaults.superuser,
+    }),
     roles: rolesSchema,
     passwordVersion: passwordVersionSchema("tenant"),
     backup: backupSchema,

@@ -8,6 +8,8 @@ export interface Question {
   version: number;
   /** Databases or connection strings: the next one is tried where one does not answer. */
   targets: string[];
+  /** The role to ask as. Default: postgres, its superuser. */
+  user?: string;
   /** For psql. It only reads, and prints once, at its end. */
   sql: string;
   /** Seconds that a statement may take. */
@@ -20,22 +22,23 @@ export interface Question {
 export const byReplication = (database: string) => `dbname=${database} replication=database`;
 
 const ask = `
-  sql=$(cat)
+  sql=$(cat) user=$1
+  shift
   for target; do
-    printf '%s\\n' "$sql" | psql --no-psqlrc --quiet --tuples-only --no-align --username postgres \\
+    printf '%s\\n' "$sql" | psql --no-psqlrc --quiet --tuples-only --no-align --username "$user" \\
       --set ON_ERROR_STOP=1 --set VERBOSITY=terse --file - --dbname "$target" && exit
   done
   exit 1`;
 
 /**
- * Asks a tenant's server over its own socket, as its superuser. The tenant is that too: the answer is data, to be checked.
+ * Asks a tenant's server over its own socket. The tenant may be its superuser: the answer is data, to be checked.
  * @throws CommandError with its terse error, or why there is no answer
  */
 export async function askServer(
   container: Docker.Container,
-  { version, targets, sql, seconds, outputLimit }: Question,
+  { version, targets, user = "postgres", sql, seconds, outputLimit }: Question,
 ): Promise<string> {
-  const { code, stdout, stderr } = await exec(container, ["sh", "-c", ask, "sh", ...targets], {
+  const { code, stdout, stderr } = await exec(container, ["sh", "-c", ask, "sh", user, ...targets], {
     stdin: sql,
     env: sessionEnvironment(version, "read", seconds),
     seconds: seconds + 2,

@@ -54,6 +54,7 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
     "limits",
     "settings",
     "password",
+    "user",
     "roles",
     "rolePasswords",
     "access",

@@ -48,8 +48,10 @@ export interface PostgresServerInputs {
     /** When the server starts the next time: no change of them causes a restart. */
     initial: Settings;
   };
-  /** Of the role postgres; printable ASCII; a secret. */
+  /** Of the role that the tenant logs in as; printable ASCII; a secret. */
   password: string;
+  /** That role's name: it owns the database, and nobody logs in as a superuser. Undefined: the superuser postgres. */
+  user?: string;
   /** Other roles that can log in, by name; undefined without any. */
   roles?: Record<string, RoleInputs>;
   /** Their passwords; printable ASCII; a secret. */

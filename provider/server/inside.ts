@@ -13,6 +13,8 @@ export interface Inside {
   verifier: string | null;
   /** Until when that role may log in by its password; null: for ever. */
   validUntil: string | null;
+  /** Whether another role than postgres is a superuser, or can become one. */
+  otherSuperusers: boolean;
   /** Whether the tenant's database is there, and whether it takes connections. */
   database: boolean;
   takesConnections: boolean;
@@ -99,6 +101,7 @@ const installedSchema = z.record(text, z.object({ version: text.nullable(), newe
 const insideSchema: z.ZodType<Inside> = z.object({
   verifier: text.nullable(),
   validUntil: text.nullable(),
+  otherSuperusers: z.boolean(),
   database: z.boolean(),
   takesConnections: z.boolean(),
   maintenance: z.enum(["open", "closed", "invalid", "gone"]),
@@ -158,7 +161,16 @@ function parsedInside(answer: string): unknown {
   const [server = "", privileges = "null"] = answer.split("\n");
   const parsed = JSON.parse(server);
   parsed.roles.defaultPrivileges = JSON.parse(privileges);
-  return parsed;
+  return { ...parsed, managed: namesIn(parsed.managed), extensions: namesIn(parsed.extensions) };
+}
+
+/** A note, which the tenant may have written anything into. */
+function namesIn(note: unknown): string[] {
+  try {
+    return texts.parse(JSON.parse(String(note || "[]")));
+  } catch {
+    return [];
+  }
 }
 
 /** @throws Error when the answer has another form */
@@ -176,11 +188,19 @@ function answered<T>(
   throw new Error("the server's answer is not what PostgreSQL answers: its catalogs were changed");
 }
 
+/** A role, not of PostgreSQL's own, with what a superuser alone is to have. */
+export const isPowerful = "oid >= 16384 AND (rolsuper OR rolcreaterole OR rolreplication OR rolbypassrls)";
+
+/** A membership by which a role can become a superuser. */
+export const givesPower = `roleid::regrole::text IN ('postgres', 'pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files')`;
+
 function question(database: string): string {
   const named = `FROM pg_catalog.pg_database WHERE datname = ${literal(database)}`;
   return `SELECT json_build_object(
     'verifier', (SELECT rolpassword FROM pg_authid WHERE rolname = 'postgres'),
     'validUntil', (SELECT rolvaliduntil FROM pg_authid WHERE rolname = 'postgres' AND isfinite(rolvaliduntil)),
+    'otherSuperusers', EXISTS (SELECT FROM pg_authid AS role WHERE ${isPowerful})
+      OR EXISTS (SELECT FROM pg_auth_members WHERE ${givesPower}),
     'database', EXISTS (SELECT ${named}),
     'takesConnections', EXISTS (SELECT ${named} AND datallowconn),
     'maintenance', coalesce((SELECT CASE WHEN datconnlimit = -2 THEN 'invalid' WHEN datallowconn THEN 'open'
@@ -189,10 +209,10 @@ function question(database: string): string {
     'unfinished', (pg_stat_file(current_setting('data_directory') || '.unfinished', true)).size IS NOT NULL,
     'settings', (SELECT coalesce(json_object_agg(lower(name), setting), '{}') FROM pg_file_settings
                  WHERE sourcefile LIKE '%/postgresql.auto.conf'),
-    'managed', coalesce(nullif(current_setting('${managedSetting}', true), '')::json, '[]'),
+    'managed', current_setting('${managedSetting}', true),
     'pendingRestart', (SELECT coalesce(json_agg(lower(name)), '[]') FROM pg_settings WHERE pending_restart),
     'libraries', current_setting('shared_preload_libraries'),
-    'extensions', coalesce(nullif(current_setting('${extensionsSetting}', true), '')::json, '[]'),
+    'extensions', current_setting('${extensionsSetting}', true),
     'roles', json_build_object('note', current_setting('${managedRoles}', true),
       'owner', (SELECT pg_get_userbyid(datdba) ${named}), 'found', (${rolesQuestion(named)})),
     'certificateDigest', ${certificateDigest},

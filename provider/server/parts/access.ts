@@ -4,10 +4,12 @@ import { exec } from "../../../docker/exec";
 import { excluded } from "../../../tenants/addresses";
 import { proxyAddress } from "../../networks";
 import type { PostgresServerInputs, PostgresServerState } from "../inputs";
-import type { Inside } from "../inside";
+import { givesPower, type Inside, isPowerful } from "../inside";
 import type { Part, RunningServer } from "../part";
 import { matches, scramVerifier } from "../scram";
 import { endClients, literal } from "../session";
+import { pooler } from "./pooler";
+import { revoke } from "./roles";
 
 /** Who may come in: the password, and what pg_hba.conf says of clients from the network. */
 export const access: Part & {
@@ -22,16 +24,21 @@ export const access: Part & {
   async differs(inputs, { inside }) {
     if (!inside) return false;
     return (
-      !(await mayLogIn(inputs, inside)) ||
+      !(await isWanted(inputs, inside)) ||
       (await clientsOf(inputs)) !== inside.clients ||
       (!inputs.access.open && inside.sessions > 0)
     );
   },
 
   async apply({ inputs, container, session, inside }) {
-    if (!(await mayLogIn(inputs, inside))) {
-      const verifier = literal(await scramVerifier(inputs.password));
-      await session.run(`ALTER ROLE postgres PASSWORD ${verifier} VALID UNTIL 'infinity';`);
+    if (!(await isWanted(inputs, inside))) {
+      if (inputs.user) {
+        await session.run(withoutSuperusers);
+        await pooler.endSessions(inputs);
+      } else {
+        const verifier = literal(await scramVerifier(inputs.password));
+        await session.run(`ALTER ROLE postgres PASSWORD ${verifier} VALID UNTIL 'infinity';`);
+      }
     }
     const clients = await clientsOf(inputs);
     if (inputs.access.open && clients !== inside.clients) await admit(container, clients);
@@ -59,9 +66,19 @@ export function excludedClients(
 
 const rejected = "reject";
 
-async function mayLogIn({ password }: PostgresServerInputs, inside: Inside): Promise<boolean> {
+/** Whether the role postgres has its password; where the tenant is no superuser, whether it has none, and no role is one. */
+async function isWanted({ user, password }: PostgresServerInputs, inside: Inside): Promise<boolean> {
+  if (user !== undefined) return inside.verifier === null && !inside.otherSuperusers;
   return inside.validUntil === null && (await matches(inside.verifier, password));
 }
+
+/** Without a password nobody logs in as postgres over the network: pgs does so over the server's own socket. */
+const withoutSuperusers = [
+  "ALTER ROLE postgres PASSWORD NULL;",
+  `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE client_addr IS NOT NULL AND usesysid IN (SELECT oid FROM pg_authid WHERE oid = 10 OR ${isPowerful}) \\g /dev/null`,
+  `SELECT format('ALTER ROLE %I NOSUPERUSER NOCREATEROLE NOREPLICATION NOBYPASSRLS', rolname) FROM pg_authid WHERE ${isPowerful} \\gexec`,
+  revoke(givesPower),
+].join("\n");
 
 /** As pg_hba.conf has it. */
 async function clientsOf({ host, access, network }: PostgresServerInputs): Promise<string> {

@@ -1,3 +1,4 @@
+import type { PostgresServerInputs } from "../inputs";
 import type { Inside } from "../inside";
 import { identifier, literal } from "../session";
 
@@ -35,24 +36,24 @@ export const defaultPrivileges = `
 /** Schemas that are not the system's own. */
 const schemas = `FROM pg_namespace AS n WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'`;
 
-/** Of an extension, or of another object, whose owner it follows. */
-const dependent = (catalog: string, object: string) =>
-  `EXISTS (SELECT FROM pg_depend WHERE classid = '${catalog}'::regclass AND objid = ${object}.oid
-     AND (deptype IN ('e', 'i') OR deptype = 'a' AND refclassid = 'pg_class'::regclass AND refobjsubid > 0))`;
-
 /**
  * SQL for the tenant's database, one statement a line, that gives the groups what they are to have and do not have.
  * What a tenant has revoked of a single object stays revoked.
  * @param groups those that there are to be
  */
-export function changesInDatabase(groups: string[], database: string, { roles }: Inside): string[] {
+export function changesInDatabase(
+  groups: string[],
+  { tenant, user }: Pick<PostgresServerInputs, "tenant" | "user">,
+  { roles, verifier }: Inside,
+): string[] {
   const owns = groups.includes(owner);
   const makers = ["postgres", ...(owns ? [owner] : [])];
   const missing = groups
     .filter((group) => group in privileges)
     .filter((group) => !expected(group, makers).every((one) => roles.defaultPrivileges?.includes(one)));
+  const wasSuperuser = user !== undefined && verifier !== null;
   return [
-    ...(owns && roles.owner !== owner ? handOver(database) : []),
+    ...(owns && (roles.owner !== owner || wasSuperuser) ? handOver(tenant, user !== undefined) : []),
     ...missing.flatMap((group) => grant(group, makers)),
   ].map((statement) => statement.replace(/\s*\n\s*/g, " "));
 }
@@ -79,26 +80,44 @@ function grant(group: string, makers: string[]): string[] {
   return ["BEGIN;", present, ...later, "COMMIT;", present];
 }
 
+/** What has an owner and a schema, beside tables, types and routines: catalog, and the columns of the two. */
+const others: [string, string, string][] = [
+  ["pg_collation", "collowner", "collnamespace"],
+  ["pg_conversion", "conowner", "connamespace"],
+  ["pg_operator", "oprowner", "oprnamespace"],
+  ["pg_opclass", "opcowner", "opcnamespace"],
+  ["pg_opfamily", "opfowner", "opfnamespace"],
+  ["pg_ts_dict", "dictowner", "dictnamespace"],
+  ["pg_ts_config", "cfgowner", "cfgnamespace"],
+  ["pg_statistic_ext", "stxowner", "stxnamespace"],
+];
+
 /**
- * The role postgres, a superuser's, owns what it made: the owners have to own that to alter it. The database is last, so
- * that a run that was cut off begins again.
+ * The role postgres, a superuser's, owns what it made: the owners have to own that to alter it. REASSIGN OWNED refuses to
+ * take from this role. What belongs to an extension stays, and what follows another object's owner. The database is last,
+ * so that a run that was cut off begins again.
+ * @param all functions too that run with their owner's rights, which may need a superuser's
  */
-function handOver(database: string): string[] {
-  const inSchema = (schema: string) => `${schema} IN (SELECT n.oid ${schemas})`;
-  const to = `OWNER TO ${owner}`;
+function handOver(database: string, all: boolean): string[] {
+  const objects = [
+    "SELECT 'pg_namespace', oid, oid FROM pg_namespace WHERE nspowner = 10",
+    "SELECT 'pg_class', oid, relnamespace FROM pg_class WHERE relowner = 10 AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c')",
+    "SELECT 'pg_type', oid, typnamespace FROM pg_type WHERE typowner = 10 AND typtype IN ('d', 'e', 'r')",
+    `SELECT 'pg_proc', oid, pronamespace FROM pg_proc WHERE proowner = 10${all ? "" : " AND NOT prosecdef"}`,
+    ...others.map(
+      ([catalog, has, schema]) => `SELECT '${catalog}', oid, ${schema} FROM ${catalog} WHERE ${has} = 10`,
+    ),
+    "SELECT 'pg_largeobject', oid, NULL FROM pg_largeobject_metadata WHERE lomowner = 10",
+  ];
   return [
-    `SELECT format('ALTER SCHEMA %I ${to}', nspname) ${schemas} AND nspowner = 10
-       AND NOT ${dependent("pg_namespace", "n")} \\gexec`,
-    `SELECT format('ALTER %s %s ${to}', CASE relkind WHEN 'c' THEN 'TYPE' ELSE 'TABLE' END, c.oid::regclass)
-       FROM pg_class AS c WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c') AND relowner = 10
-       AND ${inSchema("relnamespace")} AND NOT ${dependent("pg_class", "c")} \\gexec`,
-    `SELECT format('ALTER TYPE %s ${to}', t.oid::regtype) FROM pg_type AS t
-       WHERE typtype IN ('d', 'e', 'r') AND typowner = 10
-       AND ${inSchema("typnamespace")} AND NOT ${dependent("pg_type", "t")} \\gexec`,
-    // One that runs with its owner's rights may need a superuser's.
-    `SELECT format('ALTER ROUTINE %s ${to}', p.oid::regprocedure) FROM pg_proc AS p
-       WHERE NOT prosecdef AND proowner = 10
-       AND ${inSchema("pronamespace")} AND NOT ${dependent("pg_proc", "p")} \\gexec`,
-    `ALTER DATABASE ${identifier(database)} ${to};`,
+    `SELECT format('ALTER %s %s OWNER TO ${owner}',
+       CASE WHEN catalog = 'pg_proc' THEN 'routine' WHEN type = 'composite type' THEN 'type'
+         WHEN type = 'statistics object' THEN 'statistics' ELSE type END, identity)
+       FROM (${objects.join(" UNION ALL ")}) AS o (catalog, object, schema),
+         pg_identify_object(catalog::regclass, object, 0)
+       WHERE (o.schema IS NULL OR o.schema IN (SELECT oid ${schemas}))
+       AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = catalog::regclass AND objid = object
+         AND (deptype IN ('e', 'i') OR deptype = 'a' AND refclassid = 'pg_class'::regclass AND refobjsubid > 0)) \\gexec`,
+    `ALTER DATABASE ${identifier(database)} OWNER TO ${owner};`,
   ];
 }

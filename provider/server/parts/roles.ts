@@ -33,7 +33,7 @@ export const roles: Part & { apply(server: RunningServer): Promise<void> } = {
     await session.run(note(mergedNotes(known, wanted)));
     const seen = await lookInside(session);
     const made = Object.keys(wanted).filter((name) => !seen.roles.found.some((role) => role.name === name));
-    for (const name of Object.keys(inputs.roles ?? {})) {
+    for (const name of Object.keys(entriesOf(inputs))) {
       if (!Object.hasOwn(known, name) && !made.includes(name)) await pulumi.log.info(adoption(inputs, name));
     }
     try {
@@ -66,15 +66,25 @@ interface WantedRole extends RoleInputs {
   actsAs?: string;
 }
 
-type Wanted = Pick<Partial<PostgresServerInputs>, "roles" | "rolePasswords">;
+type Wanted = Pick<Partial<PostgresServerInputs>, "roles" | "rolePasswords" | "user" | "password">;
 
-function wantedRoles({ roles: entries = {}, rolePasswords = {} }: Wanted): Map<string, WantedRole> {
+/** What a tenant that is no superuser needs beside its database: to see its server's sessions, and to cancel them. */
+const userGroups = ["pg_monitor", "pg_signal_backend"];
+
+/** Those of the entry, and the one that a tenant logs in as that is no superuser. */
+function entriesOf({ roles: entries = {}, user }: Wanted): Record<string, RoleInputs> {
+  if (user === undefined) return entries;
+  return { ...entries, [user]: { grants: "owner", settings: {}, inRoles: userGroups } };
+}
+
+function wantedRoles(inputs: Wanted): Map<string, WantedRole> {
+  const { rolePasswords = {}, user, password } = inputs;
   const wanted = new Map<string, WantedRole>();
   const group = (name: string, inRoles: string[] = []) => {
     wanted.set(name, { login: false, settings: {}, inRoles });
     return name;
   };
-  for (const [name, entry] of Object.entries(entries)) {
+  for (const [name, entry] of Object.entries(entriesOf(inputs))) {
     const { grants, inRoles } = entry;
     if (grants === "owner") group(owner, [group(readwrite)]);
     else if (grants) group(`pgs_${grants}`);
@@ -82,7 +92,7 @@ function wantedRoles({ roles: entries = {}, rolePasswords = {} }: Wanted): Map<s
     wanted.set(name, {
       ...entry,
       login: true,
-      password: rolePasswords[name],
+      password: name === user ? password : rolePasswords[name],
       inRoles: [...inRoles, ...groups],
       ...(grants === "owner" && { actsAs: owner }),
     });
@@ -160,7 +170,7 @@ async function planOf(inputs: PostgresServerInputs, inside: Inside, known: Note)
     former: Object.keys(known).filter((name) => !wanted.has(name) && name !== owner),
     // A role may be a member of one that comes later.
     changes: [...changes, ...members],
-    inDatabase: changesInDatabase([...wanted.keys()], inputs.tenant, inside),
+    inDatabase: changesInDatabase([...wanted.keys()], inputs, inside),
   };
 }
 
@@ -227,7 +237,9 @@ function membershipChanges(
       ...(/^pgs?_/.test(group) ? [] : [requireOrdinary(group)]),
       `GRANT ${identifier(group)} TO ${identifier(name)};`,
     ]),
-    ...[...new Set([...left, ...superuserBy])].map((group) => revoke(group, name)),
+    ...[...new Set([...left, ...superuserBy])].map((group) =>
+      revoke(`g.rolname = ${literal(group)} AND m.rolname = ${literal(name)}`),
+    ),
     // They go on as the owner until they end.
     ...(left.includes(owner) ? [endSessions([name])] : []),
   ];
@@ -240,12 +252,12 @@ function requireOrdinary(group: string): string {
   return `DO ${literal(`BEGIN IF ${isSuperuser} THEN RAISE EXCEPTION USING MESSAGE = ${message}; END IF; END`)};`;
 }
 
-/** Whoever granted it. */
-function revoke(group: string, member: string): string {
+/** SQL that takes away memberships, of pg_auth_members, whoever granted them. */
+export function revoke(condition: string): string {
   return (
     "SELECT format('REVOKE %I FROM %I GRANTED BY %I CASCADE', g.rolname, m.rolname, by.rolname) FROM pg_auth_members AS a " +
     "JOIN pg_authid AS g ON g.oid = a.roleid JOIN pg_authid AS m ON m.oid = a.member JOIN pg_authid AS by ON by.oid = a.grantor " +
-    `WHERE g.rolname = ${literal(group)} AND m.rolname = ${literal(member)} \\gexec`
+    `WHERE ${condition} \\gexec`
   );
 }
 
@@ -360,20 +372,26 @@ export async function rolesWarnings(
   state: PostgresServerState,
   inputs: PostgresServerInputs,
 ): Promise<string[]> {
-  const [before, after] = [state.roles ?? {}, inputs.roles ?? {}].map((entries) => Object.keys(entries)) as [
-    string[],
-    string[],
-  ];
+  const [before, after] = [state, inputs].map((one) => Object.keys(entriesOf(one))) as [string[], string[]];
   const removed = before.filter((name) => !after.includes(name));
   const added = after.filter((name) => !before.includes(name));
   const present = added.length > 0 ? await among(added, state).catch(() => []) : [];
   return [
+    ...(state.user !== inputs.user ? [loginChange(inputs)] : []),
     ...removed.map(
       (name) =>
         `${inputs.container.name}: the role ${name} is removed: its login is taken away and its sessions end; what it owns goes to ${owner}`,
     ),
     ...present.map((name) => adoption(inputs, name)),
   ];
+}
+
+function loginChange({ container, user = "postgres" }: PostgresServerInputs): string {
+  const superuser =
+    user === "postgres"
+      ? "its server's superuser"
+      : "which owns its database; sessions of superusers end, and other roles lose what makes them superusers. What a superuser did before is not undone: docs/roles.md";
+  return `${container.name}: the tenant logs in as ${user} from now on, ${superuser}; its connection string changes`;
 }
 
 /** Those of the names that the server has a role of. */

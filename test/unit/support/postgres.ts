@@ -15,6 +15,7 @@ export class FakePostgres {
   inside: Omit<Inside, "certificateDigest" | "settings" | "pendingRestart"> = {
     verifier: null,
     validUntil: null,
+    otherSuperusers: false,
     database: false,
     takesConnections: true,
     maintenance: "open",
@@ -150,7 +151,9 @@ export class FakePostgres {
     }
     if (sql.includes("DO $$")) return this.drop(/DROP EXTENSION IF EXISTS "(.*?)"/.exec(sql)?.[1] ?? "");
     if (sql.includes("json_build_object")) {
-      return { stdout: this.lie ?? JSON.stringify(this.describe()) };
+      const { managed, extensions, ...seen } = this.describe();
+      const notes = { managed: JSON.stringify(managed), extensions: JSON.stringify(extensions) };
+      return { stdout: this.lie ?? JSON.stringify({ ...seen, ...notes }) };
     }
     let stdout = "";
     for (const [index, line] of sql.split("\n").entries()) {
@@ -234,6 +237,12 @@ export class FakePostgres {
       [
         /^ALTER ROLE postgres PASSWORD (.*) VALID UNTIL 'infinity';$/,
         (text = "") => void Object.assign(this.inside, { verifier: value(text), validUntil: null }),
+      ],
+      [/^ALTER ROLE postgres PASSWORD NULL;$/, () => void Object.assign(this.inside, { verifier: null })],
+      [/^SELECT pg_terminate_backend/, () => undefined],
+      [
+        /^SELECT format\('(ALTER ROLE|REVOKE) %I/,
+        () => void Object.assign(this.inside, { otherSuperusers: false }),
       ],
       [
         /^\\! rm -f/,

@@ -48,6 +48,20 @@ describe("access", () => {
     expect(await access.differs(acme(), sightOf(postgres))).toBe(false);
   });
 
+  it.each<[string, () => void]>([
+    ["postgres may still log in", () => {}],
+    ["another role is one", () => Object.assign(postgres.inside, { verifier: null, otherSuperusers: true })],
+  ])("without superusers is made so where %s", async (_, change) => {
+    change();
+    const without = acmeWith({ user: "acme" });
+    expect(await access.differs(without, sightOf(postgres))).toBe(true);
+    await access.apply(running(postgres, without));
+    expect(postgres.inside).toMatchObject({ verifier: null, otherSuperusers: false });
+    expect(await access.differs(without, sightOf(postgres))).toBe(false);
+    // And back.
+    expect(await access.differs(acme(), sightOf(postgres))).toBe(true);
+  });
+
   it.each(["10.0.0.0/8", "reject", ""])("from %j is opened to all again", async (clients) => {
     postgres.inside.clients = clients;
     expect(await access.differs(acme(), sightOf(postgres))).toBe(true);

@@ -3,7 +3,7 @@ import { describe, expect, it, vi } from "vitest";
 import type { PostgresServerInputs, RoleInputs } from "../../../../../provider/server/inputs";
 import type { Inside, RoleSeen } from "../../../../../provider/server/inside";
 import type { RunningServer } from "../../../../../provider/server/part";
-import { roles } from "../../../../../provider/server/parts/roles";
+import { roles, rolesWarnings } from "../../../../../provider/server/parts/roles";
 import { scramVerifier } from "../../../../../provider/server/scram";
 import type { Session } from "../../../../../provider/server/session";
 import { engine } from "../../../support/engine";
@@ -53,7 +53,7 @@ const plain: RoleSeen = {
 
 function insideWith(seen: Partial<Inside["roles"]>): Inside {
   const inside = new FakePostgres().describe();
-  return { ...inside, roles: { ...inside.roles, note: '{"app":[]}', ...seen } };
+  return { ...inside, verifier: "of a superuser", roles: { ...inside.roles, note: '{"app":[]}', ...seen } };
 }
 
 const differs = async (inputs: PostgresServerInputs, seen: Partial<Inside["roles"]>) =>
@@ -150,6 +150,25 @@ describe("roles", () => {
       );
       expect(ran.at(-1)).toBe("ALTER DATABASE postgres RESET pgs.roles;");
     }
+  });
+
+  it("have the one that a tenant without a superuser logs in as, and it takes over what the superuser made", async () => {
+    const inputs = { ...inputsWith(undefined), user: "acme" };
+    const superuser = { ...inputsWith(undefined) };
+    const seen = { note: '{"pgs_owner":[]}', owner: "pgs_owner", found: [{ ...plain, name: "pgs_owner" }] };
+    const sql = (await applied(inputs, seen, superuser)).join("\n");
+    expect(sql).toMatch(
+      /CREATE ROLE "acme";\nALTER ROLE "acme" NOSUPERUSER .* LOGIN PASSWORD E'SCRAM-SHA-256\$/,
+    );
+    expect(sql).toMatch(/GRANT "pgs_owner" TO "acme"/);
+    expect(sql).toMatch(/proowner = 10 UNION.*OWNER TO pgs_owner/s);
+    expect(await rolesWarnings(superuser as never, inputs)).toEqual([
+      expect.stringContaining("logs in as acme from now on"),
+    ]);
+    expect(await rolesWarnings(inputs as never, superuser)).toEqual([
+      expect.stringContaining("logs in as postgres from now on"),
+      expect.stringContaining("the role acme is removed"),
+    ]);
   });
 
   it("that are the owner no more lose its rights and their sessions, and the owner stays with what it owns", async () => {
