@@ -2,36 +2,37 @@
 """Passes cancel requests on to the tenants' servers.
 
 psql up to 18 and most drivers send Ctrl-C as a packet in plain text, on a connection of its own, which says neither whose
-server it is for nor who asks. The proxy brings here what is not TLS; each tenant's server gets the packet, by TLS with its
-hostname, through the proxy again. The server that gave out the key cancels, and the others ignore it. Nothing is kept: the
-hostnames are those of the routes that the proxy has at this moment.
+server it is for nor who asks. The proxy brings here what is not TLS; each tenant's server gets the packet, through the
+proxy again. That one is told by the PROXY protocol that the packet comes from an address which stands for the server: a TLS
+handshake for its hostname would cost more than all else. The server that gave out the key cancels, and the others ignore
+it. Nothing is kept: the addresses are those of the routes that the proxy has at this moment.
 
     cancel_requests.py PROXY PORT ROUTES-FOLDER
 
 https://www.postgresql.org/docs/18/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS
 https://www.postgresql.org/docs/18/protocol-message-formats.html
+https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt
 """
 
 import asyncio
 import os
 import re
 import socket
-import ssl
 import struct
 import sys
 import time
 
 CORES = os.cpu_count() or 1
-CANCEL, SSL, GSSENC = 80877102, 80877103, 80877104
+CANCEL, GSSENC = 80877102, 80877104
 # Bytes: length, code, process id, and a key of 4 to 256 (protocol 3.2).
 SHORTEST, LONGEST = 16, 268
 # Seconds that a client has to send its packet, that a request waits for its turn, and that a server has to deal with it.
 PATIENCE = 5
 # Seconds that a client waits for the servers: one that hangs must not hold up the others' clients.
 WAIT = 1
-# Connections of clients, and hostnames asked at a time for all of them together: enough to keep a few cores busy.
+# Connections of clients, and servers asked at a time for all of them together: enough to keep a few cores busy.
 CLIENTS, AT_ONCE = 500, 32
-# Beside these, hostnames at a time whose server was silent when it was asked last.
+# Beside these, servers at a time that were silent when they were asked last.
 SILENT_AT_ONCE = 16
 
 
@@ -54,7 +55,7 @@ class Budget:
 
 
 class Limits:
-    """TLS handshakes a second. An address that has used up its own share leaves half of all to those that have not.
+    """Servers asked a second. An address that has used up its own share leaves half of all to those that have not.
 
     Each takes service, proxy and server some milliseconds of a core together. For each core there are as many as keep
     a flood from costing a tenth of it, and half a minute's worth at once (bench/suite/cancel.ts).
@@ -79,7 +80,7 @@ class Limits:
 
 
 class Routes:
-    """The hostnames that the proxy has routes for."""
+    """The addresses that stand for servers in the proxy's routes."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -97,7 +98,7 @@ class Routes:
         for entry in os.scandir(self.folder):
             if re.fullmatch(r"route-.*\.yml", entry.name):
                 with open(entry.path, encoding="utf-8") as file:
-                    yield from re.findall(r"HostSNI\(`([^`*]+)`\)", file.read())
+                    yield from re.findall(r"ClientIP\(`(fd[0-9a-f:]+)`\)", file.read())
 
 
 def error_response(message, code=b"28000"):
@@ -123,11 +124,6 @@ class Service:
         self.clients = 0
         self.slots, self.silent_slots = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(SILENT_AT_ONCE)
         self.silent, self.asking = set(), set()
-        # The packet is no secret to the proxy, which brought it here in plain text.
-        self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        self.tls.check_hostname = False
-        self.tls.verify_mode = ssl.CERT_NONE
-        self.tls.set_alpn_protocols(["postgresql"])
 
     async def client(self, reader, writer):
         self.clients += 1
@@ -169,7 +165,9 @@ class Service:
         if not hosts or not await self.admitted(address, len(hosts)):
             return
         loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(self.proxy, self.port, type=socket.SOCK_STREAM)
+        found = await loop.getaddrinfo(
+            self.proxy, self.port, family=socket.AF_INET, type=socket.SOCK_STREAM
+        )
         proxy = found[0][4][0]
         self.silent.intersection_update(hosts)
         awaited = []
@@ -197,17 +195,13 @@ class Service:
             self.silent.discard(host)
 
     async def pass_on(self, proxy, host, packet):
-        reader, writer = await asyncio.open_connection(proxy, self.port)
-        try:
-            writer.write(struct.pack("!ii", 8, SSL))
-            if await reader.readexactly(1) == b"S":
-                await writer.start_tls(self.tls, server_hostname=host)
-                writer.write(packet)
-                await writer.drain()
-                # A server closes without a word when it has dealt with the request.
-                await reader.read(1)
-        finally:
-            writer.transport.abort()
+        loop = asyncio.get_running_loop()
+        with socket.socket() as connection:
+            connection.setblocking(False)
+            await loop.sock_connect(connection, (proxy, self.port))
+            await loop.sock_sendall(connection, f"PROXY TCP6 {host} {host} 1 1\r\n".encode() + packet)
+            # A server closes without a word when it has dealt with the request.
+            await loop.sock_recv(connection, 1)
 
 
 async def serve(proxy, port, folder):

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import * as pulumi from "@pulumi/pulumi";
 import { stringify } from "yaml";
-import { innerPort, type ResourceNames } from "../docker/names";
+import { cancelPort, type ResourceNames } from "../docker/names";
 import { Container, type Programs, programText, TraefikFile } from "../provider/resources";
 import { barmanVolumes, type PostgresImages } from "./postgres-images";
 import { dynamicFolder, entryPoints, type PostgresProxy, proxyNetwork } from "./proxy";
@@ -45,7 +45,7 @@ export class CancelRequests extends pulumi.ComponentResource {
         ...args.images.barman,
         // Isolated: no file or variable of the container has a say in what runs.
         entrypoint: ["python3", "-I", "/pgs/cancel-requests"],
-        command: [names.proxy, String(innerPort), "/routes"],
+        command: [names.proxy, String(cancelPort), "/routes"],
         env: [`PROGRAM=${digest()}`],
         user: "65534:65534",
         mounts: [
@@ -74,6 +74,18 @@ export class CancelRequests extends pulumi.ComponentResource {
     );
     this.registerOutputs();
   }
+}
+
+/**
+ * Stands for a hostname where there is no TLS to say it: the proxy is told that a cancel request comes from this address,
+ * by which it finds the server. No client has such a one: they are of a network (RFC 4193) that is nowhere.
+ */
+export function cancelAddress(host: string): string {
+  const digits = createHash("sha256").update(host).digest("hex");
+  return `fd${digits
+    .slice(0, 30)
+    .replace(/^(..)|(.{4})/g, "$1$2:")
+    .slice(0, -1)}`;
 }
 
 /** Another program is another container. */

@@ -21,6 +21,7 @@ import {
   sizedSettings,
 } from "../tenants/sizing";
 import type { Backups } from "./backups";
+import { cancelAddress } from "./cancel-requests";
 import type { PostgresImages } from "./postgres-images";
 import { dynamicFolder, entryPoints, type PostgresProxy, tenantNetwork } from "./proxy";
 import type { WildcardCertificate } from "./wildcard-certificate";
@@ -420,6 +421,11 @@ function route(
         ...(Object.keys(middlewares).length > 0 && { middlewares: Object.keys(middlewares) }),
       },
       [`${name}--inner`]: { entryPoints: [entryPoints.inner], ...router },
+      [`${name}--cancel`]: {
+        entryPoints: [entryPoints.cancel],
+        rule: `HostSNI(\`*\`) && ClientIP(\`${cancelAddress(host)}\`)`,
+        service: name,
+      },
     },
     middlewares,
     services: { [name]: { loadBalancer: { servers: [{ address: `${server}:5432` }] } } },

@@ -3,8 +3,9 @@ import * as pulumi from "@pulumi/pulumi";
 import * as random from "@pulumi/random";
 import { stringify } from "yaml";
 import type { AcmeSettings } from "../config";
-import { innerPort, type ResourceNames } from "../docker/names";
+import { cancelPort, innerPort, type ResourceNames } from "../docker/names";
 import { AcmeCertificate, Container, TraefikFile } from "../provider/resources";
+import { allBut } from "../tenants/addresses";
 import {
   type AcmeFiles,
   acmeArguments,
@@ -49,6 +50,8 @@ export const entryPoints = {
   clients: "postgres",
   /** On `innerPort`. */
   inner: "inner",
+  /** On `cancelPort`. */
+  cancel: "cancel",
 };
 
 /**
@@ -91,7 +94,7 @@ export class PostgresProxy extends pulumi.ComponentResource {
         image: proxyImage,
         imageId: image.imageId,
         command: [
-          ...staticConfiguration(),
+          ...staticConfiguration(args),
           ...(acme ? acmeArguments(acme.settings, acme.files, dynamicFolder) : []),
         ],
         env: acme && acmeEnvironment(acme.files),
@@ -170,13 +173,17 @@ export function tenantNetwork(name: string, pool: string, isolation: "network" |
 }
 
 /** https://doc.traefik.io/traefik/reference/install-configuration/configuration-options/ */
-function staticConfiguration(): string[] {
+function staticConfiguration({ tenantSubnets }: PostgresProxyArgs): string[] {
   return [
     `--entryPoints.${entryPoints.clients}.address=:5432/tcp`,
     // Clients without TLS, or that never say a word, are let go after this; open sessions are not affected.
     `--entryPoints.${entryPoints.clients}.transport.respondingTimeouts.readTimeout=5s`,
     `--entryPoints.${entryPoints.inner}.address=:${innerPort}/tcp`,
     `--entryPoints.${entryPoints.inner}.transport.respondingTimeouts.readTimeout=5s`,
+    `--entryPoints.${entryPoints.cancel}.address=:${cancelPort}/tcp`,
+    `--entryPoints.${entryPoints.cancel}.transport.respondingTimeouts.readTimeout=5s`,
+    // What says there whom it is for is believed, but by no tenant's server: it would reach the others without TLS.
+    `--entryPoints.${entryPoints.cancel}.proxyProtocol.trustedIPs=${allBut(tenantSubnets).join(",")}`,
     `--providers.file.directory=${dynamicFolder}`,
     "--providers.file.watch=true",
     // A changed route counts after this time; the default is two seconds.

@@ -1,8 +1,8 @@
-/**
- * Where the proxy listens for cancel requests that are passed on, and for the operator's own programs beside it. It is
- * not published, and no limit of clients counts there.
- */
+/** Where the proxy listens for the operator's own programs beside it. It is not published, and no limit of clients counts. */
 export const innerPort = 5433;
+
+/** Where the proxy listens for cancel requests that are passed on. It is not published. */
+export const cancelPort = 5434;
 
 /** Names of all that a stack has on its Docker host. */
 export interface ResourceNames {

@@ -94,7 +94,7 @@ async function differences(
   const type = typeOf(urn);
   const before = unwrap(olds) as Fields;
   const after = unwrap(news) as Fields;
-  const refusal = type.refusal?.(before, after);
+  const refusal = await type.refusal?.(before, after);
   if (refusal) throw new Error(refusal);
   const differing = (keys: readonly string[], fields: Fields) =>
     keys.filter((key) => !isDeepStrictEqual(fields[key], after[key]));

@@ -21,7 +21,7 @@ export interface ResourceType<Inputs extends object, State extends Inputs = Inpu
   ): MaybePromise<{ property: keyof Inputs & string; reason: string }[]>;
 
   /** Why an update to these inputs cannot be planned. */
-  refusal?(state: State, inputs: Inputs): string | undefined;
+  refusal?(state: State, inputs: Inputs): MaybePromise<string | undefined>;
 
   /** What the operator should know of a planned update beyond the fields that it changes. */
   planWarnings?(state: State, inputs: Inputs): MaybePromise<string[]>;

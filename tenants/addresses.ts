@@ -43,6 +43,18 @@ export function inBoth(some: readonly string[], others: readonly string[]): stri
   return [...new Set(common)];
 }
 
+/** The ranges that have every IPv4 address but those of a range of IPv4: its neighbours, ever larger ones. */
+export function allBut(range: string): string[] {
+  const [address = "", bits] = range.split("/");
+  const number = address.split(".").reduce((sum, part) => sum * 256 + Number(part), 0);
+  return Array.from({ length: Number(bits) }, (_, index) => {
+    const size = 2 ** (31 - index);
+    const first = (Math.floor(number / size) + (Math.floor(number / size) % 2 === 0 ? 1 : -1)) * size;
+    const parts = [24, 16, 8, 0].map((shift) => Math.floor(first / 2 ** shift) % 256);
+    return `${parts.join(".")}/${index + 1}`;
+  });
+}
+
 const everyone = ["0.0.0.0/0", "::/0"];
 
 /** Ranges of `before` that are in none of `after`; a list that is undefined has every address. */

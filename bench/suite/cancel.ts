@@ -4,6 +4,7 @@ import { cpus } from "node:os";
 import { dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { stringify } from "yaml";
+import { cancelAddress } from "../../components/cancel-requests";
 import { dockerClient } from "../../docker/client";
 import { writeFile } from "../../provider/traefik-file";
 import { Checkout } from "../../test/e2e/support/checkout";
@@ -15,9 +16,9 @@ import type { Row } from "./row";
 /** Servers; further hostnames lead to them as well, since a cancel request costs the same for each hostname. */
 const servers = 10;
 
-/** Requests of each kind. The service lets a client have some at once, and then so many handshakes a second. */
+/** Requests of each kind. The service lets a client have some at once, and then so many servers a second. */
 const times = 5;
-const handshakesPerSecond = 10 * cpus().length;
+const serversPerSecond = 10 * cpus().length;
 
 /**
  * Seconds of each run of pgbench, how many there are with the flood and without, packets a second meanwhile, and
@@ -55,13 +56,21 @@ async function addRoutes(checkout: Checkout, from: number, to: number): Promise<
     ids(to - from, from).map((id, index) => {
       const address = `${checkout.name(`t${index % servers}`)}:5432`;
       const router = {
-        entryPoints: ["postgres", "inner"],
+        entryPoints: ["postgres"],
         rule: `HostSNI(\`${id}.pgs.localhost\`)`,
         service: id,
         tls: {},
       };
+      const cancel = {
+        entryPoints: ["cancel"],
+        rule: `HostSNI(\`*\`) && ClientIP(\`${cancelAddress(`${id}.pgs.localhost`)}\`)`,
+        service: id,
+      };
       const content = stringify({
-        tcp: { routers: { [id]: router }, services: { [id]: { loadBalancer: { servers: [{ address }] } } } },
+        tcp: {
+          routers: { [id]: router, [`${id}--cancel`]: cancel },
+          services: { [id]: { loadBalancer: { servers: [{ address }] } } },
+        },
       });
       return writeFile({ container, path: `/etc/traefik/dynamic/route-${id}.yml`, content }, 0o644);
     }),
@@ -72,7 +81,7 @@ async function addRoutes(checkout: Checkout, from: number, to: number): Promise<
 async function untilError(checkout: Checkout, hosts: number, aim: number): Promise<Row> {
   const seconds: number[] = [];
   for (let index = 0; index < times; index++) {
-    await delay((hosts / handshakesPerSecond) * 1000);
+    await delay((hosts / serversPerSecond) * 1000);
     const ended = await interrupt(checkout, psql[18], "t0");
     if (!ended.output.includes("canceling statement")) throw new Error(ended.output);
     seconds.push(ended.seconds);
@@ -95,10 +104,10 @@ async function processorTimeOf(checkout: Checkout, hosts: number): Promise<Row> 
     return (await Promise.all(spent)).reduce((sum, one) => sum + one, 0);
   };
   const groups = [["-cancel"], ["proxy"], ids(servers)];
-  const idle = await differences(groups, of, times * (hosts / handshakesPerSecond), () => Promise.resolve());
+  const idle = await differences(groups, of, times * (hosts / serversPerSecond), () => Promise.resolve());
   const busy = await differences(groups, of, 0, async () => {
     for (let index = 0; index < times; index++) {
-      await delay((hosts / handshakesPerSecond) * 1000);
+      await delay((hosts / serversPerSecond) * 1000);
       await sendForged(checkout.port);
     }
   });

@@ -92,7 +92,7 @@ async function restored(
   options: string[],
   transfer: Transfer,
 ): Promise<void> {
-  let missingRole = false;
+  let hint = "";
   const code = await run(
     login,
     "pg_restore",
@@ -104,16 +104,22 @@ async function restored(
       input,
       output: () => {},
       line: (text) => {
-        missingRole ||= /role ".*" does not exist/.test(text);
+        hint ||= hintOf(login, text);
         transfer.line(text);
       },
     },
   );
   if (code === 0) return;
-  const hint = missingRole
-    ? `. Make the role first, or ./pgs load ${login.id} -- --no-owner --no-privileges leaves owners and rights out`
-    : "";
   throw new CommandError(`pg_restore ended with ${code}: nothing was loaded${hint}`, code);
+}
+
+/** What to do about an error, in words for the operator. */
+function hintOf({ id, tenant }: TenantLogin, line: string): string {
+  if (/role ".*" does not exist/.test(line))
+    return `. Make the role first, or ./pgs load ${id} -- --no-owner --no-privileges leaves owners and rights out`;
+  if (tenant.user !== "postgres" && /must be (owner|able)|permission denied/.test(line))
+    return `. ${id} is no superuser, and something in the dump is one's: ./pgs load ${id} -- --no-owner --no-privileges --no-comments leaves that out, and for SQL the same options of pg_dump`;
+  return "";
 }
 
 async function executed(
@@ -124,6 +130,7 @@ async function executed(
   transfer: Transfer,
 ): Promise<void> {
   let tail = "";
+  let hint = "";
   const code = await run(
     login,
     "psql",
@@ -138,7 +145,10 @@ async function executed(
       output: (chunk) => {
         tail = (tail + chunk.toString("latin1")).slice(-100);
       },
-      line: (text) => transfer.line(text),
+      line: (text) => {
+        hint ||= hintOf(login, text);
+        transfer.line(text);
+      },
     },
   );
   if (code === 0 && tail.includes(`committed ${token}`)) return;
@@ -149,7 +159,7 @@ async function executed(
   }
   // psql's 2, a connection that is lost, would be taken for wrong usage.
   throw new CommandError(
-    `psql ended with ${code}: nothing was loaded, but what the file itself commits`,
+    `psql ended with ${code}: nothing was loaded, but what the file itself commits${hint}`,
     code === 3 ? 3 : 1,
   );
 }

@@ -12,6 +12,8 @@ export interface TenantStatus {
   port: number;
   version: number;
   access: boolean;
+  /** Hostname of its pooler; null without one. */
+  pooler: string | null;
   /**
    * `running`: answers. `stopped`: as tenants.yaml wants it. `incomplete`: no `up` has made it yet.
    * `missing`: should run, and has no container.
@@ -73,6 +75,7 @@ export async function tenantStatuses(
       port: summary.port,
       version: summary.version,
       access: summary.access,
+      pooler: summary.pooler ?? null,
       state: stateOf(summary, info, answers),
       memory: { used: used?.memory ?? null, limit: summary.memory },
       cpu: { used: used?.cpu ?? null, limit: summary.cpus },

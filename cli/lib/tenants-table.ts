@@ -29,6 +29,7 @@ const state: Column<{ state: string }> = {
 const listed: Column<TenantStatus>[] = [
   id,
   host,
+  { title: "POOLER", cell: ({ pooler }) => pooler ?? "-" },
   { title: "PORT", cell: ({ port }) => String(port) },
   access,
   state,
@@ -115,6 +116,7 @@ const dispensable = [
   "COMMENT",
   "CPUS",
   "VERSION",
+  "POOLER",
   "CPU",
   "UPTIME",
   "CONNECTIONS",
@@ -130,7 +132,8 @@ const dispensable = [
  * @param width of the terminal, in characters; without one, all columns are there
  */
 export function tenantsTable(tenants: TenantStatus[], width?: number): string {
-  return table(listed, tenants, width);
+  const shown = listed.filter(({ title }) => title !== "POOLER" || tenants.some(({ pooler }) => pooler));
+  return table(shown, tenants, width);
 }
 
 /** The tenants and what they use. */

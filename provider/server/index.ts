@@ -9,7 +9,7 @@ import { otherVersion } from "./errors";
 import { extensionsProblem, versionProblem } from "./image";
 import type { PostgresServerInputs, PostgresServerState } from "./inputs";
 import type { Inside } from "./inside";
-import { missingLocale, otherLocale } from "./locale";
+import { isMadeSo, missingLocale, otherLocale } from "./locale";
 import type { Part } from "./part";
 import { access, excludedClients } from "./parts/access";
 import { backup } from "./parts/backup";
@@ -18,7 +18,7 @@ import { database, isMade } from "./parts/database";
 import { changesIn, extensions } from "./parts/extensions";
 import { limits, restartReason } from "./parts/limits";
 import { network } from "./parts/network";
-import { pooler } from "./parts/pooler";
+import { pooler, poolerEnds } from "./parts/pooler";
 import { roles, rolesWarnings } from "./parts/roles";
 import { route } from "./parts/route";
 import { isLoaded, restartingSettings, settings } from "./parts/settings";
@@ -100,10 +100,11 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
     return failures;
   },
 
-  refusal(state, inputs) {
+  async refusal(state, inputs) {
     if (!isMade(state)) return undefined;
     const other = otherLocale(inputs.tenant, state.database, inputs.database);
-    return other && at(inputs.positions, other);
+    if (!other || (await isMadeSo(state, inputs.database))) return undefined;
+    return at(inputs.positions, other);
   },
 
   async planWarnings(state, inputs) {
@@ -111,10 +112,16 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
     const { name } = inputs.container;
     const seen = needsSight(state, inputs) ? await see(state).catch(() => undefined) : undefined;
     const restart = restartOf(state, inputs, seen?.inside);
+    const waits = state.pooler && inputs.pooler ? " (clients of its pooler wait)" : "";
     const ended = restart === undefined && excludedClients(state, inputs).length > 0;
     const changes = await changesIn(state, inputs, seen?.inside);
     return [
-      ...(restart ? [`${name} is restarted once: ${restart}`] : []),
+      ...(restart ? [`${name} is restarted once: ${restart}${waits}`] : []),
+      ...(inputs.access.open && poolerEnds(state, inputs)
+        ? [
+            `${name}: the sessions of its pooler's clients end, as the pooler is ${inputs.pooler ? "replaced" : "removed"}`,
+          ]
+        : []),
       ...(ended ? [`all open sessions of ${name} are ended: fewer addresses than before may connect`] : []),
       ...changes.map((change) => `${name}: ${change}`),
       ...(await rolesWarnings(state, inputs)),

@@ -135,4 +135,6 @@ export interface PostgresServerState extends PostgresServerInputs {
   /** More than one only after an `up` that failed while the server was to get another network. */
   networkIds?: string[];
   backupId?: string;
+  /** Extensions that a stopped tenant's database has by earlier entries. */
+  leftExtensions?: Record<string, string>;
 }

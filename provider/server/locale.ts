@@ -3,8 +3,8 @@ import { dockerClient, ifPresent } from "../../docker/client";
 import { printable } from "../../docker/exec";
 import { hardened, postgresUser } from "../../docker/hardening";
 import { stackLabel } from "../../docker/labels";
-import type { PostgresServerInputs } from "./inputs";
-import { identifier, literal, type Session } from "./session";
+import type { PostgresServerInputs, PostgresServerState } from "./inputs";
+import { identifier, literal, Session } from "./session";
 
 type Database = PostgresServerInputs["database"];
 
@@ -36,14 +36,29 @@ export function otherLocale(tenant: string, made: Database, wanted: Database): s
   );
 }
 
+/**
+ * Whether an entry that has more of it than the one by which the database was made says what the database is: one that
+ * was made as the image's cluster is may say so later.
+ */
+export async function isMadeSo(state: PostgresServerState, wanted: Database): Promise<boolean> {
+  const { host, container, version, tenant, database: made } = state;
+  if (localeFields.some((field) => made[field] !== undefined && made[field] !== wanted[field])) return false;
+  const session = new Session(dockerClient(host).getContainer(container.name), version, tenant);
+  return refuseOtherLocale(session, wanted, 15).then(
+    () => true,
+    () => false,
+  );
+}
+
 /** @throws Error where a database that was there before its entry was made otherwise than the entry says */
-export async function refuseOtherLocale(session: Session, wanted: Database): Promise<void> {
+export async function refuseOtherLocale(session: Session, wanted: Database, seconds?: number): Promise<void> {
   if (!localeFields.some((field) => wanted[field])) return;
   const answer = await session.read(
     // The name of ICU's column is another before version 17.
     `SELECT datcollate || E'\\n' || pg_encoding_to_char(encoding) || E'\\n'
       || coalesce(row_to_json(d) ->> 'datlocale', row_to_json(d) ->> 'daticulocale', '')
     FROM pg_database AS d WHERE datname = ${literal(session.tenant)};`,
+    { seconds },
   );
   const [locale = "", encoding = "", icu = ""] = answer.split("\n").map((line) => printable(line, 100));
   const found = { locale, encoding, icu };

@@ -46,6 +46,7 @@ export async function reconcile(inputs: PostgresServerInputs, before: Before): P
     reached.networkIds = [...new Set([...networkIds, networkId])];
     if (inputs.state === "stopped") {
       await stop(inputs, before, reached, networkId);
+      reached.leftExtensions = { ...before.leftExtensions, ...before.extensions };
     } else {
       opened = routeFirst(inputs, before, excluded) ? await route.apply(inputs) : undefined;
       const server = await start(inputs, before, reached);
@@ -81,7 +82,10 @@ export async function reconcile(inputs: PostgresServerInputs, before: Before): P
 }
 
 /** Engine's ids of what there is, as far as it is known, and who may have a session. */
-type Reached = Pick<PostgresServerState, "containerId" | "networkIds" | "backupId" | "access">;
+type Reached = Pick<
+  PostgresServerState,
+  "containerId" | "networkIds" | "backupId" | "access" | "leftExtensions"
+>;
 
 /** Of an `up` that failed: all that this stack has under the wanted names, whether the `up` got to know it or not. */
 async function present(inputs: PostgresServerInputs, before: Before, reached: Reached): Promise<Before> {

@@ -1,5 +1,6 @@
+import { randomUUID } from "node:crypto";
 import type Docker from "dockerode";
-import { ExecTimeoutError, exec, printable } from "../../docker/exec";
+import { type ExecResult, ExecTimeoutError, exec, printable } from "../../docker/exec";
 import { answerSeconds, type SessionKind, sessionEnvironment } from "../../docker/session-options";
 
 /** How long a server may take until it accepts connections, in seconds; recovery after a crash counts too. */
@@ -105,18 +106,26 @@ export class Session {
    * @returns what the statements printed, without headings
    * @throws NotReadyError; Error with psql's terse message, which names the line but quotes no statement
    */
-  run(sql: string, options: { database?: string; seconds?: number } = {}): Promise<string> {
-    return this.ask("change", sql, options);
+  async run(sql: string, options: { database?: string; seconds?: number } = {}): Promise<string> {
+    return (await this.ask("change", sql, options)).stdout.trim();
   }
 
   /** The same of SQL that only reads. */
-  read(sql: string, options: { database?: string; seconds?: number } = {}): Promise<string> {
-    return this.ask("read", sql, options);
+  async read(sql: string, options: { database?: string; seconds?: number } = {}): Promise<string> {
+    return (await this.ask("read", sql, options)).stdout.trim();
   }
 
-  /** Runs an operator's script, as long as it takes. */
+  /**
+   * Runs an operator's script, as long as it takes.
+   * @throws Error also where psql did not come to its end, which an empty statement after the data of COPY does
+   */
   async script(sql: string, database: string): Promise<void> {
-    await this.ask("script", sql, { database });
+    const end = randomUUID();
+    const { stderr } = await this.ask("script", `${sql}\n\\warn ${end}\n`, { database });
+    if (stderr.includes(end) || /^\s*\\q/m.test(sql)) return;
+    throw new Error(
+      "psql ended before the end of the script: is a semicolon alone after the data of a COPY, or an \\if left open?",
+    );
   }
 
   /** Waits until the server accepts connections. */
@@ -128,7 +137,7 @@ export class Session {
     kind: SessionKind,
     sql: string,
     { database, seconds = readySeconds }: { database?: string; seconds?: number },
-  ): Promise<string> {
+  ): Promise<ExecResult> {
     const databases = database === undefined ? ["postgres", "template1", this.tenant] : [database];
     const most = kind === "script" ? scriptSeconds : Math.min(answerSeconds, seconds) + 10;
     const begun = performance.now();
@@ -150,7 +159,7 @@ export class Session {
           seconds: seconds + most + 10,
         },
       );
-      if (result.code === 0) return result.stdout.trim();
+      if (result.code === 0) return result;
       // `timeout` itself ends with 137 where its child had to be killed.
       const late = performance.now() - begun >= most * 1000;
       if (result.code === 124 || (result.code === 137 && late)) throw new ExecTimeoutError(most);

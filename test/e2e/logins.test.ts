@@ -1,5 +1,7 @@
 import { Client } from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { cancelAddress } from "../../components/cancel-requests";
+import { cancelPort } from "../../docker/names";
 import { Checkout } from "./support/checkout";
 import { eventually, run, succeed } from "./support/command";
 import { addressOf, inContainer, inspect } from "./support/inside";
@@ -11,6 +13,7 @@ tenants:
   acme: {}
   globex: { tls: passthrough, init: [init/roles.sql], roles: ${roles} }
   initech: { access: false }
+  umbrella: { superuser: off, init: [init/roles.sql, init/raised.sql], extensions: [pg_trgm], pooler: {} }
 `;
 const tenants = tenantsWith(`{
     app: { grants: readwrite, settings: { statement_timeout: 30s } },
@@ -23,6 +26,10 @@ let ca: string;
 beforeAll(async () => {
   checkout = await Checkout.create(tenants);
   checkout.write("init/roles.sql", "CREATE SCHEMA shop; CREATE TABLE shop.orders (id serial, item text);");
+  checkout.write(
+    "init/raised.sql",
+    "CREATE FUNCTION shop.raised() RETURNS name LANGUAGE sql SECURITY DEFINER AS 'SELECT current_user';",
+  );
   await checkout.up();
   ca = await checkout.caFile();
 });
@@ -167,6 +174,13 @@ test("a tenant's container does not reach by the proxy what cancels queries", as
   const answer = await inContainer(checkout, "acme", script(checkout.name("proxy")));
   expect(answer).toMatch(/received H|closed the connection|Connection reset/);
   expect(answer).not.toContain("TLS is required");
+  // By what passes the requests on, and by its way to another tenant's server.
+  const address = cancelAddress("globex.pgs.localhost");
+  const direct = `exec 3<>/dev/tcp/${checkout.name("proxy")}/${cancelPort}
+    printf 'PROXY TCP6 ${address} ${address} 1 1\\r\\n\\0\\0\\0\\x08\\x04\\xd2\\x16\\x2f' >&3
+    timeout 10 head -c 1 <&3`;
+  // A server would answer N; the proxy says that this is no HTTP, when it has waited for more.
+  expect(await inContainer(checkout, "acme", direct)).toMatch(/^H?$/);
 });
 
 test("a query of a tenant that is added later ends as well, and nothing is restarted for it", async () => {
@@ -372,6 +386,124 @@ describe("roles of an entry", () => {
     expect((await checkout.pgs(["password", "globex", "--role", "migratr"])).stderr).toBe(
       "globex has no role migratr; did you mean migrator?\n",
     );
+  });
+});
+
+describe("a tenant without a superuser", () => {
+  const as = (sql: string) => checkout.query("umbrella", sql);
+  const switched = (superuser: string) =>
+    checkout.write("tenants.yaml", tenants.replace("superuser: off", `superuser: ${superuser}`));
+  const byPostgres = (sql: string) =>
+    succeed("docker", ["exec", checkout.name("umbrella"), "psql", "-U", "postgres", "-Atc", sql, "umbrella"]);
+
+  test("owns its database and what init scripts made, and has no way to become one", async () => {
+    expect(
+      await as(
+        "SELECT session_user AS login, current_user AS acts, rolsuper FROM pg_roles WHERE rolname = session_user",
+      ),
+    ).toEqual([{ login: "umbrella", acts: "pgs_owner", rolsuper: false }]);
+    await as("ALTER TABLE shop.orders ADD note text; CREATE EXTENSION hstore; CREATE TABLE public.mine ()");
+    expect(await as("SELECT similarity('a', 'a') AS same")).toEqual([{ same: 1 }]);
+    for (const sql of [
+      "COPY shop.orders (note) FROM PROGRAM 'id'",
+      "COPY shop.orders (note) TO '/tmp/x'",
+      "SELECT pg_read_file('PG_VERSION')",
+      "SELECT lo_import('/etc/passwd')",
+      "ALTER SYSTEM SET work_mem = '8MB'",
+      "CREATE ROLE more",
+      "ALTER ROLE postgres PASSWORD 'x'",
+      "SET ROLE postgres",
+      "SET SESSION AUTHORIZATION postgres",
+      "CREATE EXTENSION file_fdw",
+      "CREATE DATABASE more",
+      "SELECT rolpassword FROM pg_authid",
+      "ALTER FUNCTION shop.raised() OWNER TO postgres",
+    ]) {
+      await expect(as(sql), sql).rejects.toThrow(/permission denied|must be able to SET ROLE/);
+    }
+    // Of an init script: it was the superuser's, and runs with its owner's rights.
+    expect(await as("SELECT shop.raised() AS name")).toEqual([{ name: "pgs_owner" }]);
+    const password = await checkout.password("umbrella");
+    for (const host of ["umbrella", "umbrella-pooler"]) {
+      const parameters = { host: `${host}.pgs.localhost`, user: "postgres" };
+      for (const tried of [password, ""]) {
+        const result = await login(checkout, psql[18], "umbrella", parameters, tried);
+        expect(result.output).toMatch(/authentication failed|no password supplied/);
+      }
+      const own = await login(checkout, psql[18], "umbrella", { ...parameters, user: "umbrella" }, password);
+      expect(own.output.trim()).toBe("umbrella");
+    }
+    await checkout.pulumi("preview", "--expect-no-changes");
+  });
+
+  test("is dumped, loaded and shown as it is", async () => {
+    // What is the superuser's in it, such as a comment on an extension that one made, is no one else's to load.
+    const dumped = await checkout.pgs([
+      "dump",
+      "umbrella",
+      "--plain",
+      "--",
+      "--no-owner",
+      "--no-privileges",
+      "--no-comments",
+    ]);
+    expect(dumped.stdout).toContain("CREATE TABLE shop.orders");
+    const again = dumped.stdout.replace(/shop/g, "shop2").replace(/public\.mine/g, "public.mine2");
+    expect((await checkout.pgs(["load", "umbrella", "--into-existing"], { stdin: again })).stderr).toContain(
+      "umbrella: loaded",
+    );
+    await as("INSERT INTO shop2.orders (item) VALUES ('a')");
+    const { stdout } = await checkout.pgs(["top", "umbrella", "--json"]);
+    expect(JSON.parse(stdout).statements.length).toBeGreaterThan(0);
+    expect((await checkout.pgs(["url", "umbrella"])).stdout).toContain("postgresql://umbrella:");
+    expect((await checkout.pgs(["connect", "umbrella", "--", "-Atc", "SELECT session_user"])).stdout).toBe(
+      "umbrella\n",
+    );
+  });
+
+  test("is as the entry says again after somebody changed it by hand", async () => {
+    await byPostgres(
+      "ALTER ROLE postgres PASSWORD 'by hand'; CREATE ROLE other SUPERUSER; GRANT pg_execute_server_program TO umbrella",
+    );
+    expect((await checkout.tryPulumi("preview")).output).toMatch(
+      /umbrella was changed by hand \((access, )?roles(, access)?\)|changed by hand \(access/,
+    );
+    await checkout.up();
+    await checkout.pulumi("preview", "--expect-no-changes");
+    expect(await as("SELECT rolname FROM pg_roles WHERE rolsuper")).toEqual([{ rolname: "postgres" }]);
+    await expect(as("COPY shop.orders (note) FROM PROGRAM 'id'")).rejects.toThrow("permission denied");
+  });
+
+  test("gets one and loses it live, by an up that says so, and keeps its data", async () => {
+    const { State, Id } = await inspect(checkout.name("umbrella"));
+    switched("on");
+    expect((await checkout.tryPulumi("preview")).output).toContain("logs in as postgres from now on");
+    await checkout.up();
+    expect(
+      await as("SELECT current_user AS name FROM shop.orders RIGHT JOIN (SELECT 1) AS x ON true"),
+    ).toEqual([{ name: "postgres" }]);
+    await as(`CREATE TABLE shop.later (id int); CREATE ROLE other2 SUPERUSER LOGIN; GRANT postgres TO other2;
+      CREATE FUNCTION shop.again() RETURNS name LANGUAGE sql SECURITY DEFINER AS 'SELECT current_user';
+      CREATE TYPE shop.pair AS (a int, b int); CREATE DOMAIN shop.small AS int; SELECT lo_create(4711);
+      CREATE AGGREGATE shop.most (int) (SFUNC = int4larger, STYPE = int); CREATE SEQUENCE shop.numbers;
+      CREATE OPERATOR shop.=== (LEFTARG = int, RIGHTARG = int, FUNCTION = int4eq);
+      CREATE STATISTICS shop.both ON id, note FROM shop.orders; CREATE COLLATION shop.c FROM "C"`);
+    const session = await checkout.client("umbrella");
+    const ended = new Promise((resolve) => session.once("end", resolve));
+    switched("off");
+    const planned = (await checkout.tryPulumi("preview")).output;
+    expect(planned).toContain("logs in as umbrella from now on");
+    expect(planned).toMatch(/diff: .user/);
+    await checkout.up();
+    await ended;
+    await checkout.pulumi("preview", "--expect-no-changes");
+    expect(await as("SELECT shop.again() AS name")).toEqual([{ name: "pgs_owner" }]);
+    expect(await as("SELECT rolname FROM pg_roles WHERE rolsuper")).toEqual([{ rolname: "postgres" }]);
+    await as(`ALTER TABLE shop.later ADD more int; DROP TYPE shop.pair; DROP DOMAIN shop.small; SELECT lo_unlink(4711);
+      DROP AGGREGATE shop.most (int); DROP SEQUENCE shop.numbers; DROP OPERATOR shop.=== (int, int);
+      DROP STATISTICS shop.both; DROP COLLATION shop.c; DROP TABLE shop.later`);
+    const now = await inspect(checkout.name("umbrella"));
+    expect([now.Id, now.State.StartedAt]).toEqual([Id, State.StartedAt]);
   });
 });
 

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { excluded, inBoth, isRange } from "../../tenants/addresses";
+import { allBut, excluded, inBoth, isRange } from "../../tenants/addresses";
 
 describe("a range of client addresses", () => {
   it.each(["203.0.113.7", "203.0.113.0/24", "0.0.0.0/0", "::1", "2001:db8::/32", "2001:DB8::1/128", "::/0"])(
@@ -41,6 +41,15 @@ describe("lists of ranges", () => {
         for (const address of world) {
           expect(inside(address, common)).toBe(inside(address, some) && inside(address, others));
         }
+      }),
+    );
+  });
+
+  it("of all but one have every address that it has not", () => {
+    fc.assert(
+      fc.property(range, (one) => {
+        for (const address of [...world, "0.0.0.0", "9.255.255.255", "11.0.0.0", "255.255.255.255"])
+          expect(inside(address, allBut(one))).toBe(!inside(address, [one]));
       }),
     );
   });

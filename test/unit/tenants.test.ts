@@ -65,6 +65,7 @@ describe("a file that is right", () => {
       cpus: 1,
       access: true,
       state: "running",
+      superuser: "on",
       newDatabase: {},
       init: [],
       initFiles: [],
@@ -345,7 +346,7 @@ describe("the file as a whole", () => {
       "  initech: { settings: { port: 5, work_mem: [1] } }", // 12
     ].join("\n");
     const shared =
-      "version, image, memory, cpus, access, state, tls, allow, maxConnectionsPerClient, pooler, locale, encoding, icu, extensions, settings, roles, passwordVersion, backup, onRemove";
+      "version, image, memory, cpus, access, state, tls, allow, maxConnectionsPerClient, pooler, locale, encoding, icu, extensions, settings, superuser, roles, passwordVersion, backup, onRemove";
     expect(errorsOf(text)).toEqual([
       `tenants.yaml:2:3: defaults.memroy: there is no field memroy; did you mean memory? (allowed: ${shared})`,
       'tenants.yaml:3:11: defaults.memory: expected a whole number with the unit Ki, Mi or Gi, such as 512Mi, got "512MB"; write 512Mi',
@@ -360,6 +361,21 @@ describe("the file as a whole", () => {
       'tenants.yaml:11:3: tenants: a key has to be text, got 1; in quotes, "1", it is text',
       "tenants.yaml:12:26: tenants.initech.settings.port: port cannot be set: files, addresses, port and TLS of a server belong to the platform; leave it out",
       "tenants.yaml:12:45: tenants.initech.settings.work_mem: expected text, a number, true or false, got a list",
+    ]);
+  });
+
+  it("names roles that a tenant without a superuser cannot have", () => {
+    const text = [
+      "defaults: { superuser: off, roles: { acme: {} } }", // 1
+      "tenants:", // 2
+      "  acme: { roles: { app: { inRoles: [pg_monitor, pg_read_server_files] } } }", // 3
+      "  globex: { superuser: on, roles: { globex: { inRoles: [pg_read_server_files] } } }", // 4
+      "  initech: { superuser: false }", // 5
+    ].join("\n");
+    expect(errorsOf(text)).toEqual([
+      "tenants.yaml:1:38: defaults.roles.acme: with superuser: off, acme itself logs in as a role of this name; choose another",
+      "tenants.yaml:3:49: tenants.acme.roles.app.inRoles[1]: members of pg_read_server_files can become superusers, and superuser is off for acme; take it out",
+      "tenants.yaml:5:25: tenants.initech.superuser: expected on or off, got false",
     ]);
   });
 

@@ -3,6 +3,7 @@ import { basename } from "node:path";
 import { promisify } from "node:util";
 import { gunzip, type ZlibOptions } from "node:zlib";
 import { stopSeconds } from "../../../docker/client";
+import { isGzip } from "../../../tenants/dump-file";
 import { largestUnpacked } from "../../../tenants/init-scripts";
 import { creatingSetting, lookInside } from "../inside";
 import { createDatabase, refuseOtherLocale } from "../locale";
@@ -103,9 +104,8 @@ export function isMade({ state }: RunningServer["before"]): boolean {
 async function runScript({ inputs, session }: RunningServer, path: string): Promise<void> {
   try {
     const content = await readFile(path);
-    const sql = path.endsWith(".gz")
-      ? await unpacked(content, { maxOutputLength: largestUnpacked })
-      : content;
+    // By its content, as it was checked.
+    const sql = isGzip(content) ? await unpacked(content, { maxOutputLength: largestUnpacked }) : content;
     await session.script(sql.toString("utf8"), inputs.tenant);
   } catch (error) {
     throw new Error(

@@ -31,7 +31,9 @@ export const extensions: Part & {
     // Restored data comes to a new or a stopped server, with the note of another entry or another time: an extension that
     // only this note names is the tenant's own. A running server's note may be that of an `up` which was killed.
     const noted = before.state === "running" || before.state === "failed" ? inside.extensions : [];
-    const former = [...new Set([...noted, ...Object.keys(before.extensions ?? {})])];
+    const former = [
+      ...new Set([...noted, ...Object.keys({ ...before.leftExtensions, ...before.extensions })]),
+    ];
     // The tenant can write the note.
     const dropped = droppedFrom(former, wanted).filter((name) => extensionPattern.test(name));
     if (!inside.database) return;

@@ -8,6 +8,7 @@ import { getFile, putFile } from "../../../docker/files";
 import { hardened, postgresUser, withoutNames } from "../../../docker/hardening";
 import {
   type ContainerSpec,
+  digestOf,
   findByLabels,
   inspectContainer,
   isAsMade,
@@ -104,6 +105,12 @@ export const pooler: Part & {
     if (container) await exec(container, ["sh", "-c", endPause]);
   },
 };
+
+/** Whether its clients' sessions end: another size or mode is live. */
+export function poolerEnds(before: PostgresServerInputs, after: PostgresServerInputs): boolean {
+  const [spec, wanted] = [containerOf(before), containerOf(after)];
+  return spec !== undefined && (wanted === undefined || digestOf(spec) !== digestOf(wanted));
+}
 
 /**
  * By their labels: also under a name of another prefix, where there is to be none, and beside it one that a run which was

@@ -68,13 +68,13 @@ interface WantedRole extends RoleInputs {
 
 type Wanted = Pick<Partial<PostgresServerInputs>, "roles" | "rolePasswords" | "user" | "password">;
 
-/** What a tenant that is no superuser needs beside its database: to see its server's sessions, and to cancel them. */
-const userGroups = ["pg_monitor", "pg_signal_backend"];
+/** What the owner needs beside its database where nobody is a superuser: to see the server's sessions, and to cancel them. */
+const operators = ["pg_monitor", "pg_signal_backend"];
 
 /** Those of the entry, and the one that a tenant logs in as that is no superuser. */
 function entriesOf({ roles: entries = {}, user }: Wanted): Record<string, RoleInputs> {
   if (user === undefined) return entries;
-  return { ...entries, [user]: { grants: "owner", settings: {}, inRoles: userGroups } };
+  return { ...entries, [user]: { grants: "owner", settings: {}, inRoles: [] } };
 }
 
 function wantedRoles(inputs: Wanted): Map<string, WantedRole> {
@@ -86,7 +86,7 @@ function wantedRoles(inputs: Wanted): Map<string, WantedRole> {
   };
   for (const [name, entry] of Object.entries(entriesOf(inputs))) {
     const { grants, inRoles } = entry;
-    if (grants === "owner") group(owner, [group(readwrite)]);
+    if (grants === "owner") group(owner, [group(readwrite), ...(user === undefined ? [] : operators)]);
     else if (grants) group(`pgs_${grants}`);
     const groups = grants ? [`pgs_${grants}`] : [];
     wanted.set(name, {

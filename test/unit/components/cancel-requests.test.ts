@@ -1,5 +1,7 @@
+import { BlockList, isIP } from "node:net";
 import { expect, it } from "vitest";
 import { parse } from "yaml";
+import { cancelAddress } from "../../../components/cancel-requests";
 import { containerOptions, find, runTenant } from "../support/graph";
 
 it("cancel requests have a container that reads the proxy's routes, and has no secret and no right", async () => {
@@ -21,6 +23,28 @@ it("cancel requests have a container that reads the proxy's routes, and has no s
     ReadonlyRootfs: true,
     CapDrop: ["ALL"],
   });
+});
+
+it("each hostname has an address of its own that nobody has", () => {
+  const addresses = ["acme.example.com", "acme.example.org"].map(cancelAddress);
+  expect(new Set(addresses).size).toBe(2);
+  for (const address of addresses) expect([isIP(address), address.slice(0, 2)]).toEqual([6, "fd"]);
+});
+
+it("the proxy believes what is said of a connection's origin, but no tenant's server", async () => {
+  const { command } = find(await runTenant("", { "pgs:tenantSubnets": "10.9.0.0/16" }), "container", "proxy")
+    .inputs as { command: string[] };
+  const trusted = command.find((argument) =>
+    argument.startsWith("--entryPoints.cancel.proxyProtocol.trustedIPs="),
+  );
+  const list = new BlockList();
+  for (const range of trusted?.split("=")[1]?.split(",") ?? []) {
+    const [address = "", length] = range.split("/");
+    list.addSubnet(address, Number(length), "ipv4");
+  }
+  const outside = ["10.8.255.255", "10.10.0.0", "172.17.0.2", "0.0.0.1", "255.255.255.255"];
+  expect(outside.filter((address) => !list.check(address))).toEqual([]);
+  expect(["10.9.0.0", "10.9.255.255"].filter((address) => list.check(address))).toEqual([]);
 });
 
 it("the proxy routes to it what is not TLS, but for what tenants send", async () => {

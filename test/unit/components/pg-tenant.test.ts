@@ -1,6 +1,7 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { cancelAddress } from "../../../components/cancel-requests";
 import type { ContainerInputs } from "../../../provider/container";
 import { unwrap } from "../../../provider/wire";
 import { certificateFiles } from "../support/certificates";
@@ -170,6 +171,12 @@ describe("a route", () => {
             rule: "HostSNI(`db.pgs.example.com`) && !ClientIP(`10.9.0.0/16`)",
             service: "acme",
             tls: {},
+          },
+          // For cancel requests, which come without TLS.
+          "acme--cancel": {
+            entryPoints: ["cancel"],
+            rule: `HostSNI(\`*\`) && ClientIP(\`${cancelAddress("db.pgs.example.com")}\`)`,
+            service: "acme",
           },
         },
         middlewares: { acme: { inFlightConn: { amount: 97 } } },
@@ -470,6 +477,14 @@ describe("a password", () => {
     expect(isSecret(server.inputs.password)).toBe(true);
     expect(plain(server.inputs.password)).toBe(generatedPassword("acme"));
     expect(server.additionalSecretOutputs).toContain("password");
+  });
+
+  it("is that of a role of the tenant's name where superuser is off", async () => {
+    const graph = await runTenant("superuser: off");
+    const server = serverOf(graph);
+    expect([server.user, server.password]).toEqual(["acme", generatedPassword("acme")]);
+    expect(connectionString(graph)).toContain(`//acme:${generatedPassword("acme")}@`);
+    expect(serverOf(await runTenant()).user).toBeUndefined();
   });
 
   it("of each role reaches the server as a secret, and what else its entry says in the clear", async () => {

@@ -6,7 +6,7 @@ import { IncompleteError } from "../../../provider/resource-type";
 import type { PostgresServerInputs } from "../../../provider/server/inputs";
 import { wrap } from "../../../provider/wire";
 import { engine } from "../support/engine";
-import { acme, acmeWith, host, server, stopped } from "../support/postgres";
+import { acme, acmeWith, host, pooled, server, stopped } from "../support/postgres";
 import { StackOfOne } from "../support/stack";
 import { isSecret, plain } from "../support/wire";
 
@@ -162,6 +162,23 @@ describe("a plan", () => {
     await diff(acmeWith({ limits: { memory: 2 ** 27 } }));
     expect(warn.mock.calls).toEqual([
       [expect.stringMatching(/^pgs-acme is restarted once: its shared_buffers /)],
+    ]);
+  });
+
+  it("says when sessions of a pooler's clients end, and when they wait", async () => {
+    const before = { ...state, ...pooled(), state: "running" };
+    await diff({ ...pooled(), pooler: undefined }, before);
+    await diff({ ...pooled(), pooler: { ...pooled(5).pooler, imageId: "sha256:other" } as never }, before);
+    await diff(pooled(5), before);
+    const restart = {
+      ...pooled(),
+      settings: acmeWith({ settings: { restart: { max_connections: "60" } } }).settings,
+    };
+    await diff(restart, before);
+    expect(warn.mock.calls.flat()).toEqual([
+      "pgs-acme: the sessions of its pooler's clients end, as the pooler is removed",
+      "pgs-acme: the sessions of its pooler's clients end, as the pooler is replaced",
+      "pgs-acme is restarted once: max_connections (clients of its pooler wait)",
     ]);
   });
 

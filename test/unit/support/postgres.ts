@@ -142,8 +142,9 @@ export class FakePostgres {
   private query(sql: string, isSql: boolean) {
     if (!isSql) {
       if (this.refuses?.test(sql)) return { code: 3, stderr: "psql:<stdin>:2: ERROR:  no such thing\n" };
-      this.scripts.push(sql);
-      return {};
+      const [, script = sql, end = ""] = /^(.*)\n\\warn (\S+)\n$/s.exec(sql) ?? [];
+      this.scripts.push(script);
+      return { stderr: /\\\.\n;/.test(script) ? "" : end };
     }
     if (sql.includes("json_object_agg(name, json_build_object")) {
       const names: string[] = JSON.parse(/json_array_elements_text\(E'(.*?)'\)/.exec(sql)?.[1] ?? "");

@@ -9,6 +9,7 @@ function status(fields: Partial<TenantStatus> = {}): TenantStatus {
     port: 5432,
     version: 18,
     access: true,
+    pooler: null,
     state: "running",
     memory: { used: 84.2 * 2 ** 20, limit: 512 * 2 ** 20 },
     cpu: { used: 0.034, limit: 1 },
@@ -46,6 +47,9 @@ describe("the tenants' table", () => {
       "TENANT  HOST                  PORT  ACCESS  STATE    VERSION  MEMORY  CPUS",
       "acme    acme.pgs.example.com  5432  on      running       18   512Mi     1",
     ]);
+    expect(tenantsTable([status({ pooler: "acme-pooler.pgs.example.com" }), stopped])).toMatch(
+      /^TENANT +HOST +POOLER +PORT .*\nacme +acme.pgs.example.com +acme-pooler.pgs.example.com +5432 .*\na-longer-id +\S+ +- +5432/,
+    );
     expect(tenantsTable([status()], 60).split("\n")[0]).toBe(
       "TENANT  HOST                  PORT  ACCESS  STATE    MEMORY",
     );

@@ -13,7 +13,10 @@ describe("a server's answer about itself", () => {
   it("is taken as it is when it has the form that was asked for", async () => {
     const notes = { managed: '["work_mem"]', extensions: '["vector"]' };
     const read = { managed: ["work_mem"], extensions: ["vector"] };
-    expect(await ask(JSON.stringify({ ...honest, ...notes, database: false }))).toEqual({ ...honest, ...read });
+    expect(await ask(JSON.stringify({ ...honest, ...notes, database: false }))).toEqual({
+      ...honest,
+      ...read,
+    });
   });
 
   it("has no more than was asked for", async () => {

@@ -3,6 +3,7 @@ import { beforeEach, describe, expect, it, vi } from "vitest";
 import { IncompleteError } from "../../../../provider/resource-type";
 import { PostgresServer } from "../../../../provider/server";
 import type { PostgresServerInputs, PostgresServerState } from "../../../../provider/server/inputs";
+import { reconcile } from "../../../../provider/server/reconcile";
 import { matches } from "../../../../provider/server/scram";
 import { engine } from "../../support/engine";
 import { acme, acmeWith, closed, host, pooled, routeFile, server, stopped } from "../../support/postgres";
@@ -305,6 +306,16 @@ describe("stopping a server", () => {
     await settled(stopped());
     await stack.up(acme());
     await settled(acme());
+  });
+
+  it("keeps in mind which extensions its database has, until it runs again", async () => {
+    const extensions = { vector: "" };
+    const running = await reconcile({ ...acme(), extensions }, {});
+    const first = await reconcile({ ...stopped(), extensions }, running);
+    const taken = await reconcile(stopped(), await reconcile(stopped(), first));
+    expect(server().installed).toMatchObject({ vector: "0.8.0" });
+    expect((await reconcile(acme(), taken)).leftExtensions).toBeUndefined();
+    expect(server().installed).not.toHaveProperty("vector");
   });
 
   it("closes the route where nothing else can be done", async () => {

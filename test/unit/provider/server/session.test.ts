@@ -68,7 +68,10 @@ describe("a session", () => {
   });
 
   it("of an init script may take its time, and makes tables where the tenant's settings say", async () => {
-    await session().script("CREATE TABLE t ()", "acme");
+    await expect(session().script("CREATE TABLE t ()", "acme")).rejects.toThrow(
+      "before the end of the script",
+    );
+    await session().script("CREATE TABLE t ();\n\\quit", "acme");
     expect(options()).toContain("-c statement_timeout=0s");
     expect(options()).not.toContain("search_path");
   });

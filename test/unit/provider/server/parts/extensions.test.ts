@@ -97,6 +97,12 @@ describe("a tenant's extensions", () => {
     expect(await up(undefined, { state: "failed" })).toContain("DROP EXTENSION vector");
   });
 
+  it("that were taken out while the tenant was stopped are dropped", async () => {
+    await up({ vector: "" });
+    const stopped = { state: "stopped", leftExtensions: { vector: "" } };
+    expect(await up(undefined, stopped)).toContain("DROP EXTENSION vector");
+  });
+
   it("that something uses stay, and the line says so", async () => {
     await up({ vector: "" });
     postgres.users.vector = "column v of table t depends on type vector";

@@ -160,7 +160,7 @@ describe("roles", () => {
     expect(sql).toMatch(
       /CREATE ROLE "acme";\nALTER ROLE "acme" NOSUPERUSER .* LOGIN PASSWORD E'SCRAM-SHA-256\$/,
     );
-    expect(sql).toMatch(/GRANT "pgs_owner" TO "acme"/);
+    expect(sql).toMatch(/GRANT "pg_monitor" TO "pgs_owner"[\s\S]*GRANT "pgs_owner" TO "acme"/);
     expect(sql).toMatch(/proowner = 10 UNION.*OWNER TO pgs_owner/s);
     expect(await rolesWarnings(superuser as never, inputs)).toEqual([
       expect.stringContaining("logs in as acme from now on"),
