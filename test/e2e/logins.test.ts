@@ -210,6 +210,12 @@ describe("addresses that clients may come from", () => {
       },
     );
   };
+  /** When the proxy got the file as it is now. */
+  const writtenAt = async (file: string) => {
+    const path = `/etc/traefik/dynamic/${file}`;
+    const changed = await succeed("docker", ["exec", checkout.name("proxy"), "stat", "-c", "%z", path]);
+    return Date.parse(changed.trim().replace(/(\.\d{3})\d* /, "$1"));
+  };
   let proxy: string;
   let passwords: { acme: string; globex: string };
   const allowing = (acme: string) => tenants.replace("acme: {}", `acme: { allow: [${acme}] }`);
@@ -245,7 +251,16 @@ describe("addresses that clients may come from", () => {
     const preview = await checkout.pulumi("preview");
     expect(preview).toContain(`all open sessions of ${checkout.name("acme")} are ended: fewer addresses`);
     expect(preview).toContain("[diff: ~access,route]");
+    const refused = (async () => {
+      while ((await asStranger("acme", passwords.acme, "SELECT 1")).code === 0);
+      return Date.now();
+    })();
     await checkout.up();
+    const seconds = ((await refused) - (await writtenAt("route-acme.yml"))) / 1000;
+    console.log(
+      `logins: an address that is taken off the list is refused ${seconds.toFixed(2)} s after that`,
+    );
+    expect(seconds).toBeLessThan(1);
     expect((await session).output).toMatch(/terminating connection due to administrator command/);
     expect((await asStranger("acme", passwords.acme, "SELECT 1")).output).toMatch(
       /closed the connection|unexpected eof/,
