@@ -165,9 +165,7 @@ class Service:
         if not hosts or not await self.admitted(address, len(hosts)):
             return
         loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(
-            self.proxy, self.port, family=socket.AF_INET, type=socket.SOCK_STREAM
-        )
+        found = await loop.getaddrinfo(self.proxy, self.port, family=socket.AF_INET, type=socket.SOCK_STREAM)
         proxy = found[0][4][0]
         self.silent.intersection_update(hosts)
         awaited = []

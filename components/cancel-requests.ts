@@ -28,7 +28,7 @@ const connectionsPerAddress = 64;
 
 /**
  * What makes Ctrl-C work: the proxy routes what is not TLS to a container that passes cancel requests on to all tenants'
- * servers, as any client of theirs (cancel/cancel_requests.py). It reads the routes' files, and knows no secret.
+ * servers, through the proxy (cancel/cancel_requests.py). It reads the routes' files, and knows no secret.
  */
 export class CancelRequests extends pulumi.ComponentResource {
   constructor(name: string, args: CancelRequestsArgs, opts?: pulumi.ComponentResourceOptions) {
