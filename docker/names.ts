@@ -20,6 +20,18 @@ export interface ResourceNames {
   programs: string;
   /** Volume with the results of restores that were tried. */
   trials: string;
+  /** The network of what watches the stack; the proxy is in it too. */
+  monitoring: string;
+  /** The network by which Prometheus sends on what it has. */
+  monitoringOut: string;
+  /** Container and volume of Prometheus. */
+  prometheus: string;
+  /** Container of postgres_exporter. */
+  exporter: string;
+  /** Container of what the engine and the host are asked by. */
+  collector: string;
+  /** Container and volume of what the exporter reaches the servers by. */
+  relay: string;
   /** Container, volume and network of a tenant's server. */
   tenant(id: string): string;
   /** Container and volume of a tenant's backups. */
@@ -46,6 +58,12 @@ export function resourceNames(prefix: string): ResourceNames {
     offsite: `${prefix}--offsite`,
     programs: `${prefix}--programs`,
     trials: `${prefix}--trials`,
+    monitoring: `${prefix}--monitoring`,
+    monitoringOut: `${prefix}--monitoring-out`,
+    prometheus: `${prefix}--prometheus`,
+    exporter: `${prefix}--exporter`,
+    collector: `${prefix}--collector`,
+    relay: `${prefix}--relay`,
     tenant: (id) => `${prefix}-${id}`,
     backup: (id) => `${prefix}-${id}--backup`,
     pooler: (id) => `${prefix}-${id}--pooler`,
