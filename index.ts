@@ -10,6 +10,7 @@ import { readDigests, readSettings, readTenantEntries } from "./components/stack
 import { WildcardCertificate } from "./components/wildcard-certificate";
 import { resourceNames } from "./docker/names";
 import { PgsProvider, Programs } from "./provider/resources";
+import { diskBudget } from "./tenants/memory";
 
 const settings = readSettings();
 const entries = readTenantEntries(settings);
@@ -24,7 +25,13 @@ const certificate = new WildcardCertificate("certificate", settings);
 const proxy = new PostgresProxy("proxy", { ...common, certificate }, { providers });
 const programs = new Programs(
   "programs",
-  { host: settings.dockerHost, stack, volume: common.names.programs, image: proxy.imageId },
+  {
+    host: settings.dockerHost,
+    stack,
+    volume: common.names.programs,
+    image: proxy.imageId,
+    diskReserve: diskBudget(settings.diskReserve) ?? 0,
+  },
   { provider: providers[0], dependsOn: proxy.ready },
 );
 const images = new PostgresImages("images", settings);

@@ -15,6 +15,7 @@ import { needsRestart } from "../tenants/postgres-settings";
 import {
   backupSettings,
   connectionsPerClient,
+  diskSettings,
   guardSettings,
   pooledConnectionsPerClient,
   poolerSettings,
@@ -114,6 +115,7 @@ export class PgTenant extends pulumi.ComponentResource {
       ...(tenant.extensions.length > 0 && { extensions: tenant.extensions.map(({ name }) => name) }),
       memory: tenant.memory,
       cpus: tenant.cpus,
+      ...(tenant.disk && { disk: tenant.disk }),
       backup: { ...backupPlan(tenant, args.backups) },
       ...(tenant.pooler && { pooler: pulumi.output(host).apply(poolerHost) }),
     };
@@ -336,6 +338,7 @@ function settingsByEffect(args: PgTenantArgs) {
   const implied = {
     ...guardSettings,
     ...sizedSettings(memory),
+    ...diskSettings(tenant.disk),
     ...(backupOf(args) && backupSettings(version)),
     ...(tenant.pooler && poolerSettings),
   };

@@ -46,6 +46,7 @@ export class Container extends pulumi.CustomResource {
 
 const programPaths = {
   "start-server": join(__dirname, "server", "start-server.sh"),
+  "watch-disk": join(__dirname, "server", "watch-disk.sh"),
   "cancel-requests": join(__dirname, "..", "cancel", "cancel_requests.py"),
 };
 
@@ -59,9 +60,22 @@ export class Programs extends pulumi.CustomResource {
   /** The volume's name. */
   declare readonly volume: pulumi.Output<string>;
 
-  constructor(name: string, args: Args<Omit<ProgramsInputs, "files">>, opts?: pulumi.CustomResourceOptions) {
+  constructor(
+    name: string,
+    {
+      diskReserve,
+      ...args
+    }: Args<Omit<ProgramsInputs, "files">> & {
+      /** In bytes: what stays free on the Docker host. */
+      diskReserve: number;
+    },
+    opts?: pulumi.CustomResourceOptions,
+  ) {
     const files = {
       "start-server": programText("start-server"),
+      "watch-disk": programText("watch-disk"),
+      // No tenant can write there.
+      "disk-reserve": `${diskReserve}\n`,
       "cancel-requests": programText("cancel-requests"),
     };
     super("pgs:index:Programs", name, { ...args, files }, opts);
