@@ -259,7 +259,7 @@ const diskSchema = z
     error: ({ input }) => `expected at most ${diskRange.max}, got ${show(input)}`,
   })
   .meta({
-    description: `How much room the tenant's volume may take, data and write-ahead log together. At 95 % of it the server's sessions become read-only by default; below 90 % they write again. A whole number with the unit Ki, Mi or Gi (powers of 1024), from ${diskRange.min} to ${diskRange.max}; off: no budget, the default. Changed live.`,
+    description: `How much room the tenant's volume may take, data and write-ahead log together. At 95 % of it the server's sessions become read-only by default; below 90 % they write again. A whole number with the unit Ki, Mi or Gi (powers of 1024), from ${diskRange.min} to ${diskRange.max}; off: no budget. Default: off. Changed live.`,
     examples: ["10Gi", "off"],
   });
 
@@ -472,7 +472,7 @@ export const settingName = z
   })
   .refine((name) => !refusedSetting.test(name), {
     error: ({ input }) =>
-      `${input} cannot be set: files, addresses, port and TLS of a server, and names that begin with pgs., belong to the platform; leave it out`,
+      `${input} cannot be set: files, addresses, port and TLS of a server belong to the platform; leave it out`,
   })
   .meta({ not: { pattern: refusedSetting.source } });
 

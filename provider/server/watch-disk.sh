@@ -46,11 +46,13 @@ read_settings() {
   case $budget in '' | *[!0-9]* | ????????????????*) budget=0 ;; esac
 } 2>/dev/null
 
+most=1 start=''
 while :; do
-  read -r up _ </proc/uptime
+  read -r begun _ </proc/uptime
   # Files that end while they are counted are no error.
   used=$(du -sx --block-size=1 "$data" 2>/dev/null)
   used=${used%%[!0-9]*} used=${used:-0}
+  read -r counted _ </proc/uptime
   room=$(stat --file-system --format '%a %S %b' "$data" 2>/dev/null)
   blocks=${room%% *} room=${room#* } unit=${room%% *} total=${room##* }
   free=$((${blocks:-0} * ${unit:-0})) size=$((${total:-0} * ${unit:-0}))
@@ -61,6 +63,7 @@ while :; do
   [ ! -r /pgs/disk-reserve ] || read -r reserve </pgs/disk-reserve
   [ "$reserve" -le $((size / 20)) ] || reserve=$((size / 20))
   [ "$budget" -eq 0 ] || reserve=$((reserve / 2))
+  # What is left until sessions become read-only, and behind each of the other lines, is negative where it is crossed.
   left=$((free - reserve))
   back=$((free - reserve - reserve / 10))
   over=$((free - reserve / 2))
@@ -71,12 +74,16 @@ while :; do
   fi
   if [ "$budget" -gt 0 ]; then
     [ $((budget * 90 / 100 - used)) -ge "$back" ] || back=$((budget * 90 / 100 - used))
-    [ $((budget * 110 / 100 - used)) -ge "$over" ] || over=$((budget * 110 / 100 - used))
+    # Deleting takes room first, for the log of it: a fifth more than there was when the sessions became read-only.
+    if [ "$setting" != yes ]; then start=''; elif [ "${start:-$used}" -ge "$used" ]; then start=$used; fi
+    beyond=$((${start:-$used} + budget / 5 - used))
+    [ "$beyond" -ge $((budget * 110 / 100 - used)) ] || beyond=$((budget * 110 / 100 - used))
+    [ "$beyond" -ge "$over" ] || over=$beyond
   fi
 
   if [ "$left" -lt 0 ]; then
     case $setting in
-      # Somebody overrides it, and goes on.
+      # A session overrides it, and goes on.
       yes) [ "$over" -ge 0 ] || run_sql "$end_writers" ;;
       on | true | 1) ;;
       *)
@@ -98,14 +105,16 @@ while :; do
   [ "$setting" != yes ] || state="read-only:$why"
   echo "$used $budget $free $size $state" >"$folder/.pgs-disk"
 
-  # The nearer, the sooner: a disk takes some hundred megabytes in a second. A look takes a fiftieth of the time at most.
+  # The nearer, the sooner: a disk takes some hundred megabytes in a second. Counting takes a fiftieth of the time at most.
   seconds=$((left / 268435456))
   if [ "$setting" = yes ] && [ "$over" -ge 0 ]; then seconds=3; fi
-  [ "$seconds" -le 30 ] || seconds=30
+  # A new server soon gets its budget.
+  [ "$most" -ge 30 ] || most=$((most + 2))
+  [ "$seconds" -le "$most" ] || seconds=$most
   [ "$seconds" -ge 1 ] || seconds=1
-  read -r now _ </proc/uptime
-  took=$((${now%.*} - ${up%.*}))
-  [ "$seconds" -ge $((took * 50)) ] || seconds=$((took * 50))
+  # Hundredths of a second, as the kernel writes them.
+  took=$((${counted%.*}${counted#*.} - ${begun%.*}${begun#*.}))
+  [ "$seconds" -ge $((took / 2)) ] || seconds=$((took / 2))
   [ "$seconds" -le 300 ] || seconds=300
   sleep "$seconds"
 done
