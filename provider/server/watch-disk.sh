@@ -105,7 +105,7 @@ while :; do
   [ "$setting" != yes ] || state="read-only:$why"
   echo "$used $budget $free $size $state" >"$folder/.pgs-disk"
 
-  # The nearer, the sooner: a disk takes some hundred megabytes in a second. Counting takes a fiftieth of the time at most.
+  # The nearer, the sooner: a disk takes some hundred megabytes in a second. Counting takes a twentieth of the time at most.
   seconds=$((left / 268435456))
   if [ "$setting" = yes ] && [ "$over" -ge 0 ]; then seconds=3; fi
   # A new server soon gets its budget.
@@ -114,7 +114,7 @@ while :; do
   [ "$seconds" -ge 1 ] || seconds=1
   # Hundredths of a second, as the kernel writes them.
   took=$((${counted%.*}${counted#*.} - ${begun%.*}${begun#*.}))
-  [ "$seconds" -ge $((took / 2)) ] || seconds=$((took / 2))
+  [ "$seconds" -ge $((took / 5)) ] || seconds=$((took / 5))
   [ "$seconds" -le 300 ] || seconds=300
   sleep "$seconds"
 done
