@@ -3,6 +3,7 @@ import * as random from "@pulumi/random";
 import { Backups } from "./components/backups";
 import { CancelRequests } from "./components/cancel-requests";
 import { LimitedUp } from "./components/limited-up";
+import { Monitoring, monitoringFiles } from "./components/monitoring";
 import { PgTenant } from "./components/pg-tenant";
 import { PostgresImages } from "./components/postgres-images";
 import { PostgresProxy } from "./components/proxy";
@@ -30,7 +31,12 @@ const programs = new Programs(
     stack,
     volume: common.names.programs,
     image: proxy.imageId,
-    diskReserve: diskBudget(settings.diskReserve) ?? 0,
+    files: {
+      // No tenant can write there (provider/server/watch-disk.sh).
+      "disk-reserve": `${diskBudget(settings.diskReserve) ?? 0}
+`,
+      ...monitoringFiles(common),
+    },
   },
   { provider: providers[0], dependsOn: proxy.ready },
 );
@@ -41,11 +47,13 @@ const backupImage =
     ? undefined
     : new Backups("backups", { ...common, images, tenants: entries }, { providers });
 
+const monitor = Monitoring.asked("monitoring", { ...common, images, proxy, programs }, { providers });
+
 const servers = (limited?.declared ?? entries).map(
   (tenant) =>
     new PgTenant(
       tenant.id,
-      { ...common, tenant, certificate, proxy, programs, images, backupImage },
+      { ...common, tenant, certificate, proxy, programs, images, backupImage, monitor },
       { providers },
     ),
 );

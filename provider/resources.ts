@@ -48,6 +48,8 @@ const programPaths = {
   "start-server": join(__dirname, "server", "start-server.sh"),
   "watch-disk": join(__dirname, "server", "watch-disk.sh"),
   "cancel-requests": join(__dirname, "..", "cancel", "cancel_requests.py"),
+  "monitoring-relay": join(__dirname, "..", "monitoring", "relay", "monitoring_relay.py"),
+  "monitoring-collector": join(__dirname, "..", "monitoring", "collector", "monitoring_collector.py"),
 };
 
 /** Text of a program, by its name in the volume. */
@@ -60,23 +62,13 @@ export class Programs extends pulumi.CustomResource {
   /** The volume's name. */
   declare readonly volume: pulumi.Output<string>;
 
-  constructor(
-    name: string,
-    {
-      diskReserve,
-      ...args
-    }: Args<Omit<ProgramsInputs, "files">> & {
-      /** In bytes: what stays free on the Docker host. */
-      diskReserve: number;
-    },
-    opts?: pulumi.CustomResourceOptions,
-  ) {
+  /** @param args.files beside what every stack has */
+  constructor(name: string, args: Args<ProgramsInputs>, opts?: pulumi.CustomResourceOptions) {
     const files = {
       "start-server": programText("start-server"),
       "watch-disk": programText("watch-disk"),
-      // No tenant can write there.
-      "disk-reserve": `${diskReserve}\n`,
       "cancel-requests": programText("cancel-requests"),
+      ...args.files,
     };
     super("pgs:index:Programs", name, { ...args, files }, opts);
   }

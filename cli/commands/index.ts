@@ -14,6 +14,7 @@ import { importFile } from "./import";
 import { list } from "./list";
 import { load } from "./load";
 import { logs } from "./logs";
+import { metrics } from "./metrics";
 import { password } from "./password";
 import { preview } from "./preview";
 import { refresh } from "./refresh";
@@ -32,7 +33,19 @@ import { url } from "./url";
 /** The commands as the help groups them. Everything that lists commands reads this. */
 export const groups: Record<string, Command[]> = {
   "The whole stack": [up, preview, refresh, destroy, cancel],
-  "Look at tenants": [list, connect, top, logs, url, password, extensions, backups, tryRestores, doctor],
+  "Look at tenants": [
+    list,
+    connect,
+    top,
+    logs,
+    url,
+    password,
+    extensions,
+    backups,
+    tryRestores,
+    metrics,
+    doctor,
+  ],
   "Databases in and out": [dump, load],
   "Edit tenants.yaml and apply the edit": [
     create,

@@ -25,9 +25,12 @@ run_sql() {
   return 1
 }
 
-# `yes` is this program's word: settings that are written by others say on or true (parts/settings.ts knows it too).
-read_only="ALTER SYSTEM SET default_transaction_read_only = 'yes';"
-writable="ALTER SYSTEM RESET default_transaction_read_only;"
+# `yes` is this program's word: settings that are written by others say on or true (parts/settings.ts knows it too). The
+# reason is for who asks the server: SHOW pgs.read_only. Before PostgreSQL 17, the file takes only what the session knows.
+read_only() {
+  echo "SET pgs.read_only = ''; ALTER SYSTEM SET pgs.read_only = '$1'; ALTER SYSTEM SET default_transaction_read_only = 'yes';"
+}
+writable="SET pgs.read_only = ''; ALTER SYSTEM RESET default_transaction_read_only; ALTER SYSTEM RESET pgs.read_only;"
 # The postmaster reads its files a moment after the signal, its sessions after that.
 reload="SELECT pg_reload_conf(); SELECT pg_sleep(0.3);"
 # A transaction that has begun goes on as it began, so those that write end. One that waits for its client cannot be cancelled.
@@ -87,7 +90,7 @@ while :; do
       yes) [ "$over" -ge 0 ] || run_sql "$end_writers" ;;
       on | true | 1) ;;
       *)
-        if run_sql "$read_only $reload $end_writers"; then
+        if run_sql "$(read_only "$why") $reload $end_writers"; then
           setting=yes
           echo "pgs: read-only, as the $why runs short: $used of $budget bytes used, $free free on the host"
         fi
