@@ -11,6 +11,7 @@ import { readDigests, readSettings, readTenantEntries } from "./components/stack
 import { WildcardCertificate } from "./components/wildcard-certificate";
 import { resourceNames } from "./docker/names";
 import { PgsProvider, Programs } from "./provider/resources";
+import { diskBudget } from "./tenants/memory";
 
 const settings = readSettings();
 const entries = readTenantEntries(settings);
@@ -30,7 +31,12 @@ const programs = new Programs(
     stack,
     volume: common.names.programs,
     image: proxy.imageId,
-    files: monitoringFiles(common),
+    files: {
+      // No tenant can write there (provider/server/watch-disk.sh).
+      "disk-reserve": `${diskBudget(settings.diskReserve) ?? 0}
+`,
+      ...monitoringFiles(common),
+    },
   },
   { provider: providers[0], dependsOn: proxy.ready },
 );

@@ -16,6 +16,7 @@ import { needsRestart } from "../tenants/postgres-settings";
 import {
   backupSettings,
   connectionsPerClient,
+  diskSettings,
   guardSettings,
   pooledConnectionsPerClient,
   poolerSettings,
@@ -121,6 +122,7 @@ export class PgTenant extends pulumi.ComponentResource {
       ...(tenant.extensions.length > 0 && { extensions: tenant.extensions.map(({ name }) => name) }),
       memory: tenant.memory,
       cpus: tenant.cpus,
+      ...(tenant.disk && { disk: tenant.disk }),
       backup: { ...backupPlan(tenant, args.backups) },
       ...(tenant.pooler && { pooler: pulumi.output(host).apply(poolerHost) }),
     };
@@ -345,6 +347,7 @@ function settingsByEffect(args: PgTenantArgs) {
   const implied = {
     ...guardSettings,
     ...sizedSettings(memory),
+    ...diskSettings(tenant.disk),
     ...(backupOf(args) && backupSettings(version)),
     ...(tenant.pooler && poolerSettings),
   };

@@ -2,6 +2,7 @@ import { isIP, isIPv4 } from "node:net";
 import { z } from "zod";
 import { isRange } from "../tenants/addresses";
 import { retentionPattern, schedulePattern } from "../tenants/backup";
+import { memoryBytes, memoryPattern } from "../tenants/memory";
 
 /** `pulumi config set --path` makes a number or a boolean of text that looks like one. */
 function asText(value: unknown): unknown {
@@ -310,6 +311,14 @@ export const configurationSchema = z.strictObject({
     .default("none")
     .describe(
       "none - a tenant is reached at ID.DOMAIN; random - at ID-SUFFIX.DOMAIN, six random letters and digits for each tenant; a hostname in the tenants' file is used as it is (docs/tenants.md)",
+    ),
+  diskReserve: text(
+    "off, or a size such as 2Gi",
+    (value) => value === "off" || (memoryPattern.test(value) && memoryBytes(value) <= 2 ** 50),
+  )
+    .default("2Gi")
+    .describe(
+      "How much of the Docker host's disk stays free, at most a twentieth of it: tenants become read-only before, those with a disk budget last; off - nothing is kept free (docs/disks.md)",
     ),
   certificateDays: wholeNumber("a whole number of days", 1, 3650)
     .default(365)

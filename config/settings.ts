@@ -18,6 +18,7 @@ export interface Settings
     | "certificate"
     | "acme"
     | "certificateDays"
+    | "diskReserve"
   > {
   proxyImage: string;
   /** Barman, with the programs of the newest PostgreSQL that a tenant runs. */

@@ -46,6 +46,7 @@ export class Container extends pulumi.CustomResource {
 
 const programPaths = {
   "start-server": join(__dirname, "server", "start-server.sh"),
+  "watch-disk": join(__dirname, "server", "watch-disk.sh"),
   "cancel-requests": join(__dirname, "..", "cancel", "cancel_requests.py"),
   "monitoring-relay": join(__dirname, "..", "monitoring", "relay", "monitoring_relay.py"),
   "monitoring-collector": join(__dirname, "..", "monitoring", "collector", "monitoring_collector.py"),
@@ -65,6 +66,7 @@ export class Programs extends pulumi.CustomResource {
   constructor(name: string, args: Args<ProgramsInputs>, opts?: pulumi.CustomResourceOptions) {
     const files = {
       "start-server": programText("start-server"),
+      "watch-disk": programText("watch-disk"),
       "cancel-requests": programText("cancel-requests"),
       ...args.files,
     };

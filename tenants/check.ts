@@ -14,7 +14,7 @@ import {
   settingValue,
   type tenantsFileSchema,
 } from "./schema";
-import { largestSharedBuffers, sizedSettings } from "./sizing";
+import { largestDiskShare, largestSharedBuffers, sizedSettings } from "./sizing";
 import { type Suggest, suggestions } from "./suggest";
 import type { YamlData } from "./yaml-data";
 
@@ -299,6 +299,8 @@ function settingProblems(yaml: YamlData, tenants: [string, TenantEntry][], sugge
       Number.isInteger,
     ) as number;
     const memory = memoryOf(entry) ?? memoryOf(defaults) ?? memoryBytes(builtInDefaults.memory);
+    const { disk: budget = defaults.disk } = entry;
+    const disk = typeof budget === "string" && memoryPattern.test(budget) ? memoryBytes(budget) : undefined;
     return settingsIn(entry).flatMap(({ path: within, name, value }) => {
       if (!settingName.safeParse(name).success || !settingValue.safeParse(value).success) return [];
       const at = [...path, ...within, name];
@@ -318,9 +320,14 @@ function settingProblems(yaml: YamlData, tenants: [string, TenantEntry][], sugge
           },
         ];
       }
-      const bytes = name === "shared_buffers" && !ofRole ? sizeInBytes(version, name, text) : undefined;
-      if (bytes === undefined || bytes <= memory * largestSharedBuffers) return [];
-      const message = `shared_buffers may be at most ${largestSharedBuffers * 100} % of the tenant's memory, got ${text}; raise memory or lower it`;
+      const most =
+        name === "shared_buffers" && !ofRole
+          ? { field: "memory", bytes: memory, share: largestSharedBuffers }
+          : { field: "disk", bytes: disk, share: largestDiskShare[name] };
+      if (most.bytes === undefined || most.share === undefined) return [];
+      const bytes = /^-1$/.test(text) ? Infinity : sizeInBytes(version, name, text);
+      if (bytes === undefined || bytes <= most.bytes * most.share) return [];
+      const message = `${name} may be at most ${most.share * 100} % of the tenant's ${most.field}, got ${text}; raise ${most.field} or lower it`;
       return [{ ...yaml.valuePosition(at), path: formatPath(at), message }];
     });
   });

@@ -29,3 +29,8 @@ export function memoryMeant(input: unknown): string | undefined {
     ? formatMemory(bytes)
     : undefined;
 }
+
+/** The bytes of a disk budget as tenants.yaml has it; undefined for `off`, and where it has none. */
+export function diskBudget(text: string | undefined): number | undefined {
+  return text === undefined || text === "off" ? undefined : memoryBytes(text);
+}

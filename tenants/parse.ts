@@ -3,7 +3,7 @@ import type { BackupPlan } from "./backup";
 import { findProblems } from "./check";
 import { type Extension, parseExtension, versionsOf } from "./extensions";
 import { initProblem } from "./init-scripts";
-import { memoryBytes } from "./memory";
+import { diskBudget, memoryBytes } from "./memory";
 import { readPlainFile } from "./plain-file";
 import { type PoolerPlan, poolerPlan } from "./pooler";
 import { type Position, type Problem, TenantsFileError } from "./problems";
@@ -26,6 +26,8 @@ export interface Tenant {
   readonly memory: number;
   /** Hard limit of processor time in CPUs, at most two decimals. Default: 1. */
   readonly cpus: number;
+  /** How many bytes its volume may take; undefined: any. Default: any. */
+  readonly disk: number | undefined;
   /** Whether clients can connect. Default: true. */
   readonly access: boolean;
   /** Whether the server runs. Default: running. */
@@ -184,6 +186,7 @@ function toTenant(id: string, content: TenantsFileContent, folder: string): Omit
     extensions: (fields.extensions ?? []).map(parseExtension),
     memory: memoryBytes(fields.memory),
     cpus: fields.cpus,
+    disk: diskBudget(fields.disk),
     access: fields.access,
     state: fields.state,
     tls: fields.tls,

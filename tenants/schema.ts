@@ -64,6 +64,7 @@ function tenantFields({ versions, initProblem }: SchemaRules) {
     image: imageSchema,
     memory: memorySchema,
     cpus: cpusSchema,
+    disk: diskSchema,
     access: z.boolean(expected("a boolean: true or false")).meta({
       description:
         "Whether clients can connect. false takes the route away and ends the open sessions; the server runs on. Changed live.",
@@ -239,9 +240,34 @@ const memorySchema = z
   });
 
 function memoryError({ input }: { input?: unknown }): string {
-  const meant = memoryMeant(input);
-  return `expected a whole number with the unit Ki, Mi or Gi, such as 512Mi, got ${show(input)}${meant ? `; write ${meant}` : ""}`;
+  return sizeError("a whole number with the unit Ki, Mi or Gi, such as 512Mi", input);
 }
+
+function sizeError(what: string, input: unknown): string {
+  const meant = memoryMeant(input);
+  return `expected ${what}, got ${show(input)}${meant ? `; write ${meant}` : ""}`;
+}
+
+const diskRange = { min: "512Mi", max: "900000Gi" };
+
+function diskError({ input }: { input?: unknown }): string {
+  return sizeError("off, or a whole number with the unit Ki, Mi or Gi, such as 10Gi", input);
+}
+
+const diskSchema = z
+  .string({ error: diskError })
+  .regex(/^(off|[1-9][0-9]{0,11}(Ki|Mi|Gi))$/, { error: diskError, abort: true })
+  .refine((text) => text === "off" || memoryBytes(text) >= memoryBytes(diskRange.min), {
+    error: ({ input }) =>
+      `a new server and its write-ahead log need most of ${diskRange.min}, the least that is allowed, got ${show(input)}`,
+  })
+  .refine((text) => text === "off" || memoryBytes(text) <= memoryBytes(diskRange.max), {
+    error: ({ input }) => `expected at most ${diskRange.max}, got ${show(input)}`,
+  })
+  .meta({
+    description: `How much room the tenant's volume may take, data and write-ahead log together. At 95 % of it the server's sessions become read-only by default; below 90 % they write again. A whole number with the unit Ki, Mi or Gi (powers of 1024), from ${diskRange.min} to ${diskRange.max}; off: no budget. Default: off. Changed live.`,
+    examples: ["10Gi", "off"],
+  });
 
 const cpusError = expected("a number of CPUs from 0.05 to 512 with at most two decimals, such as 2 or 0.5");
 
@@ -440,7 +466,7 @@ const poolerSchema = strictMap(
 
 /** Settings by which a tenant would leave the place that the platform gives it. */
 const refusedSetting =
-  /^(data_directory|hba_file|ident_file|config_file|external_pid_file|listen_addresses|port|unix_socket_(directories|group|permissions)|ssl|ssl_.*|allow_alter_system)$/;
+  /^(data_directory|hba_file|ident_file|config_file|external_pid_file|listen_addresses|port|unix_socket_(directories|group|permissions)|ssl|ssl_.*|allow_alter_system|pgs\..*)$/;
 
 const settingNamePattern = /^[a-z_][a-z0-9_.]{0,126}$/;
 

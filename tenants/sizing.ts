@@ -48,15 +48,42 @@ export const poolerSettings = { client_connection_check_interval: "1s" };
 
 export const mostPerClient = 1_000_000;
 
+/** In postgresql.auto.conf: the tenant's disk budget in bytes, as provider/server/watch-disk.sh reads it. */
+export const budgetSetting = "pgs.disk";
+
 /**
- * Settings that a server with a backup has. WAL that Barman does not fetch is kept for it up to this size, and no
- * further: a backup that stands still must not fill the tenant's disk.
+ * Settings that follow from a tenant's disk budget. WAL that a replication slot holds, that of its backups too, is kept
+ * up to a size and no further: a receiver that stands still must not fill the disk.
+ * https://www.postgresql.org/docs/18/runtime-config-replication.html
+ * @param budget in bytes; without one, the host's disk is the only limit
  */
+export function diskSettings(budget: number | undefined): Record<string, string> {
+  if (budget === undefined) return { max_slot_wal_keep_size: "2GB" };
+  const share = budget / 8;
+  return {
+    [budgetSetting]: String(budget),
+    // Between two checkpoints; PostgreSQL's own default is the most.
+    max_wal_size: megabytes(Math.min(share, 1024 * mib)),
+    max_slot_wal_keep_size: megabytes(Math.min(share, 2048 * mib)),
+    // Of one session's sorts and hashes. https://www.postgresql.org/docs/18/runtime-config-resource.html
+    temp_file_limit: megabytes(budget / 4),
+  };
+}
+
+/** The most of a budget that a setting of tenants.yaml may promise to what is not the tenant's data. */
+export const largestDiskShare: Readonly<Record<string, number>> = {
+  max_wal_size: 0.5,
+  max_slot_wal_keep_size: 0.5,
+  wal_keep_size: 0.5,
+  temp_file_limit: 0.9,
+};
+
+/** Settings that a server with a backup has. */
 export function backupSettings(version: number): Record<string, string> {
   // Incremental base backups are made by it. https://www.postgresql.org/docs/18/runtime-config-wal.html
   const summaries: Record<string, string> = version >= 17 ? { summarize_wal: "on" } : {};
   // Whole pages, most of the WAL after each checkpoint, take a quarter of the room, on the way and in the backups.
-  return { ...summaries, wal_compression: "lz4", max_slot_wal_keep_size: "2GB" };
+  return { ...summaries, wal_compression: "lz4" };
 }
 
 /** The most of its memory that a tenant's shared_buffers may be: the sessions need the rest. */

@@ -1,7 +1,8 @@
 import { checkServerIdentity, type PeerCertificate } from "node:tls";
 import type Docker from "dockerode";
 import { dockerClient, engineName, forEach } from "../../docker/client";
-import { printable } from "../../docker/exec";
+import { type DiskUse, diskUseFile, parseDiskUse } from "../../docker/disk-use";
+import { exec, printable } from "../../docker/exec";
 import { resourceNames } from "../../docker/names";
 import { dockerHostAddress, resolve } from "./address";
 import { judgedBackups } from "./backup-status";
@@ -13,6 +14,7 @@ import { caOf, requiredOutputs, type StackConfig, type StackOutputs, stackConfig
 import { TenantBackups } from "./tenant-backups";
 import { login, probeTls, type Target, type TlsProbe } from "./tenant-probe";
 import { stateOf } from "./tenant-status";
+import { bytes } from "./tenants-table";
 import { coloured, firstOf } from "./terminal";
 import { pruneFindings } from "./unused-volumes";
 
@@ -29,6 +31,7 @@ export interface Finding {
     | "route"
     | "certificate"
     | "login"
+    | "disk"
     | "backup"
     | "volume"
     | "leftovers"
@@ -72,6 +75,7 @@ const order: Finding["check"][] = [
   "route",
   "certificate",
   "login",
+  "disk",
   "backup",
   "volume",
   "leftovers",
@@ -145,10 +149,11 @@ async function examine(
   const names = resourceNames(config.prefix);
   const address = await dockerHostAddress(config.dockerHost);
   const ids = Object.keys(outputs.tenants);
-  const [tenants, kept, unused, leftovers, differences] = await Promise.all([
+  const [tenants, disks, kept, unused, leftovers, differences] = await Promise.all([
     forEach(ids, atOnce, (id) =>
       examineTenant(id, config, outputs, containers.get(names.tenant(id)), address),
     ),
+    diskFindings(docker, outputs, (id) => containers.get(names.tenant(id))),
     backupFindings(containers, config, outputs),
     pruneFindings(docker, version, config.prefix, outputs.stack),
     leftoverFindings(docker, config, outputs.stack, containers, ids),
@@ -172,12 +177,73 @@ async function examine(
     ...summed("login", tenants, loginFinding, ({ login }) =>
       login && "milliseconds" in login ? `${login.milliseconds} ms` : "",
     ),
+    ...disks,
     ...kept,
     ...unused,
     ...leftovers,
     ...fileFindings(config, outputs.stack.replace(/-[^-]*$/, "")),
     ...differences,
   ];
+}
+
+/** By what each server's watch-disk.sh has found. */
+async function diskFindings(
+  docker: Docker,
+  { tenants }: StackOutputs,
+  server: (id: string) => Docker.ContainerInfo | undefined,
+): Promise<Finding[]> {
+  const running = Object.keys(tenants).filter((id) => server(id)?.State === "running");
+  const found = await forEach(running, atOnce, async (id) => {
+    const answer = await exec(docker.getContainer(server(id)?.Id ?? ""), ["cat", diskUseFile], {
+      seconds: 5,
+      outputLimit: 4096,
+    }).catch(() => undefined);
+    return { id, use: parseDiskUse(answer?.stdout) };
+  });
+  return judgedDisks(found);
+}
+
+/** Percent of its budget from which a tenant is worth a note. */
+const nearlyFull = 80;
+
+export function judgedDisks(all: { id: string; use: DiskUse | undefined }[]): Finding[] {
+  const check = "disk";
+  const findings: Finding[] = [];
+  const good: string[] = [];
+  for (const { id, use } of all) {
+    const finding = (level: Finding["level"], message: string, advice: string) =>
+      findings.push({ check, tenant: id, level, message, advice });
+    if (!use) {
+      finding("note", "nothing watches its disk", "./pgs up starts it");
+      continue;
+    }
+    const { used, limit, readOnly, host } = use;
+    const share = limit === null ? 0 : Math.round((used / limit) * 100);
+    const figures = limit === null ? bytes(used) : `${bytes(used)} of ${bytes(limit)}, ${share} %`;
+    if (readOnly === "budget") {
+      finding(
+        "problem",
+        `its sessions are read-only: its disk budget is used up (${figures})`,
+        `./pgs set ${id} disk …, or delete and VACUUM in a session that asks for it (docs/disks.md)`,
+      );
+    } else if (readOnly === "host") {
+      finding(
+        "problem",
+        `its sessions are read-only: the Docker host has ${bytes(host.free)} left`,
+        "make room on the host's disk (docs/disks.md)",
+      );
+    } else if (share >= nearlyFull) {
+      finding(
+        "note",
+        `it uses ${bytes(used)} of ${bytes(limit)}, ${share} %, of its disk budget`,
+        `./pgs set ${id} disk …`,
+      );
+    } else if (limit !== null) good.push(`${id} ${share} %`);
+  }
+  if (good.length > 0) {
+    findings.unshift({ check, level: "good", message: `within their budgets: ${firstOf(good)}` });
+  }
+  return findings;
 }
 
 async function backupFindings(

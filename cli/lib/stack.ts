@@ -27,6 +27,8 @@ export interface TenantSummary {
   memory: number;
   /** Hard limit in CPUs. */
   cpus: number;
+  /** Its disk budget in bytes; missing without one. */
+  disk?: number;
   /** Missing in the outputs of an `up` before there were any. */
   backup?: BackupPlan;
   /** Hostname of its pooler, where it has one. */

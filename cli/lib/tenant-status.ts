@@ -1,5 +1,6 @@
 import type Docker from "dockerode";
 import { dockerClient, forEach } from "../../docker/client";
+import { diskUseText, parseDiskUse } from "../../docker/disk-use";
 import { resourceNames } from "../../docker/names";
 import { askServer, byReplication } from "./ask-server";
 import { containersOf } from "./containers";
@@ -27,6 +28,8 @@ export interface TenantStatus {
   cpu: { used: number | null; limit: number };
   /** Bytes of all databases and of the write-ahead log. */
   size: number | null;
+  /** Bytes that its volume takes, its budget, and whether its sessions are read-only because one runs short. */
+  disk: { used: number | null; limit: number | null; readOnly: boolean | null };
   /** Open client sessions. */
   connections: number | null;
   maxConnections: number | null;
@@ -80,6 +83,11 @@ export async function tenantStatuses(
       memory: { used: used?.memory ?? null, limit: summary.memory },
       cpu: { used: used?.cpu ?? null, limit: summary.cpus },
       size: server?.size ?? null,
+      disk: {
+        used: server?.disk?.used ?? null,
+        limit: summary.disk ?? null,
+        readOnly: server?.disk ? server.disk.readOnly !== null : null,
+      },
       connections: server?.connections ?? null,
       maxConnections: server?.maxConnections ?? null,
       uptime: server?.uptime ?? null,
@@ -125,7 +133,8 @@ async function usageOf(container: Docker.Container): Promise<Usage | undefined> 
 const figuresQuery = `SELECT extract(epoch FROM now() - pg_postmaster_start_time())::bigint,
   (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()),
   current_setting('max_connections'),
-  (SELECT sum(pg_database_size(oid)) FROM pg_database) + (SELECT coalesce(sum(size), 0) FROM pg_ls_waldir())`;
+  (SELECT sum(pg_database_size(oid)) FROM pg_database) + (SELECT coalesce(sum(size), 0) FROM pg_ls_waldir()),
+  ${diskUseText}`;
 
 /** Over the server's own socket; undefined when it does not answer. */
 async function serverFigures(container: Docker.Container, version: number) {
@@ -138,10 +147,10 @@ async function serverFigures(container: Docker.Container, version: number) {
       seconds: 8,
       outputLimit: 4096,
     });
-    const match = /^(\d+)\|(\d+)\|(\d+)\|(\d+)$/m.exec(answer);
+    const match = /^(\d+)\|(\d+)\|(\d+)\|(\d+)\|(.*)$/m.exec(answer);
     if (!match) return undefined;
-    const [uptime = 0, connections = 0, maxConnections = 0, size = 0] = match.slice(1).map(Number);
-    return { uptime, connections, maxConnections, size };
+    const [uptime = 0, connections = 0, maxConnections = 0, size = 0] = match.slice(1, 5).map(Number);
+    return { uptime, connections, maxConnections, size, disk: parseDiskUse(match[5]) };
   } catch {
     return undefined;
   }

@@ -49,7 +49,7 @@ const used: Column<TenantStatus>[] = [
     right: true,
   },
   { title: "CPU", cell: ({ cpu }) => `${cpu.used?.toFixed(2) ?? "-"}/${cpu.limit}`, right: true },
-  { title: "SIZE", cell: ({ size }) => bytes(size), right: true },
+  { title: "SIZE", cell: sizeCell, colour: sizeColour, right: true },
   {
     title: "CONNECTIONS",
     cell: ({ connections, maxConnections }) => `${connections ?? "-"}/${maxConnections ?? "-"}`,
@@ -88,6 +88,16 @@ const extensions: Column<ExtensionStatus>[] = [
 function extensionColour(text: string): string {
   if (text.startsWith("installed")) return coloured.good(text);
   return text.startsWith("available") ? coloured.faint(text) : coloured.warning(text);
+}
+
+/** With a budget, that and what the volume takes. */
+function sizeCell({ size, disk }: TenantStatus): string {
+  const figures = disk.limit === null ? bytes(size) : `${bytes(disk.used)}/${bytes(disk.limit)}`;
+  return disk.readOnly ? `read-only ${figures}` : figures;
+}
+
+function sizeColour(text: string): string {
+  return text.includes("read-only") ? coloured.bad(text) : text;
 }
 
 function walCell({ state, exposed, behind, left }: JudgedBackups): string {

@@ -15,6 +15,7 @@ import { access, excludedClients } from "./parts/access";
 import { backup } from "./parts/backup";
 import { container, serverContainer } from "./parts/container";
 import { database, isMade } from "./parts/database";
+import { budgetOf, budgetWarnings, disk } from "./parts/disk";
 import { changesIn, extensions } from "./parts/extensions";
 import { limits, restartReason } from "./parts/limits";
 import { network } from "./parts/network";
@@ -32,6 +33,7 @@ const parts: Part[] = [
   container,
   limits,
   settings,
+  disk,
   access,
   tls,
   database,
@@ -124,6 +126,7 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
         : []),
       ...(ended ? [`all open sessions of ${name} are ended: fewer addresses than before may connect`] : []),
       ...changes.map((change) => `${name}: ${change}`),
+      ...(await budgetWarnings(state, inputs, seen?.inside)),
       ...(await rolesWarnings(state, inputs)),
     ];
   },
@@ -169,7 +172,10 @@ function at(positions: PostgresServerInputs["positions"], message: string): stri
 /** Whether what a plan says depends on the running server. */
 function needsSight(state: PostgresServerState, inputs: PostgresServerInputs): boolean {
   return (
-    inputs.limits.memory < state.limits.memory || Boolean(state.extensions) || Boolean(inputs.extensions)
+    inputs.limits.memory < state.limits.memory ||
+    budgetOf(inputs) !== budgetOf(state) ||
+    Boolean(state.extensions) ||
+    Boolean(inputs.extensions)
   );
 }
 

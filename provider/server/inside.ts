@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { diskUseFile, diskUseText } from "../../docker/disk-use";
 import { defaultPrivileges } from "./parts/roles-in-database";
 import type { Settings } from "./parts/settings";
 import { certificateDigest } from "./parts/tls";
@@ -58,6 +59,8 @@ export interface Inside {
   sharedBuffers: number;
   /** Major versions that have a data directory in the volume. */
   versions: number[];
+  /** What watches its disk has found (docker/disk-use.ts); null where nothing does. */
+  disk: string | null;
 }
 
 /** Versions by an extension's name: null where it is not in the database, or not in the image. */
@@ -126,6 +129,7 @@ const insideSchema: z.ZodType<Inside> = z.object({
   sessions: z.number(),
   sharedBuffers: z.number(),
   versions: z.array(z.number()).max(100),
+  disk: z.string().max(200).nullable(),
 });
 
 /** In the database postgres: a JSON list of the names of settings that pgs writes. */
@@ -232,7 +236,9 @@ function question(database: string): string {
                    AND usename IS DISTINCT FROM '${monitorRole}'),
     'sharedBuffers', pg_size_bytes(current_setting('shared_buffers')),
     'versions', (SELECT coalesce(json_agg(name::int), '[]') FROM pg_ls_dir('/var/lib/postgresql') AS name
-                 WHERE name ~ '^[0-9]+$'));
+                 WHERE name ~ '^[0-9]+$'),
+    'disk', (SELECT ${diskUseText} FROM pg_stat_file('${diskUseFile}', true)
+             WHERE modification > clock_timestamp() - interval '15 min'));
     SELECT current_setting('${managedRoles}', true) ~ '"pgs_(owner|read)' IS TRUE
       AND EXISTS (SELECT ${named} AND datallowconn AND datconnlimit <> -2) AS roles \\gset
     \\if :roles

@@ -10,6 +10,7 @@ import { access, excludedClients } from "./parts/access";
 import { backup } from "./parts/backup";
 import { container } from "./parts/container";
 import { database } from "./parts/database";
+import { disk } from "./parts/disk";
 import { extensions } from "./parts/extensions";
 import { limits, restartReason } from "./parts/limits";
 import { network } from "./parts/network";
@@ -153,6 +154,7 @@ async function applyInside(server: Awaited<ReturnType<typeof start>>): Promise<v
   const shrinks = restartReason(present.memory, inputs.limits.memory, inside.sharedBuffers);
   await settings.apply(server, { restart: shrinks !== undefined });
   await limits.apply(server, present);
+  await disk.apply(server);
   // Its restarts are over.
   if (inputs.pooler) await pooler.resume(inputs);
   await tls.apply(server);

@@ -57,4 +57,7 @@ fi
 mkdir -p "$sockets"
 chmod 0700 "$sockets"
 rm -f "$sockets"/.s.PGSQL.*
+
+# A child of the server's from here on. It ends with the container.
+if [ -x /pgs/watch-disk ]; then /pgs/watch-disk </dev/null & fi
 exec docker-entrypoint.sh "$@" -c "unix_socket_directories=/var/run/postgresql,/tmp,$sockets" -c "listen_addresses=*"

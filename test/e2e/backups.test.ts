@@ -331,7 +331,7 @@ describe("data that exists", () => {
     expect((await inspect(checkout.name("globex"))).State.StartedAt).toBe(StartedAt);
     expect(await checkout.query("globex", "SELECT slot_name FROM pg_replication_slots")).toEqual([]);
     expect(await checkout.query("globex", "SHOW max_slot_wal_keep_size")).toEqual([
-      { max_slot_wal_keep_size: "-1" },
+      { max_slot_wal_keep_size: "2GB" },
     ]);
     expect(await containers()).not.toMatch(/--backup$/m);
     expect(await volumes()).toContain(backupOf("globex"));

@@ -55,6 +55,7 @@ describe("no edit plans anything for a volume of a tenant that stays:", () => {
     version: { to: "19", refused: /data is that of PostgreSQL 18 and cannot be used by 19/ },
     memory: { to: "300Mi" },
     cpus: { to: "0.5" },
+    disk: { to: "10Gi" },
     access: { to: "false" },
     state: { to: "stopped" },
     hostname: { to: "other" },
@@ -112,6 +113,7 @@ describe("no edit plans anything for a volume of a tenant that stays:", () => {
     images: { path: "pgs:images.18", to: "postgres:18.5-bookworm" },
     passwords: { path: "pgs:passwords.acme", to: "of-my-own", secret: true },
     certificate: { path: "pgs:certificate", to: "" },
+    diskReserve: { path: "pgs:diskReserve", to: "1Gi" },
     certificateDays: { path: "pgs:certificateDays", to: "90" },
     hostnameSuffix: { path: "pgs:hostnameSuffix", to: "random" },
     // Off in these tests' stack.

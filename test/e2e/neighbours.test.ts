@@ -1,8 +1,8 @@
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { stringify } from "yaml";
 import { Checkout, withBackups } from "./support/checkout";
 import { ClientLoad } from "./support/client-load";
-import { eventually } from "./support/command";
+import { eventually, succeed } from "./support/command";
 
 type Entry = Record<string, unknown>;
 
@@ -83,4 +83,102 @@ test("and what was changed is in force for those others", async () => {
     if (access && state === "running") expect(await answer).toEqual([{ name: id }]);
     else await expect(answer).rejects.toThrow();
   }
+});
+
+describe("a tenant that fills its disk budget", () => {
+  const budget = (disk: string) =>
+    stringify({
+      defaults: { memory: "128Mi" },
+      tenants: { acme: {}, full: { disk, cpus: 2, memory: "256Mi", backup: { schedule: "off" } } },
+    });
+  let load: ClientLoad;
+  let begun: Record<string, unknown>[];
+
+  const started = () => checkout.query("full", "SELECT pg_postmaster_start_time()::text AS at");
+  const insert = (rows: number) =>
+    `INSERT INTO filler SELECT repeat('x', 1000000) FROM generate_series(1, ${rows})`;
+  const writable = () => eventually(20, () => checkout.query("full", insert(1)));
+  const disk = async () => {
+    const all = JSON.parse((await checkout.pgs(["list", "--usage", "--json"])).stdout);
+    return all.find(({ id }: { id: string }) => id === "full").disk;
+  };
+  /** Until the server refuses it. @returns why */
+  async function fill(session = ""): Promise<string> {
+    for (let megabytes = 0; megabytes < 2000; megabytes += 20) {
+      const refused = await checkout
+        .query("full", `${session} ${insert(20)}; COMMIT`)
+        .catch(({ message }) => message);
+      if (typeof refused === "string") return refused;
+    }
+    return "";
+  }
+
+  beforeAll(async () => {
+    await checkout.apply(budget("512Mi"));
+    load = await ClientLoad.start(await checkout.clientConfig("acme"), { sessions: 2, newcomers: 1 });
+    await checkout.query("full", "CREATE TABLE filler (x text STORAGE EXTERNAL)");
+    begun = await started();
+  });
+  afterAll(() => load?.stop());
+
+  test("becomes read-only before it has used it up, which is no drift", async () => {
+    expect(await fill()).toMatch(/in a read-only transaction|canceling statement due to user request/);
+    await eventually(10, async () => expect((await disk()).readOnly).toBe(true));
+    const { used, limit } = await disk();
+    expect(limit).toBe(512 * 2 ** 20);
+    expect(used).toBeGreaterThan(0.95 * limit);
+    await expect(checkout.query("full", insert(1))).rejects.toThrow(/read-only transaction/);
+    expect(await started()).toEqual(begun);
+    expect(await checkout.query("full", "SELECT current_setting('pgs.read_only') AS why")).toEqual([{ why: "budget" }]);
+    await checkout.pulumi("preview", "--refresh", "--expect-no-changes");
+    const { code, stdout } = await checkout.pgs(["doctor", "--quick"]);
+    expect(stdout).toMatch(/✗ disk +full: its sessions are read-only: its disk budget is used up/);
+    expect(code).toBe(1);
+  });
+
+  test("is so after a restart, and writes within seconds of a larger budget", async () => {
+    await succeed("docker", ["restart", checkout.name("full")]);
+    await eventually(20, () =>
+      expect(checkout.query("full", insert(1))).rejects.toThrow(/read-only transaction/),
+    );
+    begun = await started();
+    await checkout.apply(budget("1Gi"));
+    const raised = performance.now();
+    await writable();
+    console.log(
+      `disk: writable ${((performance.now() - raised) / 1000).toFixed(1)} s after the up that raised its budget`,
+    );
+    expect(await started()).toEqual(begun);
+  });
+
+  test("is told what a smaller budget does, and makes room by itself", async () => {
+    checkout.write("tenants.yaml", budget("512Mi"));
+    expect((await checkout.pgs(["preview"])).stdout).toMatch(
+      /becomes read-only at once: it uses \d+Mi, .* 512Mi/,
+    );
+    await checkout.up();
+    await eventually(40, () =>
+      expect(checkout.query("full", insert(1))).rejects.toThrow(/read-only transaction/),
+    );
+    const session = await checkout.client("full");
+    await session.query("SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE");
+    // What writes in the moment in which it becomes read-only is cancelled.
+    await eventually(10, () => session.query("DELETE FROM filler"));
+    await session.query("VACUUM filler");
+    await session.end();
+    await writable();
+    await eventually(10, async () => expect(await disk()).toMatchObject({ readOnly: false }));
+  });
+
+  test("that overrides it is stopped a fifth later, and no neighbour has noticed", async () => {
+    const override = "BEGIN READ WRITE;";
+    expect(await fill(override)).toMatch(/canceling statement due to user request|terminating connection/);
+    await fill(override);
+    const { used, limit } = await disk();
+    expect(used / limit).toBeLessThan(1.6);
+    expect(await started()).toEqual(begun);
+    await load.stop();
+    expect(load.counts.queries).toBeGreaterThan(100);
+    expect(load.failures).toEqual([]);
+  });
 });

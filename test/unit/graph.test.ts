@@ -171,6 +171,7 @@ describe("an edit", () => {
     ["access", "access: false", ["server"]],
     ["memory", "memory: 1Gi", ["server"]],
     ["cpus", "cpus: 2", ["server"]],
+    ["disk", "disk: 10Gi", ["server"]],
     ["settings", "settings: { work_mem: 16MB, max_connections: 50 }", ["server"]],
     ["hostname", "hostname: other", ["server"]],
     ["backup", "backup: { retention: 30d }", ["server"]],

@@ -136,6 +136,7 @@ const sharedFields = {
     ),
     { maxKeys: 2 },
   ),
+  disk: fc.constantFrom("off", "512Mi", "10Gi", "900000Gi"),
   maxConnectionsPerClient: fc.integer({ min: 0, max: 1_000_000 }),
   pooler: fc.record(
     { mode: fc.constantFrom("transaction", "session", "off"), size: fc.integer({ min: 1, max: 20 }) },
@@ -171,7 +172,7 @@ const validFile = fc
 
 /** What stands in a wrong place: any JSON, with the words of the format among its keys and values. */
 const word = fc.constantFrom(
-  ..."defaults tenants acme version memory cpus access state tls allow maxConnectionsPerClient locale encoding icu hostname init settings roles app grants inRoles passwordVersion onRemove".split(
+  ..."defaults tenants acme version memory cpus disk access state tls allow maxConnectionsPerClient locale encoding icu hostname init settings roles app grants inRoles passwordVersion onRemove".split(
     " ",
   ),
   "512Mi",

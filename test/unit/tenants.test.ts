@@ -346,7 +346,7 @@ describe("the file as a whole", () => {
       "  initech: { settings: { port: 5, work_mem: [1] } }", // 12
     ].join("\n");
     const shared =
-      "version, image, memory, cpus, access, state, tls, allow, maxConnectionsPerClient, pooler, locale, encoding, icu, extensions, settings, superuser, roles, passwordVersion, backup, onRemove";
+      "version, image, memory, cpus, disk, access, state, tls, allow, maxConnectionsPerClient, pooler, locale, encoding, icu, extensions, settings, superuser, roles, passwordVersion, backup, onRemove";
     expect(errorsOf(text)).toEqual([
       `tenants.yaml:2:3: defaults.memroy: there is no field memroy; did you mean memory? (allowed: ${shared})`,
       'tenants.yaml:3:11: defaults.memory: expected a whole number with the unit Ki, Mi or Gi, such as 512Mi, got "512MB"; write 512Mi',
@@ -726,6 +726,56 @@ describe("memory", () => {
 
   it("is at most 4096Gi", () => {
     expect(errorOf("memory: 4097Gi")).toBe('memory: expected at most 4096Gi, got "4097Gi"');
+  });
+});
+
+describe("disk", () => {
+  it.each([
+    ["512Mi", 2 ** 29],
+    ["10Gi", 10 * 2 ** 30],
+    ["off", undefined],
+    ["'off'", undefined],
+  ])("%s is %s bytes", (text, bytes) => {
+    expect(tenant(`disk: ${text}`).disk).toBe(bytes);
+  });
+
+  it("is that of defaults where the tenant has none, which may do without", () => {
+    const [acme, globex] = parseTenants(
+      "defaults: { disk: 10Gi }\ntenants: { acme: {}, globex: { disk: off } }",
+    );
+    expect([acme?.disk, globex?.disk]).toEqual([10 * 2 ** 30, undefined]);
+  });
+
+  it.each([
+    [
+      "10GB",
+      'disk: expected off, or a whole number with the unit Ki, Mi or Gi, such as 10Gi, got "10GB"; write 10Gi',
+    ],
+    [
+      "10",
+      "disk: expected off, or a whole number with the unit Ki, Mi or Gi, such as 10Gi, got 10; write 10Mi",
+    ],
+    [
+      "500Mi",
+      'disk: a new server and its write-ahead log need most of 512Mi, the least that is allowed, got "500Mi"',
+    ],
+    ["900001Gi", 'disk: expected at most 900000Gi, got "900001Gi"'],
+  ])("%s is refused", (text, message) => {
+    expect(errorOf(`disk: ${text}`)).toBe(message);
+  });
+
+  it.each(["max_slot_wal_keep_size: -1", "temp_file_limit: -1", "max_wal_size: 513MB", "wal_keep_size: 1GB"])(
+    "does not go with %s",
+    (setting) => {
+      expect(errorOf(`disk: 1Gi, settings: { ${setting} }`)).toMatch(
+        / may be at most \d+ % of the tenant's disk/,
+      );
+      expect(errorOf(`settings: { ${setting} }`)).toBe("accepted");
+    },
+  );
+
+  it("keeps the name of its own setting", () => {
+    expect(errorOf("settings: { pgs.disk: 5 }")).toContain("pgs.disk cannot be set");
   });
 });
 

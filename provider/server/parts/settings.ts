@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from "node:util";
 import { listElements } from "../../../tenants/postgres-settings";
+import { budgetSetting } from "../../../tenants/sizing";
 import type { PostgresServerInputs, PostgresServerState } from "../inputs";
 import { type Inside, managedSetting } from "../inside";
 import type { Part, RunningServer } from "../part";
@@ -7,6 +8,10 @@ import { refusedStart, restart } from "../restart";
 import { literal, type Session } from "../session";
 import { keptUnfinished } from "./database";
 import { pooler } from "./pooler";
+
+/** How the server's watch-disk.sh makes it read-only. Nobody else writes it so, and an entry's `off` waits until it is over. */
+const readOnlySetting = "default_transaction_read_only";
+export const readOnlyMark = "yes";
 
 /** Server settings by name, in lower case, kept in postgresql.auto.conf by ALTER SYSTEM. */
 export type Settings = Record<string, string>;
@@ -100,9 +105,14 @@ function changesOf(
     ...managed,
     ...Object.keys(before.settings ? wantedSettings({ settings: before.settings }) : {}),
   ];
-  const dropped = [...new Set(former)].filter((name) => !(name in wanted) && name in present);
+  const watched = (name: string) => name === readOnlySetting && present[name] === readOnlyMark;
+  const dropped = [...new Set(former)].filter(
+    (name) => !(name in wanted) && name in present && !watched(name),
+  );
   return [
-    ...Object.entries(wanted).filter(([name, value]) => !isWritten(name, value, present[name])),
+    ...Object.entries(wanted).filter(
+      ([name, value]) => !isWritten(name, value, present[name]) && !(watched(name) && value === "off"),
+    ),
     ...dropped.map((name): Change => [name, undefined]),
   ];
 }
@@ -205,7 +215,9 @@ async function requireLibraries(session: Session, changes: Change[]): Promise<vo
 
 /** SQL that writes a setting to the file, or takes it out. */
 export function alter([name, value]: Change): string {
-  return `ALTER SYSTEM ${assignment(name, value)};`;
+  // Before PostgreSQL 17, the file takes only settings that the session knows.
+  const known = name === budgetSetting ? `SET ${name} = ''; ` : "";
+  return `${known}ALTER SYSTEM ${assignment(name, value)};`;
 }
 
 /** What comes behind ALTER SYSTEM or ALTER ROLE; undefined takes the setting out. */

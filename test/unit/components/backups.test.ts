@@ -87,7 +87,7 @@ tenants: { acme: {}, globex: { backup: { schedule: 03:00, retention: 30d } }, sc
     expect(serverOf(graph, "globex").backup).toMatchObject({ schedule: "03:00", retention: 30 });
     const scratch = serverOf(graph, "scratch");
     expect(scratch).not.toHaveProperty("backup");
-    expect(scratch.settings.live).not.toHaveProperty("max_slot_wal_keep_size");
+    expect(scratch.settings.live).not.toHaveProperty("wal_compression");
     expect((graph.outputs.tenants as Record<string, { backup: object }>).scratch?.backup).toEqual({
       schedule: "off",
       retention: "14d",

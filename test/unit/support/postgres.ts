@@ -30,6 +30,7 @@ export class FakePostgres {
     sessions: 0,
     sharedBuffers: 64 << 20,
     versions: [18],
+    disk: "1000 0 5000 9000 writable\n",
   };
   /** postgresql.auto.conf, as it is written and as the server has read it. */
   settings: Record<string, string> = {};
@@ -177,12 +178,12 @@ export class FakePostgres {
       );
     const cases: [RegExp, (...found: string[]) => unknown][] = [
       [
-        /^ALTER SYSTEM SET (\w+) = (.*);$/,
+        /^ALTER SYSTEM SET ([\w.]+) = (.*);$/,
         (name = "", text = "") => {
           this.settings[name] = listed(text, value);
         },
       ],
-      [/^ALTER SYSTEM RESET (\w+);$/, (name = "") => void delete this.settings[name]],
+      [/^ALTER SYSTEM RESET ([\w.]+);$/, (name = "") => void delete this.settings[name]],
       [
         /^ALTER DATABASE postgres SET pgs.settings = (.*);$/,
         (text = "") => {

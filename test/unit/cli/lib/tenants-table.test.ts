@@ -14,6 +14,7 @@ function status(fields: Partial<TenantStatus> = {}): TenantStatus {
     memory: { used: 84.2 * 2 ** 20, limit: 512 * 2 ** 20 },
     cpu: { used: 0.034, limit: 1 },
     size: 1.26 * 2 ** 30,
+    disk: { used: 1.3 * 2 ** 30, limit: null, readOnly: false },
     connections: 3,
     maxConnections: 102,
     uptime: 3 * 86400 + 4 * 3600 + 59,
@@ -40,6 +41,12 @@ describe("the tenants' table", () => {
       "acme         acme.pgs.example.com  on      running  84Mi/512Mi  0.03/1  1.3Gi        3/102    3d4h",
       "a-longer-id  acme.pgs.example.com  off     stopped       -/1Gi   -/0.5      -          -/-       -",
     ]);
+  });
+
+  it("has what a tenant with a disk budget takes of it, and that it is read-only", () => {
+    const disk = { used: 9.6 * 2 ** 30, limit: 10 * 2 ** 30, readOnly: true };
+    expect(usageTable([status({ disk })])).toContain("read-only 9.6Gi/10Gi");
+    expect(usageTable([status({ disk: { ...disk, readOnly: false } })])).toContain(" 9.6Gi/10Gi");
   });
 
   it("has where each tenant is reached, its state and limits", () => {

@@ -52,6 +52,16 @@ describe("settings", () => {
     expect(differs(withSettings({}))).toBe(false);
   });
 
+  it("leave alone how a server is made read-only for want of room, unless the entry wants it so too", async () => {
+    postgres.settings = { default_transaction_read_only: "yes" };
+    postgres.inside.managed = ["default_transaction_read_only"];
+    expect(differs(withSettings({}))).toBe(false);
+    expect(differs(withSettings({ live: { default_transaction_read_only: "off" } }))).toBe(false);
+    expect(differs(withSettings({ live: { default_transaction_read_only: "on" } }))).toBe(true);
+    postgres.settings = { default_transaction_read_only: "on" };
+    expect(differs(withSettings({ live: { default_transaction_read_only: "off" } }))).toBe(true);
+  });
+
   it("that are right already cost nothing", async () => {
     await asWanted(postgres);
     expect(await apply(acme())).toBe(false);
