@@ -4,6 +4,7 @@ import { cancel } from "./cancel";
 import { completion } from "./completion";
 import { connect } from "./connect";
 import { create } from "./create";
+import { dashboard } from "./dashboard";
 import { destroy } from "./destroy";
 import { disableAccess } from "./disable-access";
 import { doctor } from "./doctor";
@@ -32,7 +33,19 @@ import { url } from "./url";
 /** The commands as the help groups them. Everything that lists commands reads this. */
 export const groups: Record<string, Command[]> = {
   "The whole stack": [up, preview, refresh, destroy, cancel],
-  "Look at tenants": [list, connect, top, logs, url, password, extensions, backups, tryRestores, doctor],
+  "Look at tenants": [
+    list,
+    dashboard,
+    connect,
+    top,
+    logs,
+    url,
+    password,
+    extensions,
+    backups,
+    tryRestores,
+    doctor,
+  ],
   "Databases in and out": [dump, load],
   "Edit tenants.yaml and apply the edit": [
     create,

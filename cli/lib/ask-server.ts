@@ -46,3 +46,13 @@ export async function askServer(
   if (code === 0) return stdout.trim();
   throw new CommandError(printable(stderr, 500) || `psql ended with ${code}`);
 }
+
+/** Asks in a tenant's own database. @throws CommandError as `askServer` does */
+export function askDatabase(
+  container: Docker.Container,
+  { version, database }: { version: number; database: string },
+  sql: string,
+): Promise<string> {
+  const targets = [`dbname=${database}`, byReplication(database)];
+  return askServer(container, { version, targets, sql, seconds: 10 });
+}

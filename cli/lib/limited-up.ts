@@ -57,6 +57,11 @@ export interface PastRun {
   kind: string;
   result: string;
   message: string;
+  /** When it began and ended, as in 2026-11-23T10:15:00.000Z. */
+  startTime?: string;
+  endTime?: string;
+  /** How many resources by what was done to them, such as `update`. */
+  resourceChanges?: Record<string, number>;
   /** Its options among others. */
   environment?: Record<string, string>;
 }
