@@ -31,13 +31,9 @@ export interface Fleet {
   running: string | null;
 }
 
-/** Where the history in charts comes from: the stack's monitoring, or what this command saw while a page was open. */
-export type HistorySource = "monitoring" | "dashboard";
-
 export interface Overview {
   /** The stack's name with its id, such as `dev-5f0c9a3e21b47d68`. */
   stack: string;
-  history: HistorySource;
 }
 
 /** A container that is no tenant's. */
@@ -92,12 +88,19 @@ export type SeriesName = (typeof seriesNames)[number];
 
 /** Seconds since 1970, and the values of each series at these times; null where one is not known. */
 export interface Charts {
-  source: HistorySource;
+  /** The stack's monitoring, or what this command saw while a page was open. */
+  source: "monitoring" | "dashboard";
   times: number[];
   series: Record<SeriesName, (number | null)[]>;
 }
 
-export type Change = PastRun;
+/** One run of Pulumi that is over. */
+export interface Change
+  extends Pick<PastRun, "kind" | "result" | "message" | "startTime" | "endTime" | "resourceChanges"> {
+  /** Of one that `./pgs` limited to some: their ids. */
+  tenants: string | null;
+}
+
 export type { Top };
 
 /** All that the page asks for, by what is below /api/. */

@@ -7,6 +7,8 @@ import { resourceNames } from "../../docker/names";
 import { connectionParameters, dockerHostAddress, resolve } from "../lib/address";
 import { judgedBackups } from "../lib/backup-status";
 import { containersOf } from "../lib/containers";
+import { type PastRun, tenantsIn } from "../lib/limited-up";
+import { Metrics } from "../lib/metrics";
 import { restoreUnderWay } from "../lib/restore-in-place";
 import { serverLog } from "../lib/server-log";
 import { caOf, requiredOutputs, stackConfig, stackHistory } from "../lib/stack";
@@ -31,6 +33,7 @@ import type {
 } from "./api";
 import { Fact } from "./fact";
 import { History } from "./history";
+import { chartsQuery, cpuQuery, measuredCharts } from "./measured";
 
 /** How many servers are asked at a time: each takes a process in its container. */
 const atOnce = 8;
@@ -38,11 +41,14 @@ const statementsShown = 20;
 const linesShown = 200;
 /** Points of a sparkline. */
 const sparkPoints = 40;
+const sparkHours = 3;
 
 interface TenantFacts {
   usage: Fact<Usage | undefined>;
   figures: Fact<ServerFigures | undefined>;
   history: History;
+  /** By the hours that they are of. */
+  charts: Map<number, Fact<Charts>>;
   top: Fact<Top>;
   backups: Fact<TenantBackupsDetails["bases"]>;
   log: Fact<string[]>;
@@ -80,7 +86,17 @@ export class StackSource implements Source {
     };
   });
   private readonly certificate = new Fact(60, () => this.readCertificate());
-  private readonly history = new Fact<Change[]>(15, stackHistory);
+  private readonly history = new Fact<Change[]>(15, async () => (await stackHistory()).map(changeOf));
+  private readonly metrics = new Fact(15, async () => {
+    const { config, outputs } = await this.stack.get();
+    return Metrics.of(config, outputs);
+  });
+  private readonly cpuHistory = new Fact(60, async () => {
+    const metrics = await this.metrics.get();
+    const { outputs } = await this.stack.get();
+    const found = await metrics?.queryRange(cpuQuery({ stack: outputs.stack }), sparkHours, sparkPoints);
+    return new Map(found?.map(({ labels, points }) => [labels.tenant, points.map(([, value]) => value)]));
+  });
   private readonly facts = new Map<string, TenantFacts>();
   private readonly limited = limit(atOnce);
 
@@ -90,10 +106,7 @@ export class StackSource implements Source {
   }
 
   async overview(): Promise<Answer<Overview>> {
-    return mapped(await this.stack.answer(), ({ outputs }) => ({
-      stack: outputs.stack,
-      history: "dashboard" as const,
-    }));
+    return mapped(await this.stack.answer(), ({ outputs }) => ({ stack: outputs.stack }));
   }
 
   async fleet(): Promise<Answer<Fleet>> {
@@ -131,7 +144,7 @@ export class StackSource implements Source {
       ...status,
       state: restoring ? "restoring" : status.state,
       backup: backup ? { exposed: backup.exposed, problem: backup.problem, pending: backup.pending } : null,
-      cpuHistory: history.last("cpu", sparkPoints),
+      cpuHistory: this.cpuHistory.peek().value?.get(id) ?? history.last("cpu", sparkPoints),
     };
   }
 
@@ -183,9 +196,27 @@ export class StackSource implements Source {
     }));
   }
 
-  async charts(id: string, _hours: number): Promise<Answer<Charts> | undefined> {
-    if (!(await this.known(id))) return undefined;
-    return { value: this.of(id).history.charts(), at: Date.now(), problem: null };
+  async charts(id: string, hours: number): Promise<Answer<Charts> | undefined> {
+    const stack = await this.known(id);
+    if (!stack) return undefined;
+    const metrics = await this.metrics.answer();
+    if (metrics.value) return this.chartsOf(id, hours).answer();
+    return { value: this.of(id).history.charts(), at: Date.now(), problem: metrics.problem };
+  }
+
+  /** From the stack's monitoring. */
+  private chartsOf(id: string, hours: number): Fact<Charts> {
+    const { charts } = this.of(id);
+    let fact = charts.get(hours);
+    if (!fact) {
+      fact = new Fact(15, async () => {
+        const [metrics, { outputs }] = await Promise.all([this.metrics.get(), this.stack.get()]);
+        const labels = { stack: outputs.stack, tenant: id };
+        return measuredCharts((await metrics?.queryRange(chartsQuery(labels), hours)) ?? []);
+      });
+      charts.set(hours, fact);
+    }
+    return fact;
   }
 
   async top(id: string): Promise<Answer<Top> | undefined> {
@@ -223,6 +254,7 @@ export class StackSource implements Source {
       };
       facts = {
         history,
+        charts: new Map(),
         usage: new Fact(3, async () => {
           const usage = await usageOf((await server()).container);
           if (usage) history.add(Date.now(), usage);
@@ -269,7 +301,7 @@ export class StackSource implements Source {
     const { certificate, untrusted, unreachable } = await probeTls(target, tenant.user);
     if (!certificate) throw new Error(unreachable ?? "the proxy shows none");
     return {
-      names: String(certificate.subjectaltname ?? certificate.subject?.CN ?? ""),
+      names: String(certificate.subjectaltname ?? certificate.subject?.CN ?? "").replaceAll("DNS:", ""),
       issuer: String(certificate.issuer?.CN ?? certificate.issuer?.O ?? ""),
       notAfter: Date.parse(certificate.valid_to),
       untrusted: untrusted ?? null,
@@ -278,6 +310,13 @@ export class StackSource implements Source {
 }
 
 type Stack = Awaited<ReturnType<StackSource["stack"]["get"]>>;
+
+/** Not the whole run: the configuration is in it too. */
+function changeOf(run: PastRun): Change {
+  const { kind, result, message, startTime, endTime, resourceChanges } = run;
+  const tenants = tenantsIn(message) ?? null;
+  return { kind, result, message: tenants ? "" : message, startTime, endTime, resourceChanges, tenants };
+}
 
 function mapped<From, To>({ value, ...rest }: Answer<From>, change: (value: From) => To): Answer<To> {
   return { ...rest, value: value === null ? null : change(value) };

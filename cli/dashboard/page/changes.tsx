@@ -17,7 +17,10 @@ export function ChangesPage() {
         <Command text="./pgs up">The stack has no history yet. This begins it:</Command>
       ) : (
         <>
-          <p class="faint">The last runs that changed the stack, as Pulumi's history has them.</p>
+          <p class="faint">
+            The last runs, as Pulumi's history has them, with how many resources each created, changed or
+            deleted.
+          </p>
           <Scrolling label="Changes">
             <table>
               <thead>
@@ -55,7 +58,9 @@ export function ChangesPage() {
                       <td class="right">
                         {duration((Date.parse(change.endTime ?? "") - begun) / 1000 || null)}
                       </td>
-                      <td>{changeText(change)}</td>
+                      <td>
+                        {changeText(change)} <span class="faint">{change.message}</span>
+                      </td>
                     </tr>
                   );
                 })}

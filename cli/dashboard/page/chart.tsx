@@ -10,16 +10,21 @@ export interface ChartData {
   unit: (value: number | null) => string;
   /** What there is at most, for the heading. */
   limit: number | null;
-  /** Steps of the axis are multiples of powers of this. */
-  base: 2 | 10;
+  /** Steps of the axis, and the least that it goes up to. */
+  steps: number[];
+  least: number;
 }
 
 const height = 130;
-const tens = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
-const twos = Array.from({ length: 42 }, (_, power) => 2 ** (power + 10));
+const tens = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000];
+export const steps = {
+  whole: tens,
+  parts: [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, ...tens],
+  bytes: Array.from({ length: 42 }, (_, power) => 2 ** (power + 10)),
+};
 
 /** One series over time; its last value, or the one under the pointer, is in its heading. */
-export function Chart({ title, times, values, unit, limit, base }: ChartData) {
+export function Chart({ title, times, values, unit, limit, steps, least }: ChartData) {
   const place = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
   const [pointed, setPointed] = useState<number | null>(null);
@@ -50,7 +55,7 @@ export function Chart({ title, times, values, unit, limit, base }: ChartData) {
         cursor: { y: false, points: { size: 6 } },
         scales: {
           x: { time: true },
-          y: { range: (_, __, most) => [0, Math.max(most * 1.15, base === 2 ? 2 ** 20 : 0.05)] },
+          y: { range: (_, __, most) => [0, Math.max(most * 1.15, least)] },
         },
         axes: [
           { ...axis, size: 24, space: 70, values: "{HH}:{mm}" },
@@ -58,7 +63,7 @@ export function Chart({ title, times, values, unit, limit, base }: ChartData) {
             ...axis,
             size: 52,
             space: 32,
-            incrs: base === 2 ? twos : tens,
+            incrs: steps,
             values: (_, splits) => splits.map((split) => unit(split)),
           },
         ],

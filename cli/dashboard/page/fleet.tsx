@@ -39,11 +39,13 @@ const columns: Column[] = [
   {
     title: "Memory",
     by: ({ memory }) => (memory.used ?? -1) / memory.limit,
-    cell: ({ memory }) =>
-      memory.used === null ? (
-        <Meter part={null} label={`– / ${bytes(memory.limit)}`} />
+    cell: ({ memory: { used, limit } }) =>
+      used === null ? (
+        <span class="faint">{bytes(limit)}</span>
       ) : (
-        <Meter part={memory.used / memory.limit} label={`${bytes(memory.used)} / ${bytes(memory.limit)}`} />
+        <Meter part={used / limit}>
+          {bytes(used)} <span class="faint">/ {bytes(limit)}</span>
+        </Meter>
       ),
   },
   {
@@ -65,11 +67,14 @@ const columns: Column[] = [
     rank: 1,
     right: true,
     by: ({ connections }) => connections ?? -1,
-    cell: ({ connections, maxConnections }) => (
-      <>
-        {connections ?? "–"} <span class="faint">/ {maxConnections ?? "–"}</span>
-      </>
-    ),
+    cell: ({ connections, maxConnections }) =>
+      connections === null ? (
+        "–"
+      ) : (
+        <>
+          {connections} <span class="faint">/ {maxConnections}</span>
+        </>
+      ),
   },
   {
     title: "Would be lost",
@@ -82,7 +87,7 @@ const columns: Column[] = [
     rank: 3,
     right: true,
     by: ({ uptime }) => uptime ?? -1,
-    cell: ({ uptime }) => duration(uptime),
+    cell: ({ uptime }) => (uptime === null ? "–" : duration(uptime)),
   },
 ];
 

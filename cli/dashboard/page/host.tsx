@@ -67,7 +67,7 @@ function Details({ host: { engine, memory, cpus, disk, port, services, certifica
                   <th scope="col">Container</th>
                   <th scope="col">Role</th>
                   <th scope="col">State</th>
-                  <th scope="col">Since</th>
+                  <th scope="col">The engine says</th>
                 </tr>
               </thead>
               <tbody>

@@ -32,11 +32,11 @@ export function State({ state, pending = false }: { state: string; pending?: boo
 }
 
 /** A figure of its limit. */
-export function Meter({ part, label }: { part: number | null; label: string }) {
-  const share = Math.min(1, Math.max(0, part ?? 0));
+export function Meter({ part, children }: { part: number; children?: ComponentChildren }) {
+  const share = Math.min(1, Math.max(0, part));
   return (
     <span class="meter">
-      <span class="figure">{label}</span>
+      {children && <span class="figure">{children}</span>}
       <span class="bar" aria-hidden="true">
         <span class={share > 0.9 ? "full" : share > 0.8 ? "high" : ""} style={{ width: `${share * 100}%` }} />
       </span>
@@ -105,8 +105,7 @@ export function Command({ text, children }: { text: string; children?: Component
     <div class="command">
       {children && <p>{children}</p>}
       <div class="code">
-        {/* biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls, and by the keyboard too */}
-        <pre tabIndex={0}>
+        <pre>
           <code>{text}</code>
         </pre>
         <Copy text={text} what={text.includes("\n") ? "this text" : undefined} />
@@ -152,7 +151,7 @@ export function Tile({
       <dt>{name}</dt>
       <dd>
         <strong>{value}</strong> {detail && <span class="faint">{detail}</span>}
-        {part != null && <Meter part={part} label="" />}
+        {part != null && <Meter part={part} />}
       </dd>
     </div>
   );

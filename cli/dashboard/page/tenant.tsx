@@ -2,7 +2,7 @@ import { useState } from "preact/hooks";
 import type { Session } from "../../lib/top";
 import { bytes, duration, milliseconds, percentage } from "../../lib/units";
 import type { Charts, SeriesName, TenantBackupsDetails, TenantDetails, Top } from "../api";
-import { Chart, type ChartData } from "./chart";
+import { Chart, type ChartData, steps } from "./chart";
 import { Choices, Command, Copy, Icon, Scrolling, Section, Stale, State, Tile, Waiting } from "./parts";
 import { usePolled } from "./poll";
 import { snippets } from "./snippets";
@@ -110,11 +110,14 @@ function ChartsSection({ id, details: { row } }: { id: string; details: TenantDe
   const count = (value: number | null) => (value === null ? "–" : String(Math.round(value)));
   const cpus = (value: number | null) => (value === null ? "–" : value.toFixed(2));
   const size = (value: number | null) => (value === null ? "–" : bytes(value));
-  const shown: [SeriesName, string, ChartData["unit"], number | null, 2 | 10][] = [
-    ["cpu", "CPU", cpus, row.cpu.limit, 10],
-    ["memory", "Memory", size, row.memory.limit, 2],
-    ["connections", "Connections", count, row.maxConnections, 10],
-    ["size", "Data and WAL", size, null, 2],
+  const shown: [SeriesName, Omit<ChartData, "times" | "values">][] = [
+    ["cpu", { title: "CPU", unit: cpus, limit: row.cpu.limit, steps: steps.parts, least: 0.05 }],
+    ["memory", { title: "Memory", unit: size, limit: row.memory.limit, steps: steps.bytes, least: 2 ** 20 }],
+    [
+      "connections",
+      { title: "Connections", unit: count, limit: row.maxConnections, steps: steps.whole, least: 4 },
+    ],
+    ["size", { title: "Data and WAL", unit: size, limit: null, steps: steps.bytes, least: 2 ** 20 }],
   ];
   const choice = charts?.source === "monitoring" && (
     <Choices
@@ -130,16 +133,8 @@ function ChartsSection({ id, details: { row } }: { id: string; details: TenantDe
       {charts ? (
         <>
           <div class="charts">
-            {shown.map(([name, title, unit, limit, base]) => (
-              <Chart
-                key={name}
-                title={title}
-                times={charts.times}
-                values={charts.series[name]}
-                unit={unit}
-                limit={limit}
-                base={base}
-              />
+            {shown.map(([name, chart]) => (
+              <Chart key={name} {...chart} times={charts.times} values={charts.series[name]} />
             ))}
           </div>
           {charts.source === "dashboard" && (
@@ -201,12 +196,14 @@ function Activity({ id }: { id: string }) {
                   <th scope="col" class="right">
                     PID
                   </th>
-                  <th scope="col">Role</th>
+                  <th scope="col" class="rank1">
+                    Role
+                  </th>
                   <th scope="col">State</th>
                   <th scope="col" class="right">
                     For
                   </th>
-                  <th scope="col" class="right">
+                  <th scope="col" class="right rank1">
                     Transaction
                   </th>
                   <th scope="col">Statement</th>
@@ -219,7 +216,7 @@ function Activity({ id }: { id: string }) {
                   return (
                     <tr key={session.pid}>
                       <td class="right">{session.pid}</td>
-                      <td>
+                      <td class="rank1 narrow">
                         {session.role ?? "–"} <span class="faint">{session.application}</span>
                       </td>
                       <td>
@@ -235,7 +232,7 @@ function Activity({ id }: { id: string }) {
                         </span>
                       </td>
                       <td class="right">{duration(session.seconds)}</td>
-                      <td class="right">{duration(session.transactionSeconds)}</td>
+                      <td class="right rank1">{duration(session.transactionSeconds)}</td>
                       <td class="wide">
                         <Statement query={session.query} />
                       </td>
@@ -268,19 +265,21 @@ function Activity({ id }: { id: string }) {
                   <th scope="col" class="right">
                     Total
                   </th>
-                  <th scope="col" class="right">
+                  <th scope="col" class="right rank1">
                     Calls
                   </th>
                   <th scope="col" class="right">
                     Mean
                   </th>
-                  <th scope="col" class="right">
+                  <th scope="col" class="right rank1">
                     Rows
                   </th>
-                  <th scope="col" class="right">
+                  <th scope="col" class="right rank1">
                     Cache hits
                   </th>
-                  <th scope="col">Role</th>
+                  <th scope="col" class="rank1">
+                    Role
+                  </th>
                   <th scope="col">Statement</th>
                 </tr>
               </thead>
@@ -288,11 +287,11 @@ function Activity({ id }: { id: string }) {
                 {top.statements.map((one, index) => (
                   <tr key={index}>
                     <td class="right">{milliseconds(one.totalMilliseconds)}</td>
-                    <td class="right">{one.calls}</td>
+                    <td class="right rank1">{one.calls}</td>
                     <td class="right">{milliseconds(one.meanMilliseconds)}</td>
-                    <td class="right">{one.rows}</td>
-                    <td class="right">{percentage(one.blocksHit, one.blocksHit + one.blocksRead)}</td>
-                    <td>{one.role ?? "–"}</td>
+                    <td class="right rank1">{one.rows}</td>
+                    <td class="right rank1">{percentage(one.blocksHit, one.blocksHit + one.blocksRead)}</td>
+                    <td class="rank1 narrow">{one.role ?? "–"}</td>
                     <td class="wide">
                       <Statement query={one.query} />
                     </td>

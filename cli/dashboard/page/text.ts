@@ -69,10 +69,10 @@ const words: Record<string, string> = {
   import: "imported",
 };
 
-/** `changed 2, created 5 resources`. */
-export function changeText({ resourceChanges = {} }: Change): string {
+/** `acme: changed 2, created 5`: so many resources. */
+export function changeText({ resourceChanges = {}, tenants }: Change): string {
   const parts = Object.entries(resourceChanges)
     .filter(([op]) => Object.hasOwn(words, op))
     .map(([op, count]) => `${words[op]} ${count}`);
-  return parts.length > 0 ? parts.join(", ") : "no changes";
+  return `${tenants ? `${tenants}: ` : ""}${parts.join(", ") || "no changes"}`;
 }
