@@ -18,7 +18,7 @@ const pages = [
 function App() {
   const path = usePath();
   const tenant = /^\/tenants\/([a-z0-9-]+)$/.exec(path)?.[1];
-  const overview = usePolled<Overview>("overview", 15);
+  const overview = usePolled<Overview>("overview", 5);
   const title = tenant ?? pages.find((page) => page.path === path)?.title ?? "Not found";
   const stack = overview.value?.stack.replace(/-[^-]*$/, "") ?? "";
   useEffect(() => {
@@ -83,6 +83,8 @@ function usePath(): string {
       requestAnimationFrame(() => focus("h1"));
     };
     addEventListener("hashchange", changed);
+    // It may have changed before anybody listened.
+    setPath(read());
     return () => removeEventListener("hashchange", changed);
   }, []);
   return path;
