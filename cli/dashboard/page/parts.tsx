@@ -67,7 +67,7 @@ export function Copy({ text, what }: { text: string; what?: string }) {
     setTimeout(() => setCopied(false), 1500);
   };
   return (
-    <button type="button" class="copy" onClick={copy} aria-label={`Copy ${what ?? text}`}>
+    <button type="button" class="copy" onClick={copy} title={text} aria-label={`Copy ${what ?? text}`}>
       <span aria-live="polite">{copied ? "Copied" : "Copy"}</span>
     </button>
   );

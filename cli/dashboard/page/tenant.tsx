@@ -372,7 +372,7 @@ function Backups({ id, plan }: { id: string; plan: TenantDetails["summary"]["bac
         </span>
       </p>
       {inRange && (
-        <div class="commands">
+        <div class="commands long">
           <Command text={`./pgs restore ${id} --at ${time} --as ${id}-copy`}>
             As a new tenant; this one goes on:
           </Command>
@@ -445,7 +445,7 @@ function Operate({ details: { id, summary, row }, isUp }: { details: TenantDetai
   return (
     <Section
       title="Operate"
-      aside={<span class="faint">each edits tenants.yaml, shows the edit and asks</span>}
+      aside={<span class="faint">those that change something edit tenants.yaml, and ask</span>}
     >
       <div class="commands">
         {commands.map(([what, text]) => (
@@ -461,7 +461,7 @@ function Operate({ details: { id, summary, row }, isUp }: { details: TenantDetai
 function Log({ id }: { id: string }) {
   const polled = usePolled<string[]>(`tenants/${id}/log`, 3);
   return (
-    <Section title="Log" aside={<Copy text={`./pgs logs ${id} -f`} />}>
+    <Section title="Log" aside={<span class="faint">its last lines</span>}>
       <Stale polled={polled} />
       {polled.value ? (
         <Scrolling label="Last lines of the log">
