@@ -1,21 +1,19 @@
 import type { Series } from "../lib/metrics";
 import { type Charts, type SeriesName, seriesNames } from "./api";
 
-type Labels = Record<string, string>;
-
-/** Of one tenant by its label, or of all. */
-export function cpuQuery(labels: Labels): string {
-  return `sum by (tenant) (rate(pgs_server_cpu_seconds_total${selector(labels)}[5m]))`;
+/** CPUs used by all tenants, or by one. */
+export function cpuQuery(tenant?: string): string {
+  return `sum by (tenant) (rate(pgs_server_cpu_seconds_total${of(tenant)}[5m]))`;
 }
 
 /** All that a tenant's charts show in one question, told apart by the label `series`. */
-export function chartsQuery(labels: Labels): string {
-  const by = selector(labels);
+export function chartsQuery(tenant: string): string {
+  const one = of(tenant);
   const queries: Record<SeriesName, string> = {
-    cpu: cpuQuery(labels),
-    memory: `sum by (tenant) (pgs_server_memory_bytes${by})`,
-    connections: `sum by (tenant) (pg_stat_database_numbackends${by})`,
-    size: `sum by (tenant) (pg_database_size_bytes${by}) + sum by (tenant) (pg_wal_size_bytes${by})`,
+    cpu: cpuQuery(tenant),
+    memory: `sum by (tenant) (pgs_server_memory_bytes${one})`,
+    connections: `sum by (tenant) (pg_stat_activity_count${one})`,
+    size: `sum by (tenant) (pg_database_size_bytes${one}) + sum by (tenant) (pg_wal_size_bytes${one})`,
   };
   const named = seriesNames.map((name) => `label_replace(${queries[name]}, "series", "${name}", "", "")`);
   return named.join(" or ");
@@ -37,8 +35,7 @@ export function measuredCharts(found: Series[]): Charts {
   return { source: "monitoring", times, series: series as Charts["series"] };
 }
 
-/** Labels of the stack's own: neither a stack nor a tenant has a quote in its name. */
-function selector(labels: Labels): string {
-  const pairs = Object.entries(labels).map(([name, value]) => `${name}="${value}"`);
-  return `{${pairs.join(",")}}`;
+/** A tenant's id has nothing to be quoted. */
+function of(tenant: string | undefined): string {
+  return tenant === undefined ? "" : `{tenant="${tenant}"}`;
 }

@@ -93,8 +93,7 @@ export class StackSource implements Source {
   });
   private readonly cpuHistory = new Fact(60, async () => {
     const metrics = await this.metrics.get();
-    const { outputs } = await this.stack.get();
-    const found = await metrics?.queryRange(cpuQuery({ stack: outputs.stack }), sparkHours, sparkPoints);
+    const found = await metrics?.queryRange(cpuQuery(), sparkHours, sparkPoints);
     return new Map(found?.map(({ labels, points }) => [labels.tenant, points.map(([, value]) => value)]));
   });
   private readonly facts = new Map<string, TenantFacts>();
@@ -210,9 +209,8 @@ export class StackSource implements Source {
     let fact = charts.get(hours);
     if (!fact) {
       fact = new Fact(15, async () => {
-        const [metrics, { outputs }] = await Promise.all([this.metrics.get(), this.stack.get()]);
-        const labels = { stack: outputs.stack, tenant: id };
-        return measuredCharts((await metrics?.queryRange(chartsQuery(labels), hours)) ?? []);
+        const metrics = await this.metrics.get();
+        return measuredCharts((await metrics?.queryRange(chartsQuery(id), hours)) ?? []);
       });
       charts.set(hours, fact);
     }

@@ -71,7 +71,7 @@ function Details({ details }: { details: TenantDetails }) {
         <Tile
           name="Connections"
           value={String(row.connections ?? "–")}
-          detail={`of ${row.maxConnections ?? "–"}`}
+          detail={row.maxConnections === null ? "" : `of ${row.maxConnections}`}
           part={row.maxConnections ? (row.connections ?? 0) / row.maxConnections : 0}
         />
         <Tile
@@ -140,7 +140,7 @@ function ChartsSection({ id, details: { row } }: { id: string; details: TenantDe
           {charts.source === "dashboard" && (
             <p class="faint">
               Since this dashboard began to watch. Monitoring keeps days of it:{" "}
-              <code>pulumi config set --path pgs:monitoring true</code>, then <code>./pgs up</code>.
+              <code>pulumi config set --path pgs:monitoring.enabled true</code>, then <code>./pgs up</code>.
             </p>
           )}
         </>
