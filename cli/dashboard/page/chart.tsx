@@ -10,6 +10,8 @@ export interface ChartData {
   unit: (value: number | null) => string;
   /** What there is at most, for the heading. */
   limit: number | null;
+  /** Seconds that the axis is long, up to the last value. */
+  span: number;
   /** Steps of the axis, and the least that it goes up to. */
   steps: number[];
   least: number;
@@ -24,7 +26,7 @@ export const steps = {
 };
 
 /** One series over time; its last value, or the one under the pointer, is in its heading. */
-export function Chart({ title, times, values, unit, limit, steps, least }: ChartData) {
+export function Chart({ title, times, values, unit, limit, span, steps, least }: ChartData) {
   const place = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
   const [pointed, setPointed] = useState<number | null>(null);
@@ -54,7 +56,7 @@ export function Chart({ title, times, values, unit, limit, steps, least }: Chart
         legend: { show: false },
         cursor: { y: false, points: { size: 6 } },
         scales: {
-          x: { time: true },
+          x: { time: true, range: (_, __, last) => [last - span, last] },
           y: { range: (_, __, most) => [0, Math.max(most * 1.15, least)] },
         },
         axes: [
@@ -87,7 +89,7 @@ export function Chart({ title, times, values, unit, limit, steps, least }: Chart
       made.destroy();
       plot.current = null;
     };
-  }, [scheme]);
+  }, [scheme, span]);
 
   useEffect(() => plot.current?.setData([times, values]), [times, values]);
 

@@ -1,4 +1,4 @@
-import { useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Session } from "../../lib/top";
 import { bytes, duration, milliseconds, percentage } from "../../lib/units";
 import type { Charts, SeriesName, TenantBackupsDetails, TenantDetails, Top } from "../api";
@@ -110,7 +110,7 @@ function ChartsSection({ id, details: { row } }: { id: string; details: TenantDe
   const count = (value: number | null) => (value === null ? "–" : String(Math.round(value)));
   const cpus = (value: number | null) => (value === null ? "–" : value.toFixed(2));
   const size = (value: number | null) => (value === null ? "–" : bytes(value));
-  const shown: [SeriesName, Omit<ChartData, "times" | "values">][] = [
+  const shown: [SeriesName, Omit<ChartData, "times" | "values" | "span">][] = [
     ["cpu", { title: "CPU", unit: cpus, limit: row.cpu.limit, steps: steps.parts, least: 0.05 }],
     ["memory", { title: "Memory", unit: size, limit: row.memory.limit, steps: steps.bytes, least: 2 ** 20 }],
     [
@@ -119,6 +119,9 @@ function ChartsSection({ id, details: { row } }: { id: string; details: TenantDe
     ],
     ["size", { title: "Data and WAL", unit: size, limit: null, steps: steps.bytes, least: 2 ** 20 }],
   ];
+  const seen = charts ? (charts.times.at(-1) ?? 0) - (charts.times[0] ?? 0) : 0;
+  // In steps, so that the axis does not move with each value.
+  const span = charts?.source === "monitoring" ? hours * 3600 : seen < 600 ? 600 : 3600;
   const choice = charts?.source === "monitoring" && (
     <Choices
       label="Time shown"
@@ -134,7 +137,7 @@ function ChartsSection({ id, details: { row } }: { id: string; details: TenantDe
         <>
           <div class="charts">
             {shown.map(([name, chart]) => (
-              <Chart key={name} {...chart} times={charts.times} values={charts.series[name]} />
+              <Chart key={name} {...chart} span={span} times={charts.times} values={charts.series[name]} />
             ))}
           </div>
           {charts.source === "dashboard" && (
@@ -460,12 +463,28 @@ function Operate({ details: { id, summary, row }, isUp }: { details: TenantDetai
 
 function Log({ id }: { id: string }) {
   const polled = usePolled<string[]>(`tenants/${id}/log`, 3);
+  const text = polled.value?.join("\n");
+  const place = useRef<HTMLPreElement>(null);
+  const atEnd = useRef(true);
+  useLayoutEffect(() => {
+    const scroller = place.current?.parentElement;
+    if (!scroller) return;
+    // It follows what is written, unless somebody reads further up.
+    if (atEnd.current) scroller.scrollTop = scroller.scrollHeight;
+    const scrolled = () => {
+      atEnd.current = scroller.scrollTop + scroller.clientHeight > scroller.scrollHeight - 30;
+    };
+    scroller.addEventListener("scroll", scrolled);
+    return () => scroller.removeEventListener("scroll", scrolled);
+  }, [text]);
   return (
     <Section title="Log" aside={<span class="faint">its last lines</span>}>
       <Stale polled={polled} />
-      {polled.value ? (
+      {text !== undefined ? (
         <Scrolling label="Last lines of the log">
-          <pre class="log">{polled.value.join("\n")}</pre>
+          <pre class="log" ref={place}>
+            {text}
+          </pre>
         </Scrolling>
       ) : (
         <Waiting polled={polled} what="its log" />
