@@ -6,7 +6,8 @@ import { confirm, isAttended } from "../lib/prompt";
 import { CommandError } from "../lib/pulumi";
 import { requiredOutputs, stackConfig } from "../lib/stack";
 import { TenantBackups } from "../lib/tenant-backups";
-import { backupsTable, bytes } from "../lib/tenants-table";
+import { backupsTable } from "../lib/tenants-table";
+import { bytes } from "../lib/units";
 
 export const backups = exitNote(
   command("backups", "backup status and problems per tenant", "./pgs backups")

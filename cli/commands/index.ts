@@ -4,6 +4,7 @@ import { cancel } from "./cancel";
 import { completion } from "./completion";
 import { connect } from "./connect";
 import { create } from "./create";
+import { dashboard } from "./dashboard";
 import { destroy } from "./destroy";
 import { disableAccess } from "./disable-access";
 import { doctor } from "./doctor";
@@ -35,6 +36,7 @@ export const groups: Record<string, Command[]> = {
   "The whole stack": [up, preview, refresh, destroy, cancel],
   "Look at tenants": [
     list,
+    dashboard,
     connect,
     top,
     logs,

@@ -1,11 +1,11 @@
 import type Docker from "dockerode";
-import { askServer, byReplication } from "../lib/ask-server";
+import { askDatabase } from "../lib/ask-server";
 import { command } from "../lib/command";
 import { CommandError } from "../lib/pulumi";
 import type { TenantSummary } from "../lib/stack";
 import { runningServer } from "../lib/tenant-login";
 import { printableJson, terminalWidth } from "../lib/terminal";
-import { endQuery, parseTop, topQuery, topText } from "../lib/top";
+import { endQuery, readTop, topText } from "../lib/top";
 
 export const top = command(
   "top",
@@ -39,8 +39,7 @@ async function showTop(id: string, options: Options): Promise<void> {
   ] as const) {
     if (pid !== undefined) return endOne(server, tenant, id, end, number("PID", pid, 2 ** 31 - 1));
   }
-  const found = parseTop(await ask(server, tenant, topQuery(limit)));
-  if (!found) throw new CommandError(`the server of ${id} does not answer as PostgreSQL does`);
+  const found = await readTop(server, tenant, limit);
   console.log(options.json ? printableJson(found) : topText(id, found, terminalWidth()));
 }
 
@@ -51,7 +50,7 @@ async function endOne(
   end: "statement" | "session",
   pid: number,
 ): Promise<void> {
-  const state = await ask(server, tenant, endQuery(pid, end));
+  const state = await askDatabase(server, tenant, endQuery(pid, end));
   if (state === "")
     throw new CommandError(`${id} has no session of a client with the PID ${pid}: ./pgs top ${id}`, 2);
   if (end === "statement" && state !== "active") {
@@ -63,16 +62,6 @@ async function endOne(
   console.log(
     end === "statement" ? `The statement of session ${pid} is cancelled.` : `Session ${pid} is ended.`,
   );
-}
-
-/** As the tenant: the view of the statements is in its database, where a function of its own could stand in its place. */
-function ask(
-  server: Docker.Container,
-  { version, database, user }: TenantSummary,
-  sql: string,
-): Promise<string> {
-  const targets = [`dbname=${database}`, byReplication(database)];
-  return askServer(server, { version, targets, user, sql, seconds: 10 });
 }
 
 function number(what: string, value: string, most: number): number {

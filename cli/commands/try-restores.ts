@@ -19,8 +19,8 @@ import { taskLabel } from "../../restore/run-script";
 import { command, exitNote } from "../lib/command";
 import { requiredOutputs, stackConfig } from "../lib/stack";
 import { TenantBackups } from "../lib/tenant-backups";
-import { duration } from "../lib/tenants-table";
 import { coloured, progressReporter } from "../lib/terminal";
+import { duration } from "../lib/units";
 
 /** How a tenant's restore went. */
 interface Trial {

@@ -49,3 +49,17 @@ export async function askServer(
   if (code === 0) return stdout.trim();
   throw new CommandError(printable(stderr, 500) || `psql ended with ${code}`);
 }
+
+/**
+ * Asks in a tenant's own database, as the tenant: the view of the statements is there, where a function of its own could
+ * stand in its place.
+ * @throws CommandError as `askServer` does
+ */
+export function askDatabase(
+  container: Docker.Container,
+  { version, database, user }: { version: number; database: string; user: string },
+  sql: string,
+): Promise<string> {
+  const targets = [`dbname=${database}`, byReplication(database)];
+  return askServer(container, { version, targets, user, sql, seconds: 10 });
+}

@@ -14,8 +14,8 @@ import { caOf, requiredOutputs, type StackConfig, type StackOutputs, stackConfig
 import { TenantBackups } from "./tenant-backups";
 import { login, probeTls, type Target, type TlsProbe } from "./tenant-probe";
 import { stateOf } from "./tenant-status";
-import { bytes } from "./tenants-table";
 import { coloured, firstOf } from "./terminal";
+import { bytes } from "./units";
 import { pruneFindings } from "./unused-volumes";
 
 /** One check and its result. */

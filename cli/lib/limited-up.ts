@@ -1,4 +1,5 @@
 import { type Digests, isLimitedTo, limitedTo } from "../../config/digest";
+import { firstOf } from "./terminal";
 
 /** An `up`: arguments for Pulumi, and environment variables for the program. */
 export interface Up {
@@ -17,7 +18,10 @@ export function limitedUp(ids: string[], applied: Digests | undefined, wanted: D
   if (!isLimitedTo(ids, applied, wanted)) return { args: [], env: {} };
   // components/limited-up.ts reads the variable.
   return {
-    args: [...ids.flatMap((id) => resourcesOf(id).flatMap((urn) => ["--target", urn])), ...mark],
+    args: [
+      ...ids.flatMap((id) => resourcesOf(id).flatMap((urn) => ["--target", urn])),
+      ...["--message", `${mark}: ${firstOf(ids)}`],
+    ],
     env: { PGS_LIMITED_TO: limitedTo(ids, wanted) },
   };
 }
@@ -33,8 +37,12 @@ function resourcesOf(id: string): string[] {
 }
 
 /** Tells a limited `up` that is as good as a whole one from those that an operator limits. */
-export const limitedMessage = "one edit of pgs";
-const mark = ["--message", limitedMessage];
+const mark = "one edit of pgs";
+
+/** The tenants of such an `up`, from its message in the history; undefined of another. */
+export function tenantsIn(message: string): string | undefined {
+  return message.startsWith(`${mark}: `) ? message.slice(mark.length + 2) : undefined;
+}
 
 /**
  * The same `up` without the tenants that failed in it. Pulumi starts no deletions after a failure, and with
@@ -42,7 +50,7 @@ const mark = ["--message", limitedMessage];
  * @returns the arguments; undefined where nothing is left, or where the operator chose resources
  */
 export function upWithout(failed: string[], args: string[]): string[] | undefined {
-  if (!args.includes(limitedMessage)) {
+  if (!args.some((arg) => tenantsIn(arg) !== undefined)) {
     if (args.some((arg) => /^(-t|--target|--exclude|--replace)/.test(arg))) return undefined;
     return [...args, ...failed.flatMap((id) => resourcesOf(id).flatMap((urn) => ["--exclude", urn]))];
   }
@@ -57,6 +65,11 @@ export interface PastRun {
   kind: string;
   result: string;
   message: string;
+  /** When it began and ended, as in 2026-11-23T10:15:00.000Z. */
+  startTime?: string;
+  endTime?: string;
+  /** How many resources by what was done to them, such as `update`. */
+  resourceChanges?: Record<string, number>;
   /** Its options among others. */
   environment?: Record<string, string>;
 }
@@ -70,6 +83,7 @@ export function wasWhole(history: PastRun[]): boolean {
   if (last?.kind !== "update" || last.result !== "succeeded") return false;
   const options = Object.keys(last.environment ?? {});
   return (
-    last.message === limitedMessage || !options.some((name) => /^pulumi\.flag\.(target|exclude)/.test(name))
+    tenantsIn(last.message) !== undefined ||
+    !options.some((name) => /^pulumi\.flag\.(target|exclude)/.test(name))
   );
 }

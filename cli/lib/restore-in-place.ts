@@ -87,12 +87,20 @@ export async function restoreInPlace(
 }
 
 /** What brings a stopped tenant back: a command, or the end of the restore in place that stopped it. */
-export function wayBack(id: string, { tenantsFile }: Pick<StackConfig, "tenantsFile">): string {
+export function wayBack(id: string, config: Pick<StackConfig, "tenantsFile">): string {
+  const holder = restoreUnderWay(id, config);
+  return holder ? `it is being restored by process ${holder.pid}, wait for that to end` : `./pgs start ${id}`;
+}
+
+/** The process that restores a tenant in place, if it may be this one. */
+export function restoreUnderWay(
+  id: string,
+  { tenantsFile }: Pick<StackConfig, "tenantsFile">,
+): { pid: number } | undefined {
   const holder = commandInTurn(tenantsFile);
   // Of a command, its first argument is known: an option may come before the tenant.
   const restores = /^\.\/pgs restore (-.*|(.*))$/.exec(holder?.command ?? "");
-  if (!holder || !restores || ![undefined, id].includes(restores[2])) return `./pgs start ${id}`;
-  return `it is being restored by process ${holder.pid}, wait for that to end`;
+  return holder && restores && [undefined, id].includes(restores[2]) ? holder : undefined;
 }
 
 function again(error: Error): CommandError {

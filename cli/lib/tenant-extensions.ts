@@ -1,6 +1,6 @@
 import type Docker from "dockerode";
 import { z } from "zod";
-import { askServer, byReplication } from "./ask-server";
+import { askDatabase } from "./ask-server";
 import { CommandError } from "./pulumi";
 
 /** An extension that a tenant's database has, or that its image could give it. */
@@ -34,12 +34,9 @@ const query = `SELECT coalesce(json_agg(json_build_object('name', coalesce(name,
 /** Installed ones first. @throws CommandError when the server does not answer */
 export async function tenantExtensions(
   container: Docker.Container,
-  { database, version }: { database: string; version: number },
+  tenant: { database: string; version: number; user: string },
 ): Promise<ExtensionStatus[]> {
-  const answer = await askServer(container, {
-    ...{ version, sql: query, seconds: 8 },
-    targets: [`dbname=${database}`, byReplication(database)],
-  });
+  const answer = await askDatabase(container, tenant, query);
   try {
     return answerSchema.parse(JSON.parse(answer)).map(({ comment, ...one }) => ({
       ...one,
@@ -47,7 +44,7 @@ export async function tenantExtensions(
       comment: comment ?? "",
     }));
   } catch {
-    throw new CommandError(`${database}: its server's answer is not what PostgreSQL answers`);
+    throw new CommandError(`${tenant.database}: its server's answer is not what PostgreSQL answers`);
   }
 }
 

@@ -1,6 +1,6 @@
 import type Docker from "dockerode";
 import { dockerClient, forEach } from "../../docker/client";
-import { diskUseText, parseDiskUse } from "../../docker/disk-use";
+import { type DiskUse, diskUseText, parseDiskUse } from "../../docker/disk-use";
 import { resourceNames } from "../../docker/names";
 import { askServer, byReplication } from "./ask-server";
 import { containersOf } from "./containers";
@@ -26,8 +26,12 @@ export interface TenantStatus {
   memory: { used: number | null; limit: number };
   /** CPUs, over the last second. */
   cpu: { used: number | null; limit: number };
+  /** Whether a setting was changed that only a restart brings into force. */
+  restartPending: boolean | null;
   /** Bytes of all databases and of the write-ahead log. */
   size: number | null;
+  /** Of these, bytes of the write-ahead log. */
+  wal: number | null;
   /** Bytes that its volume takes, its budget, and whether its sessions are read-only because one runs short. */
   disk: { used: number | null; limit: number | null; readOnly: boolean | null };
   /** Open client sessions. */
@@ -68,31 +72,41 @@ export async function tenantStatuses(
   ]);
   const live = new Map(all.map(({ id }, index) => [id, { usage: usages[index], server: figures[index] }]));
 
-  return Object.entries(outputs.tenants).map(([id, summary]) => {
-    const info = infos.get(id);
-    const { server, usage: used } = live.get(id) ?? {};
-    const answers = usage ? server !== undefined : !info?.Status.includes("(health: starting)");
-    return {
-      id,
-      host: summary.host,
-      port: summary.port,
-      version: summary.version,
-      access: summary.access,
-      pooler: summary.pooler ?? null,
-      state: stateOf(summary, info, answers),
-      memory: { used: used?.memory ?? null, limit: summary.memory },
-      cpu: { used: used?.cpu ?? null, limit: summary.cpus },
-      size: server?.size ?? null,
-      disk: {
-        used: server?.disk?.used ?? null,
-        limit: summary.disk ?? null,
-        readOnly: server?.disk ? server.disk.readOnly !== null : null,
-      },
-      connections: server?.connections ?? null,
-      maxConnections: server?.maxConnections ?? null,
-      uptime: server?.uptime ?? null,
-    };
-  });
+  return Object.entries(outputs.tenants).map(([id, summary]) =>
+    tenantStatus(id, summary, infos.get(id), { asked: usage, ...live.get(id) }),
+  );
+}
+
+/** @param live what container and server said, and whether the server was asked */
+export function tenantStatus(
+  id: string,
+  summary: TenantSummary,
+  info: Docker.ContainerInfo | undefined,
+  { asked, usage, server }: { asked: boolean; usage?: Usage; server?: ServerFigures },
+): TenantStatus {
+  const answers = asked ? server !== undefined : !info?.Status.includes("(health: starting)");
+  return {
+    id,
+    host: summary.host,
+    port: summary.port,
+    version: summary.version,
+    access: summary.access,
+    pooler: summary.pooler ?? null,
+    state: stateOf(summary, info, answers),
+    restartPending: server?.restartPending ?? null,
+    memory: { used: usage?.memory ?? null, limit: summary.memory },
+    cpu: { used: usage?.cpu ?? null, limit: summary.cpus },
+    size: server?.size ?? null,
+    wal: server?.wal ?? null,
+    disk: {
+      used: server?.disk?.used ?? null,
+      limit: summary.disk ?? null,
+      readOnly: server?.disk ? server.disk.readOnly !== null : null,
+    },
+    connections: server?.connections ?? null,
+    maxConnections: server?.maxConnections ?? null,
+    uptime: server?.uptime ?? null,
+  };
 }
 
 export function stateOf(
@@ -108,7 +122,7 @@ export function stateOf(
   return info.Status.includes("(health: starting)") ? "starting" : "silent";
 }
 
-interface Usage {
+export interface Usage {
   /** Bytes, without what is only cached, as `docker stats` counts it. */
   memory: number;
   /** CPUs, over the last second. */
@@ -116,7 +130,7 @@ interface Usage {
 }
 
 /** Undefined when the container is gone meanwhile. */
-async function usageOf(container: Docker.Container): Promise<Usage | undefined> {
+export async function usageOf(container: Docker.Container): Promise<Usage | undefined> {
   try {
     const stats = await container.stats({ stream: false });
     const { usage = 0, stats: parts } = stats.memory_stats;
@@ -130,14 +144,23 @@ async function usageOf(container: Docker.Container): Promise<Usage | undefined> 
   }
 }
 
+/** What a server says of itself. */
+export type ServerFigures = {
+  [Name in "uptime" | "connections" | "maxConnections" | "size" | "wal"]: number;
+} & { restartPending: boolean; disk: DiskUse | undefined };
+
 const figuresQuery = `SELECT extract(epoch FROM now() - pg_postmaster_start_time())::bigint,
   (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()),
-  current_setting('max_connections'),
-  (SELECT sum(pg_database_size(oid)) FROM pg_database) + (SELECT coalesce(sum(size), 0) FROM pg_ls_waldir()),
-  ${diskUseText}`;
+  current_setting('max_connections'), (SELECT sum(pg_database_size(oid)) FROM pg_database) + wal, wal,
+  (SELECT count(*) FROM pg_settings WHERE pending_restart),
+  ${diskUseText}
+  FROM (SELECT coalesce(sum(size), 0) AS wal FROM pg_ls_waldir()) AS w`;
 
 /** Over the server's own socket; undefined when it does not answer. */
-async function serverFigures(container: Docker.Container, version: number) {
+export async function serverFigures(
+  container: Docker.Container,
+  version: number,
+): Promise<ServerFigures | undefined> {
   try {
     const answer = await askServer(container, {
       version,
@@ -147,10 +170,13 @@ async function serverFigures(container: Docker.Container, version: number) {
       seconds: 8,
       outputLimit: 4096,
     });
-    const match = /^(\d+)\|(\d+)\|(\d+)\|(\d+)\|(.*)$/m.exec(answer);
+    const match = /^(\d+)\|(\d+)\|(\d+)\|(\d+)\|(\d+)\|(\d+)\|(.*)$/m.exec(answer);
     if (!match) return undefined;
-    const [uptime = 0, connections = 0, maxConnections = 0, size = 0] = match.slice(1, 5).map(Number);
-    return { uptime, connections, maxConnections, size, disk: parseDiskUse(match[5]) };
+    const [uptime = 0, connections = 0, maxConnections = 0, size = 0, wal = 0, pending = 0] = match
+      .slice(1, 7)
+      .map(Number);
+    const disk = parseDiskUse(match[7]);
+    return { uptime, connections, maxConnections, size, wal, restartPending: pending > 0, disk };
   } catch {
     return undefined;
   }

@@ -3,6 +3,7 @@ import type { JudgedBackups } from "./backup-status";
 import type { ExtensionStatus } from "./tenant-extensions";
 import type { TenantStatus } from "./tenant-status";
 import { coloured } from "./terminal";
+import { bytes, duration } from "./units";
 
 export interface Column<Tenant> {
   title: string;
@@ -198,35 +199,4 @@ function stateColour(text: string): string {
   if (text.startsWith("running")) return coloured.good(text);
   if (text.startsWith("stopped")) return coloured.faint(text);
   return text.startsWith("starting") ? coloured.warning(text) : coloured.bad(text);
-}
-
-/** 134217728 -> 128Mi, as tenants.yaml writes it. */
-export function bytes(count: number | null): string {
-  if (count === null) return "-";
-  let value = count;
-  let unit = 0;
-  const units = ["B", "Ki", "Mi", "Gi", "Ti"];
-  while (value >= 1024 && unit < units.length - 1) {
-    value /= 1024;
-    unit++;
-  }
-  return `${value < 10 && !Number.isInteger(value) ? value.toFixed(1) : Math.round(value)}${units[unit]}`;
-}
-
-/** The two largest units: 3d4h, 5h12m, 3m20s. */
-export function duration(seconds: number | null): string {
-  if (seconds === null) return "-";
-  const parts: [number, string][] = [
-    [Math.floor(seconds / 86400), "d"],
-    [Math.floor(seconds / 3600) % 24, "h"],
-    [Math.floor(seconds / 60) % 60, "m"],
-    [Math.floor(seconds) % 60, "s"],
-  ];
-  const first = parts.findIndex(([count]) => count > 0);
-  if (first < 0) return "0s";
-  return parts
-    .slice(first, first + 2)
-    .filter(([count]) => count > 0)
-    .map(([count, unit]) => `${count}${unit}`)
-    .join("");
 }

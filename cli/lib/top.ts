@@ -1,8 +1,12 @@
+import type Docker from "dockerode";
 import { z } from "zod";
 import { printable } from "../../docker/exec";
 import { sessionName } from "../../docker/session-options";
-import { type Column, duration, table } from "./tenants-table";
+import { askDatabase } from "./ask-server";
+import { CommandError } from "./pulumi";
+import { type Column, table } from "./tenants-table";
 import { coloured } from "./terminal";
+import { duration, milliseconds, percentage } from "./units";
 
 const text = z.string().max(4000);
 const count = z.number();
@@ -45,8 +49,23 @@ const topSchema = z.object({
 });
 
 export type Top = z.infer<typeof topSchema>;
-type Session = z.infer<typeof sessionSchema>;
-type Statement = z.infer<typeof statementSchema>;
+export type Session = z.infer<typeof sessionSchema>;
+export type Statement = z.infer<typeof statementSchema>;
+
+/**
+ * Asks a tenant's server.
+ * @param limit how many statements
+ * @throws CommandError where it does not answer, or otherwise than PostgreSQL does
+ */
+export async function readTop(
+  server: Docker.Container,
+  tenant: { version: number; database: string; user: string },
+  limit: number,
+): Promise<Top> {
+  const found = parseTop(await askDatabase(server, tenant, topQuery(limit)));
+  if (!found) throw new CommandError(`the server of ${tenant.database} does not answer as PostgreSQL does`);
+  return found;
+}
 
 /** @returns undefined where it is not what PostgreSQL answers */
 export function parseTop(answer: string): Top | undefined {
@@ -113,11 +132,15 @@ const sessionColumns: Column<Session>[] = [
 ];
 
 const statementColumns: Column<Statement>[] = [
-  { title: "TOTAL", cell: ({ totalMilliseconds }) => time(totalMilliseconds), right: true },
+  { title: "TOTAL", cell: ({ totalMilliseconds }) => milliseconds(totalMilliseconds), right: true },
   { title: "CALLS", cell: ({ calls }) => String(calls), right: true },
-  { title: "MEAN", cell: ({ meanMilliseconds }) => time(meanMilliseconds), right: true },
+  { title: "MEAN", cell: ({ meanMilliseconds }) => milliseconds(meanMilliseconds), right: true },
   { title: "ROWS", cell: ({ rows }) => String(rows), right: true },
-  { title: "CACHE HITS", cell: cacheHits, right: true },
+  {
+    title: "CACHE HITS",
+    cell: ({ blocksHit, blocksRead }) => percentage(blocksHit, blocksHit + blocksRead),
+    right: true,
+  },
   { title: "ROLE", cell: ({ role }) => printable(role ?? "-", 30) },
 ];
 
@@ -156,14 +179,4 @@ function withQueries<Row extends { query: string }>(
     cell: (row) => printable(row.query.replace(/\s+/g, " "), most),
   };
   return table([...columns, query], rows);
-}
-
-function cacheHits({ blocksHit, blocksRead }: Statement): string {
-  const all = blocksHit + blocksRead;
-  return all === 0 ? "-" : `${((100 * blocksHit) / all).toFixed(1)} %`;
-}
-
-function time(milliseconds: number): string {
-  if (milliseconds < 1000) return `${milliseconds.toFixed(milliseconds < 10 ? 2 : 0)} ms`;
-  return milliseconds < 60_000 ? `${(milliseconds / 1000).toFixed(1)} s` : duration(milliseconds / 1000);
 }

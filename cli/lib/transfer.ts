@@ -1,6 +1,6 @@
 import { printable } from "../../docker/exec";
-import { bytes, duration } from "./tenants-table";
 import { isTerminal } from "./terminal";
+import { bytes, duration } from "./units";
 
 /** How many notices, and how many errors, of a program are shown. */
 const mostMessages = 40;

@@ -129,7 +129,9 @@ describe("a tenant that fills its disk budget", () => {
     expect(used).toBeGreaterThan(0.95 * limit);
     await expect(checkout.query("full", insert(1))).rejects.toThrow(/read-only transaction/);
     expect(await started()).toEqual(begun);
-    expect(await checkout.query("full", "SELECT current_setting('pgs.read_only') AS why")).toEqual([{ why: "budget" }]);
+    expect(await checkout.query("full", "SELECT current_setting('pgs.read_only') AS why")).toEqual([
+      { why: "budget" },
+    ]);
     await checkout.pulumi("preview", "--refresh", "--expect-no-changes");
     const { code, stdout } = await checkout.pgs(["doctor", "--quick"]);
     expect(stdout).toMatch(/✗ disk +full: its sessions are read-only: its disk budget is used up/);

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { limitedMessage, limitedUp, upWithout, wasWhole } from "../../../../cli/lib/limited-up";
+import { limitedUp, tenantsIn, upWithout, wasWhole } from "../../../../cli/lib/limited-up";
 import { limitedIds } from "../../../../config/digest";
 
 const urn = (id: string) => `urn:pulumi:*::pgs::pgs:index:PgTenant**::${id}`;
@@ -11,7 +11,10 @@ describe("an up for some tenants alone", () => {
   it("names the component and its children of each, and has the program know them", () => {
     const wanted = { stack: "s", tenants: { acme: "changed", globex: "g", hooli: "h" } };
     const { args, env } = limitedUp(["acme", "hooli"], applied, wanted);
-    expect(args).toEqual([...target("acme"), ...target("hooli"), "--message", limitedMessage]);
+    const message = "one edit of pgs: acme, hooli";
+    expect(args).toEqual([...target("acme"), ...target("hooli"), "--message", message]);
+    expect(tenantsIn(message)).toBe("acme, hooli");
+    expect(tenantsIn("Raise the memory of acme")).toBeUndefined();
     expect(limitedIds(env.PGS_LIMITED_TO ?? "", wanted)).toEqual(["acme", "hooli"]);
   });
 
@@ -51,7 +54,7 @@ describe("whether the last up was a whole one", () => {
   it.each<[string, boolean, Parameters<typeof wasWhole>[0]]>([
     ["it ended well", true, [up]],
     ["it failed", false, [{ ...up, result: "failed" }, up]],
-    ["it was limited by pgs", true, [{ ...up, message: limitedMessage, environment: target }]],
+    ["it was limited by pgs", true, [{ ...up, message: "one edit of pgs: acme", environment: target }]],
     ["it was limited by hand", false, [{ ...up, environment: target }, up]],
     ["it left tenants out", false, [{ ...up, environment: { "pulumi.flag.exclude": "set" } }, up]],
     ["a refresh came after it", true, [{ ...up, kind: "refresh" }, up]],
