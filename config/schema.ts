@@ -50,6 +50,9 @@ const defaultImages: Readonly<Record<string, string>> = {
   18: "postgres:18.6-bookworm",
   barman: "pgs-barman:3.19.1-18.6-bookworm-22",
   pooler: "pgs-pgbouncer:1.24.1-trixie-1",
+  prometheus: "prom/prometheus:v3.5.3",
+  exporter: "quay.io/prometheuscommunity/postgres-exporter:v0.19.1",
+  alertmanager: "prom/alertmanager:v0.33.1",
 };
 
 /** An image that no registry moves: by digest, or by a tag with a minor version. */
@@ -75,17 +78,17 @@ const images = z.preprocess(
     .record(
       z.string(),
       z.custom<string>(() => true),
-      "expected a map with the keys proxy, barman, pooler, and PostgreSQL's major versions, each also with a variant such as 18-pgvector",
+      "expected a map with the keys proxy, barman, pooler, prometheus, exporter, alertmanager, and PostgreSQL's major versions, each also with a variant such as 18-pgvector",
     )
     .superRefine((all, context) => {
       const problem = (key: string, message: string) =>
         context.addIssue({ code: "custom", path: [key], message, input: all[key] });
       for (const [key, image] of Object.entries(all)) {
         const isServer = serverKey.test(key);
-        if (!isServer && !["proxy", "barman", "pooler"].includes(key)) {
+        if (!isServer && !Object.hasOwn(defaultImages, key)) {
           problem(
             key,
-            "expected the key `proxy`, `barman`, `pooler`, or a PostgreSQL major version, which may have a variant: 18-pgvector",
+            "expected the key `proxy`, `barman`, `pooler`, `prometheus`, `exporter`, `alertmanager`, or a PostgreSQL major version, which may have a variant: 18-pgvector",
           );
         } else if (isServer && !namedServerImage.safeParse(image).success) {
           problem(key, "expected a tag other than latest, such as 18.6-bookworm, or a digest");
@@ -292,7 +295,7 @@ export const configurationSchema = z.strictObject({
   images: images
     .prefault({})
     .describe(
-      "The images, each pinned: proxy - Traefik; one per PostgreSQL major version, such as 18, and per variant that tenants choose by image, such as 18-pgvector; barman - BARMAN-POSTGRES-REVISION, which ./pgs setup builds, POSTGRES being the newest of those; pooler - PGBOUNCER-DEBIAN-REVISION, which it builds too. One that is set alone leaves the others at their defaults",
+      "The images, each pinned: proxy - Traefik; one per PostgreSQL major version, such as 18, and per variant that tenants choose by image, such as 18-pgvector; barman - BARMAN-POSTGRES-REVISION, which ./pgs setup builds, POSTGRES being the newest of those; pooler - PGBOUNCER-DEBIAN-REVISION, which it builds too; prometheus, exporter (postgres_exporter) and alertmanager, for pgs:monitoring. One that is set alone leaves the others at their defaults",
     ),
   backups: backups.describe(
     "schedule - time of day (UTC) of each tenant's daily base backup, or off; retention - for how many days back a tenant can be restored to any second; destination, endpoint, region, encryption - the bucket that backups are copied to (docs/backups.md)",

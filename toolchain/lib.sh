@@ -98,6 +98,11 @@ default_images() {
   printf '\n'
 }
 
+monitoring_images() {
+  local key
+  for key in prometheus exporter alertmanager; do image "$key"; printf '\n'; done
+}
+
 cli_version=$(npm_version pulumi)
 plugin_names='docker random tls'
 plugin_version() { npm_version "@pulumi/$1"; }

@@ -26,7 +26,7 @@ built_parts_are_there() {
 built_images_are_there() {
   has docker || return 1
   local names
-  names=$(default_images)
+  names=$(wanted_images)
   # shellcheck disable=SC2086 # one word an image
   DOCKER_HOST=$engine docker image inspect --format ok $names >/dev/null 2>&1
 }
@@ -34,10 +34,10 @@ built_images_are_there() {
 missing_images() {
   local name
   if ! has docker; then
-    default_images
+    wanted_images
     return
   fi
-  for name in $(default_images); do
+  for name in $(wanted_images); do
     DOCKER_HOST=$engine docker image inspect --format ok "$name" >/dev/null 2>&1 || printf '%s\n' "$name"
   done
 }
@@ -252,6 +252,7 @@ suites() {
         tag=$(pooler_tag "$name")
         printf '%s\n' "${tag##* }"
         ;;
+      */*) printf '%s\n' "$monitoring_base" ;;
       *) postgres_suites ;;
     esac
   done | sort -u
@@ -295,7 +296,10 @@ build_images() {
       postgres:*) make_image "$name" make_postgres_image "$name" ;;
       traefik:*) make_image "$name" make_traefik_image "$name" ;;
       pgs-*) make_own_image "$name" ;;
-      *) die "the second road can build postgres, traefik, pgs-barman and pgs-pgbouncer images only, and Pulumi.yaml names $name." ;;
+      prom/prometheus:v*) make_image "$name" make_monitoring_image "$name" prometheus prometheus promtool ;;
+      prom/alertmanager:v*) make_image "$name" make_monitoring_image "$name" alertmanager prometheus-alertmanager ;;
+      */postgres-exporter:v*) make_image "$name" make_monitoring_image "$name" exporter prometheus-postgres-exporter ;;
+      *) die "the second road can build postgres, traefik, Prometheus', Alertmanager's, postgres_exporter's, pgs-barman and pgs-pgbouncer images only, and Pulumi.yaml names $name." ;;
     esac
   done
 }
@@ -395,6 +399,19 @@ make_pooler_image() {
   mkdir -p "$context"
   cp -r "$root"/pooler/image/. "$context"
   docker_build "$1" "$context" "$base" --build-arg "VERSION=$version"
+}
+
+monitoring_base=trixie
+
+# make_monitoring_image IMAGE TARGET PACKAGE…: each package in the image's own version.
+make_monitoring_image() {
+  local name=$1 target=$2 context=$work/monitoring package packages=
+  shift 2
+  for package in "$@"; do packages+=" $package=${name##*:v}*"; done
+  rm -rf "$context"
+  mkdir -p "$context"
+  cp "$root"/monitoring/images/* "$context"
+  docker_build "$name" "$context" "$(base_image "$monitoring_base")" --target "$target" --build-arg "PACKAGES=$packages"
 }
 
 make_traefik_image() {

@@ -140,7 +140,7 @@ describe("a wrong configuration", () => {
       "pgs:isolation: expected network or shared, got none (pulumi config set --path 'pgs:isolation' …)",
       "pgs:hostnameSuffix: expected none or random, got some (pulumi config set --path 'pgs:hostnameSuffix' …)",
       "pgs:images.18: expected a tag other than latest, such as 18.6-bookworm, or a digest, got postgres (pulumi config set --path 'pgs:images.18' …)",
-      "pgs:images.new: expected the key `proxy`, `barman`, `pooler`, or a PostgreSQL major version, which may have a variant: 18-pgvector, got postgres:19.1-bookworm (pulumi config set --path 'pgs:images.new' …)",
+      "pgs:images.new: expected the key `proxy`, `barman`, `pooler`, `prometheus`, `exporter`, `alertmanager`, or a PostgreSQL major version, which may have a variant: 18-pgvector, got postgres:19.1-bookworm (pulumi config set --path 'pgs:images.new' …)",
       "pgs:certificate.key: expected the path of a PEM file (pulumi config set --path 'pgs:certificate.key' …)",
       expect.stringMatching(
         /^pgs:prefx: there is no such key; did you mean prefix\?; allowed: domain, .* \(pulumi config rm --path 'pgs:prefx'\)$/,
