@@ -1,5 +1,8 @@
 import { stringify } from "yaml";
 
+/** The most severe first. */
+export const severityOrder: readonly string[] = ["critical", "warning"] satisfies Severity[];
+
 type Severity = "critical" | "warning";
 
 /** What an operator is told about. In docs/alerts.md each has a section with its name. */
@@ -22,8 +25,8 @@ export interface Alert {
 
 export interface RuleOptions {
   /**
-   * All durations are divided by it, those of `for` and those in thresholds: the same rules fire sooner. For tests with
-   * real faults, which cannot wait for five minutes.
+   * All durations of `for` and of thresholds are divided by it: the same rules fire sooner. For tests, which cannot wait
+   * for five minutes, or eight days.
    */
   haste?: number;
 }
@@ -41,14 +44,15 @@ export const thresholds = {
   transactionIdAge: { warning: 300e6, critical: 1.5e9 },
   transaction: 5 * minute,
   idleInTransaction: 5 * minute,
-  /** Sessions that wait for locks at one time. */
-  lockWaits: 3,
+  lockWait: 5 * minute,
   /** In ten minutes. */
   deadlocks: 5,
   /** In fifteen minutes. */
   restarts: 3,
   slotBytes: 1 << 30,
   backupExposure: 5 * minute,
+  /** Without an answer about the backups, nobody knows what would be lost. */
+  backupSilence: 30 * minute,
   /** One and a half times the time between two. */
   baseBackupAge: 36 * hour,
   triedRestoreAge: 8 * day,
@@ -77,16 +81,18 @@ function both(
 
 /** All alerts, a cause before its consequences. */
 function alerts(seconds: (duration: number) => number): Alert[] {
-  const { transaction, idleInTransaction, backupExposure, offsiteLag } = thresholds;
+  const { transaction, idleInTransaction, lockWait, backupExposure, backupSilence, baseBackupAge } =
+    thresholds;
+  const { triedRestoreAge, offsiteLag } = thresholds;
   const byTenant = "by (stack, tenant)";
   return [
     {
       name: "PgsCollectorDown",
       severity: "critical",
       about: "stack",
-      expr: 'max by (stack) (up{job="pgs"}) == 0',
+      expr: '(max by (stack) (up{job="pgs"}) == 0 or max by (stack) (pgs_collector_engine_up) == 0)',
       for: 2 * minute,
-      summary: "The collector does not answer",
+      summary: "The collector does not answer, or the engine does not answer it",
       description:
         "nothing is known of servers, disks and backups, and no alert about a tenant fires until it answers again.",
     },
@@ -115,7 +121,8 @@ function alerts(seconds: (duration: number) => number): Alert[] {
         about: "stack",
         for: 5 * minute,
         summary: "The Docker host's disk is nearly full",
-        description: "{{ $value | humanizePercentage }} are used; on a full disk every server of the host stops.",
+        description:
+          "{{ $value | humanizePercentage }} are used; on a full disk every server of the host stops.",
       },
       thresholds.disk,
       (limit) => `1 - max by (stack) (pgs_host_disk_free_bytes / pgs_host_disk_size_bytes) > ${limit}`,
@@ -136,7 +143,8 @@ function alerts(seconds: (duration: number) => number): Alert[] {
         about: "stack",
         for: 10 * minute,
         summary: "The proxy's certificate ends soon",
-        description: "it ends in {{ $value | humanizeDuration }}; after that, clients that verify it do not connect.",
+        description:
+          "it ends in {{ $value | humanizeDuration }}; after that, clients that verify it do not connect.",
       },
       thresholds.certificate,
       (limit) => `min by (stack) (pgs_certificate_not_after_timestamp_seconds) - time() < ${limit}`,
@@ -200,7 +208,7 @@ function alerts(seconds: (duration: number) => number): Alert[] {
       },
       thresholds.connections,
       (limit) =>
-        `sum ${byTenant} (pg_stat_database_numbackends) / on (stack, tenant) max ${byTenant} (pg_settings_max_connections) > ${limit}`,
+        `sum ${byTenant} (pg_stat_activity_count) / on (stack, tenant) max ${byTenant} (pg_settings_max_connections) > ${limit}`,
     ),
     ...both(
       {
@@ -237,10 +245,10 @@ function alerts(seconds: (duration: number) => number): Alert[] {
       name: "PgsLockWaits",
       severity: "warning",
       about: "tenant",
-      expr: `sum ${byTenant} (pg_stat_activity_count{wait_event_type="Lock"}) >= ${thresholds.lockWaits}`,
-      for: 5 * minute,
-      summary: "Sessions wait for locks",
-      description: "{{ $value }} sessions wait for a lock that another one holds.",
+      expr: `max ${byTenant} (pg_lock_waits_longest_seconds) > ${seconds(lockWait)}`,
+      for: 0,
+      summary: "A session waits long for a lock",
+      description: "for {{ $value | humanizeDuration }}; another session holds it.",
     },
     {
       name: "PgsDeadlocks",
@@ -287,26 +295,28 @@ function alerts(seconds: (duration: number) => number): Alert[] {
       name: "PgsWalHeldBySlot",
       severity: "warning",
       about: "tenant",
-      expr: `(max ${byTenant} (pg_replication_slots_pg_wal_lsn_diff) > ${thresholds.slotBytes} or max ${byTenant} (pg_replication_slot_wal_status{wal_status=~"unreserved|lost"}) > 0)`,
+      expr: `max ${byTenant} (pg_replication_slots_pg_wal_lsn_diff) > ${thresholds.slotBytes}`,
       for: 5 * minute,
       summary: "A replication slot holds WAL back",
-      description: "its consumer does not read; the WAL fills the disk, or the slot is lost.",
+      description:
+        "{{ $value | humanize1024 }}B, as its consumer does not read; the WAL fills the disk, or the slot is lost.",
     },
     {
       name: "PgsBackupExposure",
       severity: "critical",
       about: "tenant",
-      expr: `max ${byTenant} (pgs_backup_exposure_seconds) > ${seconds(backupExposure)}`,
+      expr: `(max ${byTenant} (pgs_backup_exposure_seconds) > ${seconds(backupExposure)} or time() - max ${byTenant} (pgs_backup_checked_timestamp_seconds) > ${seconds(backupSilence)})`,
       for: minute,
       summary: "The latest changes are in no backup",
-      description: "those of the last {{ $value | humanizeDuration }} would be lost with the data volume.",
+      description:
+        "those of the last {{ $value | humanizeDuration }} would be lost with the data volume, or nothing was heard of the backups for so long.",
       causes: ["PgsTenantDown", "PgsRestartLoop"],
     },
     {
       name: "PgsBaseBackupTooOld",
       severity: "warning",
       about: "tenant",
-      expr: `time() - max ${byTenant} (pgs_backup_base_timestamp_seconds) > ${thresholds.baseBackupAge}`,
+      expr: `time() - max ${byTenant} (pgs_backup_base_timestamp_seconds) > ${seconds(baseBackupAge)}`,
       for: hour,
       summary: "The newest base backup is too old",
       description: "a restore has more WAL to replay each day, and the range that can be restored ends.",
@@ -315,7 +325,7 @@ function alerts(seconds: (duration: number) => number): Alert[] {
       name: "PgsTriedRestore",
       severity: "warning",
       about: "tenant",
-      expr: `(max ${byTenant} (pgs_trial_success) == 0 or time() - max ${byTenant} (pgs_trial_timestamp_seconds) > ${thresholds.triedRestoreAge} or ${watched} offset 8d unless on (stack, tenant) pgs_trial_timestamp_seconds > 0 and on (stack, tenant) pgs_backup_base_timestamp_seconds)`,
+      expr: `(max ${byTenant} (pgs_trial_success) == 0 or time() - max ${byTenant} (pgs_trial_timestamp_seconds) > ${seconds(triedRestoreAge)} or ${watched} offset ${seconds(triedRestoreAge)}s unless on (stack, tenant) pgs_trial_timestamp_seconds > 0 and on (stack, tenant) pgs_backup_base_timestamp_seconds)`,
       for: 10 * minute,
       summary: "No restore of the backups was tried with success in the last 8 days",
       description: "it failed, or the nightly run of ./pgs try-restores did not come to it.",
@@ -344,7 +354,8 @@ interface Rule {
 /** The rules as data. One group: its rules are evaluated one after the other, so that a cause is known first. */
 function rules({ haste = 1 }: RuleOptions): Rule[] {
   const seconds = (duration: number) => Math.max(1, Math.round(duration / haste));
-  const running = 'max by (stack, tenant) (pgs_tenant_info{state="running"}';
+  // The server of one that is incomplete should run, and does not.
+  const running = 'max by (stack, tenant) (pgs_tenant_info{state=~"running|incomplete"}';
   return [
     { record: evaluated, expr: "vector(time())" },
     {

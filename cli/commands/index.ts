@@ -1,4 +1,5 @@
 import type { Command } from "commander";
+import { alerts } from "./alerts";
 import { backups } from "./backups";
 import { cancel } from "./cancel";
 import { completion } from "./completion";
@@ -32,7 +33,19 @@ import { url } from "./url";
 /** The commands as the help groups them. Everything that lists commands reads this. */
 export const groups: Record<string, Command[]> = {
   "The whole stack": [up, preview, refresh, destroy, cancel],
-  "Look at tenants": [list, connect, top, logs, url, password, extensions, backups, tryRestores, doctor],
+  "Look at tenants": [
+    list,
+    connect,
+    top,
+    logs,
+    url,
+    password,
+    extensions,
+    backups,
+    tryRestores,
+    alerts,
+    doctor,
+  ],
   "Databases in and out": [dump, load],
   "Edit tenants.yaml and apply the edit": [
     create,
