@@ -3,6 +3,7 @@ import * as random from "@pulumi/random";
 import { Backups } from "./components/backups";
 import { CancelRequests } from "./components/cancel-requests";
 import { LimitedUp } from "./components/limited-up";
+import { Monitoring, monitoringFiles } from "./components/monitoring";
 import { PgTenant } from "./components/pg-tenant";
 import { PostgresImages } from "./components/postgres-images";
 import { PostgresProxy } from "./components/proxy";
@@ -24,7 +25,13 @@ const certificate = new WildcardCertificate("certificate", settings);
 const proxy = new PostgresProxy("proxy", { ...common, certificate }, { providers });
 const programs = new Programs(
   "programs",
-  { host: settings.dockerHost, stack, volume: common.names.programs, image: proxy.imageId },
+  {
+    host: settings.dockerHost,
+    stack,
+    volume: common.names.programs,
+    image: proxy.imageId,
+    files: monitoringFiles(common),
+  },
   { provider: providers[0], dependsOn: proxy.ready },
 );
 const images = new PostgresImages("images", settings);
@@ -34,11 +41,13 @@ const backupImage =
     ? undefined
     : new Backups("backups", { ...common, images, tenants: entries }, { providers });
 
+const monitor = Monitoring.asked("monitoring", { ...common, images, proxy, programs }, { providers });
+
 const servers = (limited?.declared ?? entries).map(
   (tenant) =>
     new PgTenant(
       tenant.id,
-      { ...common, tenant, certificate, proxy, programs, images, backupImage },
+      { ...common, tenant, certificate, proxy, programs, images, backupImage, monitor },
       { providers },
     ),
 );

@@ -6,6 +6,7 @@ import { stringify } from "yaml";
 import type { ResourceNames } from "../docker/names";
 import { PostgresServer, type Programs, Restore } from "../provider/resources";
 import type { RoleInputs } from "../provider/server/inputs";
+import { monitorRole } from "../provider/server/inside";
 import { positionOf, type Tenant } from "../tenants";
 import { inBoth } from "../tenants/addresses";
 import { type BackupPlan, backupPlan, retentionDays } from "../tenants/backup";
@@ -21,6 +22,7 @@ import {
   sizedSettings,
 } from "../tenants/sizing";
 import type { Backups } from "./backups";
+import { type Monitoring, monitoredRole } from "./monitoring";
 import type { PostgresImages } from "./postgres-images";
 import { dynamicFolder, entryPoints, type PostgresProxy, tenantNetwork } from "./proxy";
 import type { WildcardCertificate } from "./wildcard-certificate";
@@ -51,6 +53,8 @@ export interface PgTenantArgs {
   backups: BackupPlan;
   /** What they are backed up with; undefined when the stack's backups are off. */
   backupImage?: Backups;
+  /** What watches the stack; undefined when nothing does. */
+  monitor?: Monitoring;
   /** IPv4 range of the tenants' networks. */
   tenantSubnets: string;
   /** Addresses and ranges that every client has to come from; undefined: any. */
@@ -218,7 +222,10 @@ export class PgTenant extends pulumi.ComponentResource {
   ): void {
     const { tenant, proxy, names, isolation, tenantSubnets } = args;
     const { restore, volume, password, rolePasswords, host } = parts;
-    const hasRoles = Object.keys(rolePasswords).length > 0;
+    const { monitor } = args;
+    const roles = { ...rolesOf(tenant), ...(monitor && monitoredRole) };
+    const passwords = { ...rolePasswords, ...(monitor && { [monitorRole]: monitor.password(tenant.id) }) };
+    const hasRoles = Object.keys(roles).length > 0;
     const runs = tenant.state === "running";
     const { positions, ...settings } = settingsByEffect(args);
     const networkName = isolation === "shared" ? names.sharedNetwork : names.tenant(tenant.id);
@@ -242,12 +249,13 @@ export class PgTenant extends pulumi.ComponentResource {
         limits: { memory: tenant.memory, cpus: tenant.cpus },
         settings,
         password,
-        roles: hasRoles ? rolesOf(tenant) : undefined,
-        rolePasswords: hasRoles ? pulumi.secret(rolePasswords) : undefined,
+        roles: hasRoles ? roles : undefined,
+        rolePasswords: hasRoles ? pulumi.secret(passwords) : undefined,
         access: {
           open: tenant.access,
           clients: isolation === "shared" ? "proxy" : "all",
           allow: allowedClients(args),
+          monitored: monitor ? true : undefined,
         },
         // As a whole: what is secret only inside of it would be in the clear in the state of a run that fails.
         tls:
@@ -262,10 +270,7 @@ export class PgTenant extends pulumi.ComponentResource {
         route: {
           proxy: proxy.containerName,
           path: `${dynamicFolder}/route-${tenant.id}.yml`,
-          content:
-            runs && tenant.access
-              ? pulumi.output(host).apply((known) => routeFile(args, known))
-              : `# ${tenant.id} is not reachable\n`,
+          content: pulumi.output(host).apply((known) => routeFile(args, known)),
         },
         backup: backupOf(args),
         pooler: poolerOf(args),
@@ -275,7 +280,7 @@ export class PgTenant extends pulumi.ComponentResource {
             ? pulumi.interpolate`The data of ${tenant.id} stays in the Docker volume ${volume.name}.`
             : `The data of ${tenant.id} is deleted: onRemove is delete.`,
       },
-      { parent: this, dependsOn: restore ? [...proxy.ready, restore] : proxy.ready },
+      { parent: this, dependsOn: [...proxy.ready, ...(restore ? [restore] : []), ...(monitor?.ready ?? [])] },
     );
   }
 }
@@ -372,6 +377,55 @@ function allowedClients({ tenant, allow }: PgTenantArgs): string[] | undefined {
 
 /** Other tenants could reach this one through the proxy's address in their own network: they may not. */
 function routeFile(args: PgTenantArgs, host: string): string {
+  const { id, state, access } = args.tenant;
+  const clients = state === "running" && access ? [clientRoutes(args, host)] : [];
+  const monitors = args.monitor ? [monitoringRoute(args, host)] : [];
+  const noted = args.monitor ? `# monitoring: ${JSON.stringify(noteFor(args, host))}\n` : "";
+  const routes = state === "running" ? [...clients, ...monitors] : [];
+  if (routes.length === 0) return `${noted}# ${id} is not reachable\n`;
+  const all = (part: "routers" | "middlewares" | "services") =>
+    Object.assign({}, ...routes.map((one) => one[part]));
+  const middlewares = all("middlewares");
+  return (
+    noted +
+    stringify({
+      tcp: {
+        routers: all("routers"),
+        ...(Object.keys(middlewares).length > 0 && { middlewares }),
+        services: all("services"),
+      },
+    })
+  );
+}
+
+/** For the relay and the collector, which read the first line of each route. */
+function noteFor({ tenant }: PgTenantArgs, host: string) {
+  const { id, version, state, access, tls } = tenant;
+  return { tenant: id, host, version, state, access, tls };
+}
+
+/**
+ * For the network of monitoring alone, which no other route is open to; also where clients may not come in. What passes
+ * cancel requests on does not take it for one of its own: those are written as HostSNI.
+ */
+function monitoringRoute({ tenant, names }: PgTenantArgs, host: string) {
+  const name = `${tenant.id}--monitoring`;
+  return {
+    routers: {
+      [name]: {
+        entryPoints: [entryPoints.inner],
+        rule: `HostSNIRegexp(\`^${host.replaceAll(".", "\\.")}$\`) && ClientIP(\`network:${names.monitoring}\`)`,
+        service: name,
+        tls: tenant.tls === "passthrough" ? { passthrough: true } : {},
+      },
+    },
+    middlewares: {},
+    services: { [name]: { loadBalancer: { servers: [{ address: `${names.tenant(tenant.id)}:5432` }] } } },
+  };
+}
+
+/** Those of its clients. */
+function clientRoutes(args: PgTenantArgs, host: string) {
   const { id, tls, memory, settings, maxConnectionsPerClient, pooler } = args.tenant;
   const { max_connections } = { ...sizedSettings(memory), ...settings };
   const perClient = maxConnectionsPerClient ?? connectionsPerClient(Number(max_connections), tls);
@@ -384,14 +438,7 @@ function routeFile(args: PgTenantArgs, host: string): string {
   }
   const all = (part: "routers" | "middlewares" | "services") =>
     Object.assign({}, ...routes.map((one) => one[part]));
-  const middlewares = all("middlewares");
-  return stringify({
-    tcp: {
-      routers: all("routers"),
-      ...(Object.keys(middlewares).length > 0 && { middlewares }),
-      services: all("services"),
-    },
-  });
+  return { routers: all("routers"), middlewares: all("middlewares"), services: all("services") };
 }
 
 function route(

@@ -10,6 +10,8 @@ export interface PostgresImagesArgs {
   barmanImage: string;
   /** PgBouncer. */
   poolerImage: string;
+  /** Prometheus and postgres_exporter. */
+  monitoringImages: Record<"prometheus" | "exporter", string>;
 }
 
 /** An image's name and tag, and its id, which is what counts. */
@@ -45,6 +47,11 @@ export class PostgresImages extends pulumi.ComponentResource {
   /** What tenants' connections are pooled with. */
   get pooler(): PinnedImage {
     return this.get("pooler", this.args.poolerImage);
+  }
+
+  /** What the stack is watched with. */
+  monitoring(program: "prometheus" | "exporter"): PinnedImage {
+    return this.get(program, this.args.monitoringImages[program]);
   }
 
   /** What a tenant's server runs on. */

@@ -36,6 +36,8 @@ export interface PostgresProxyArgs {
   tenantSubnets: string;
   /** IPv6 range of the proxy's network; without it, clients of IPv6 come in by the Docker host's address. */
   ipv6Subnet?: string;
+  /** Set when the stack is watched: the proxy then has metrics, on the network of monitoring alone. */
+  monitoring?: unknown;
   /** The Docker host, when it is not the default one. */
   dockerHost?: string;
 }
@@ -49,7 +51,12 @@ export const entryPoints = {
   clients: "postgres",
   /** On `innerPort`. */
   inner: "inner",
+  /** On `metricsPort`. */
+  metrics: "metrics",
 };
+
+/** Where the proxy has its own metrics, for the network of monitoring alone. It is not published. */
+export const metricsPort = 8082;
 
 /**
  * Traefik: the one container with a published port. It terminates TLS and routes by the hostname in the TLS
@@ -92,6 +99,7 @@ export class PostgresProxy extends pulumi.ComponentResource {
         imageId: image.imageId,
         command: [
           ...staticConfiguration(),
+          ...(args.monitoring ? metricsArguments : []),
           ...(acme ? acmeArguments(acme.settings, acme.files, dynamicFolder) : []),
         ],
         env: acme && acmeEnvironment(acme.files),
@@ -161,13 +169,33 @@ export function proxyNetwork({ names, ipv6Subnet }: Pick<PostgresProxyArgs, "nam
 function networksOf(args: PostgresProxyArgs) {
   const { names, isolation, tenantSubnets: pool } = args;
   const own = proxyNetwork(args);
-  return isolation === "shared" ? [own, tenantNetwork(names.sharedNetwork, pool, isolation)] : [own];
+  return [
+    own,
+    ...(isolation === "shared" ? [tenantNetwork(names.sharedNetwork, pool, isolation)] : []),
+    ...(args.monitoring ? [monitoringNetwork(args)] : []),
+  ];
+}
+
+/** Of what watches the stack: no way out, and the proxy attached. */
+export function monitoringNetwork({
+  names,
+  tenantSubnets: pool,
+}: Pick<PostgresProxyArgs, "names" | "tenantSubnets">) {
+  return { name: names.monitoring, internal: true, pool, prefixLength: 28 };
 }
 
 /** A network that tenants' servers are in: no way out, and the proxy attached. */
 export function tenantNetwork(name: string, pool: string, isolation: "network" | "shared") {
   return { name, internal: true, pool, prefixLength: isolation === "shared" ? 20 : 29 };
 }
+
+/** Whom it answers there is in a file that Monitoring writes. */
+const metricsArguments = [
+  `--entryPoints.${entryPoints.metrics}.address=:${metricsPort}/tcp`,
+  "--metrics.prometheus=true",
+  "--metrics.prometheus.manualRouting=true",
+  "--metrics.prometheus.addEntryPointsLabels=true",
+];
 
 /** https://doc.traefik.io/traefik/reference/install-configuration/configuration-options/ */
 function staticConfiguration(): string[] {

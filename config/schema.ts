@@ -127,6 +127,30 @@ const backups = object(
   "a map with the keys schedule, retention, destination, endpoint, region and encryption",
 ).prefault({});
 
+/** `pulumi config set --path` makes a boolean of true; an environment may hand it over as text. */
+const flag = z.preprocess(
+  (value) => (value === "true" ? true : value === "false" ? false : value),
+  z.boolean("expected true or false"),
+);
+
+const monitoring = object(
+  {
+    enabled: flag.default(false).describe("whether the stack has a Prometheus that watches it"),
+    retention: text("a number of days such as 15d", (value) => retentionPattern.test(value))
+      .default("15d")
+      .describe("for how many days Prometheus keeps what it saw"),
+    size: text("a size such as 5GB", (value) => /^[1-9]\d{0,5}(MB|GB)$/.test(value))
+      .default("5GB")
+      .describe("how much of the disk that may take: the oldest goes first"),
+    remoteWrite: text("the URL of a remote-write receiver", (value) =>
+      /^https?:\/\/[^\s/@]+(\/\S*)?$/.test(value),
+    )
+      .optional()
+      .describe("URL of an existing Prometheus, or what takes its remote-write, that gets all of it too"),
+  },
+  "a map with the keys enabled, retention, size and remoteWrite",
+).prefault({});
+
 const certificate = object(
   {
     chain: text("the path of a PEM file").describe("path of the full chain, PEM, leaf first"),
@@ -299,6 +323,9 @@ export const configurationSchema = z.strictObject({
     ),
   backups: backups.describe(
     "schedule - time of day (UTC) of each tenant's daily base backup, or off; retention - for how many days back a tenant can be restored to any second; destination, endpoint, region, encryption - the bucket that backups are copied to (docs/backups.md)",
+  ),
+  monitoring: monitoring.describe(
+    "enabled - whether the stack has a Prometheus that watches it; retention, size - how long and how much of it is kept; remoteWrite - where it goes too (docs/monitoring.md)",
   ),
   certificate: certificate
     .optional()

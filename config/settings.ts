@@ -28,6 +28,9 @@ export interface Settings
   postgresImages: Map<string, string>;
   /** How tenants are backed up that say nothing else. */
   backups: { schedule: string; retention: string };
+  /** How the stack is watched; undefined when it is not. */
+  monitoring?: Configuration["monitoring"];
+  monitoringImages: { prometheus: string; exporter: string };
   /** Where backups are copied to, off the host; undefined when they are not. */
   backupDestination?: BackupDestination;
   /** Secret: the operator's own passwords by tenant id, and of its roles by ID/ROLE. */
@@ -94,7 +97,7 @@ export function checkedSettings(
 }
 
 function settingsOf(configuration: Configuration, dockerHost: unknown): Settings {
-  const { images, backups, backupCredentials, ...others } = configuration;
+  const { images, backups, backupCredentials, monitoring, ...others } = configuration;
   const { schedule, retention, destination, ...server } = backups;
   const { accessKeyId = "", secretAccessKey = "" } = backupCredentials ?? {};
   return {
@@ -104,6 +107,8 @@ function settingsOf(configuration: Configuration, dockerHost: unknown): Settings
     poolerImage: images.pooler as string,
     postgresImages: new Map(Object.entries(images).filter(([key]) => /^\d/.test(key))),
     backups: { schedule, retention },
+    monitoring: monitoring.enabled ? monitoring : undefined,
+    monitoringImages: { prometheus: images.prometheus as string, exporter: images.exporter as string },
     backupDestination:
       destination === undefined ? undefined : { destination, ...server, accessKeyId, secretAccessKey },
     dockerHost: typeof dockerHost === "string" ? dockerHost : undefined,
@@ -139,6 +144,7 @@ function keysBeside(path: readonly PropertyKey[]): string[] {
   const maps: Record<string, object> = {
     acme: shape.acme.unwrap().out.shape,
     backups: shape.backups.unwrap().out.shape,
+    monitoring: shape.monitoring.unwrap().out.shape,
     certificate: shape.certificate.unwrap().out.shape,
     backupCredentials: shape.backupCredentials.unwrap().out.shape,
   };

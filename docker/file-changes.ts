@@ -10,6 +10,7 @@ interface Change {
   /** Undefined: it is removed. */
   content: string | undefined;
   mode?: number;
+  owner?: number;
 }
 
 interface Waiting extends Change {
@@ -22,15 +23,15 @@ const queues = new Map<string, Waiting[]>();
 
 /**
  * Replaces a file of a running container in one step: who reads it must never see half of it.
- * @param mode by default root alone reads it
+ * @param rights by default root alone reads it
  */
 export function replaceFile(
   container: Docker.Container,
   path: string,
   content: string,
-  mode?: number,
+  rights: { mode?: number; owner?: number } = {},
 ): Promise<void> {
-  return change(container, { path, content, mode });
+  return change(container, { path, content, ...rights });
 }
 
 /** Removes a file of a running container; one that is gone is no error. */
@@ -95,7 +96,7 @@ async function make(container: Docker.Container, folder: string, changes: Change
   const files = changes.flatMap((one) =>
     one.content === undefined
       ? []
-      : [{ name: `${nameOf(one)}.new`, content: one.content, owner: 0, mode: one.mode }],
+      : [{ name: `${nameOf(one)}.new`, content: one.content, owner: one.owner ?? 0, mode: one.mode }],
   );
   if (files.length > 0) await putAside(container, posix.join(folder, ".new"), files);
   const steps = changes.flatMap((one) => [one.content === undefined ? "remove" : "rename", nameOf(one)]);

@@ -20,6 +20,16 @@ export interface ResourceNames {
   programs: string;
   /** Volume with the results of restores that were tried. */
   trials: string;
+  /** The network of what watches the stack; the proxy is in it too. */
+  monitoring: string;
+  /** Container and volume of Prometheus. */
+  prometheus: string;
+  /** Container of postgres_exporter. */
+  exporter: string;
+  /** Container of what the engine and the host are asked by. */
+  collector: string;
+  /** Container and volume of what the exporter reaches the servers by. */
+  relay: string;
   /** Container, volume and network of a tenant's server. */
   tenant(id: string): string;
   /** Container and volume of a tenant's backups. */
@@ -46,6 +56,11 @@ export function resourceNames(prefix: string): ResourceNames {
     offsite: `${prefix}--offsite`,
     programs: `${prefix}--programs`,
     trials: `${prefix}--trials`,
+    monitoring: `${prefix}--monitoring`,
+    prometheus: `${prefix}--prometheus`,
+    exporter: `${prefix}--exporter`,
+    collector: `${prefix}--collector`,
+    relay: `${prefix}--relay`,
     tenant: (id) => `${prefix}-${id}`,
     backup: (id) => `${prefix}-${id}--backup`,
     pooler: (id) => `${prefix}-${id}--pooler`,

@@ -47,6 +47,8 @@ export class Container extends pulumi.CustomResource {
 const programPaths = {
   "start-server": join(__dirname, "server", "start-server.sh"),
   "cancel-requests": join(__dirname, "..", "cancel", "cancel_requests.py"),
+  "monitoring-relay": join(__dirname, "..", "monitoring", "relay", "monitoring_relay.py"),
+  "monitoring-collector": join(__dirname, "..", "monitoring", "collector", "monitoring_collector.py"),
 };
 
 /** Text of a program, by its name in the volume. */
@@ -59,10 +61,12 @@ export class Programs extends pulumi.CustomResource {
   /** The volume's name. */
   declare readonly volume: pulumi.Output<string>;
 
-  constructor(name: string, args: Args<Omit<ProgramsInputs, "files">>, opts?: pulumi.CustomResourceOptions) {
+  /** @param args.files beside what every stack has */
+  constructor(name: string, args: Args<ProgramsInputs>, opts?: pulumi.CustomResourceOptions) {
     const files = {
       "start-server": programText("start-server"),
       "cancel-requests": programText("cancel-requests"),
+      ...args.files,
     };
     super("pgs:index:Programs", name, { ...args, files }, opts);
   }

@@ -1,5 +1,5 @@
 import { posix } from "node:path";
-import { askedOnce } from "../docker/cache";
+import { askedOnce, networksByName } from "../docker/cache";
 import { dockerClient, ifPresent } from "../docker/client";
 import * as changes from "../docker/file-changes";
 import { getFolder } from "../docker/files";
@@ -13,7 +13,10 @@ export interface TraefikFileInputs {
   container: string;
   /** Absolute path in the container, ending in .yml. */
   path: string;
+  /** `network:NAME` in it stands for the IPv4 subnet of that network. */
   content: string;
+  /** User and group id; it alone reads the file. Default: root. */
+  owner?: number;
 }
 
 export const TraefikFile: ResourceType<TraefikFileInputs> = {
@@ -28,7 +31,8 @@ export const TraefikFile: ResourceType<TraefikFileInputs> = {
 
   async read(_id, state) {
     const content = await readFile(state);
-    return content === undefined ? undefined : { ...state, content };
+    if (content === undefined) return undefined;
+    return content === (await resolved(state)) ? state : { ...state, content };
   },
 
   async update(_id, _state, inputs) {
@@ -59,8 +63,22 @@ export async function writeFile(file: TraefikFileInputs, mode?: number): Promise
   const container = containerOf(file);
   const info = await ifPresent(container.inspect());
   if (!info?.State.Running) throw notRunning(file);
-  await changes.replaceFile(container, file.path, file.content, mode);
+  const content = await resolved(file);
+  if (content === undefined) throw new Error(`${file.path} names a network that is not there`);
+  await changes.replaceFile(container, file.path, content, { mode, owner: file.owner });
 }
+
+/** Its content as it is written; undefined where a network that it names is not there. */
+export async function resolved({ host, content }: TraefikFileInputs): Promise<string | undefined> {
+  const names = [...content.matchAll(networkName)].map(([, name]) => name as string);
+  if (names.length === 0) return content;
+  const networks = await networksByName(host);
+  const subnets = new Map(names.map((name) => [name, networks.get(name)?.IPAM?.Config?.[0]?.Subnet]));
+  if ([...subnets.values()].includes(undefined)) return undefined;
+  return content.replace(networkName, (_, name) => subnets.get(name) as string);
+}
+
+const networkName = /\bnetwork:([a-z][a-z0-9-]*)/g;
 
 /** One that is gone already is no error. */
 export async function removeFile(file: TraefikFileInputs): Promise<void> {
@@ -78,7 +96,7 @@ function containerOf({ host, container }: TraefikFileInputs) {
 
 function notRunning({ container }: TraefikFileInputs): Error {
   return new Error(
-    `the proxy's container ${container} is not running: run \`pulumi up\`, which makes it anew ` +
+    `the container ${container} is not running: run \`pulumi up\`, which makes it anew ` +
       `or starts it; if it stops again, \`docker logs ${container}\` says why`,
   );
 }

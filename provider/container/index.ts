@@ -51,6 +51,8 @@ export interface ContainerInputs {
   ports?: { internal: number; external: number }[];
   /** Folders in memory, beside its read-only root. */
   tmpfs?: string[];
+  /** Whether it may use the engine that it runs on: it then is as good as root there. */
+  engine?: boolean;
   /** Whether it may look up names on the internet. */
   resolvesNames: boolean;
   /** Hard limit in bytes, no swap. */
@@ -84,6 +86,7 @@ export const Container: ResourceType<ContainerInputs, ContainerState> = {
     "networks",
     "ports",
     "tmpfs",
+    "engine",
     "resolvesNames",
     "memory",
     "pids",
@@ -173,6 +176,9 @@ async function isInAll(
   return inThem.every(Boolean);
 }
 
+/** Where an engine listens on its own host. */
+const engineSocket = "/var/run/docker.sock";
+
 export function specOf(inputs: ContainerInputs): ContainerSpec {
   const { host, name, stack, role, image, imageId, mounts, networks, memory, pids, stopSeconds } = inputs;
   const network = networks[0]?.name;
@@ -187,6 +193,7 @@ export function specOf(inputs: ContainerInputs): ContainerSpec {
       ...hardened,
       ...(resolvesNames ? {} : withoutNames),
       Tmpfs: Object.fromEntries(tmpfs.map((path) => [path, ""])),
+      Binds: inputs.engine ? [`${engineSocket}:${engineSocket}`] : undefined,
       PortBindings: Object.fromEntries(
         ports.map(({ internal, external }) => [`${internal}/tcp`, [{ HostPort: String(external) }]]),
       ),

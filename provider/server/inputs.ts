@@ -61,6 +61,8 @@ export interface PostgresServerInputs {
     clients: string;
     /** Addresses and ranges that the proxy lets clients of the tenant come from; undefined: any. */
     allow?: string[];
+    /** Whether the role of monitoring may come in, also where no client may; undefined: no. */
+    monitored?: boolean;
   };
   /** What clients see whose TLS the proxy passes through; without it the server has no TLS. A secret. */
   tls?: {

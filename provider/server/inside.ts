@@ -48,6 +48,8 @@ export interface Inside {
   certificateDigest: string | null;
   /** From where pg_hba.conf lets clients in: a CIDR or `all`; `reject`; empty when the image's line is not there. */
   clients: string;
+  /** From where its first line lets the role of monitoring in; empty where that is another. */
+  monitors: string;
   /** Client sessions that came over the network. */
   sessions: number;
   /** Of the running server, in bytes. */
@@ -117,6 +119,7 @@ const insideSchema: z.ZodType<Inside> = z.object({
   }),
   certificateDigest: text.nullable(),
   clients: text,
+  monitors: text,
   sessions: z.number(),
   sharedBuffers: z.number(),
   versions: z.array(z.number()).max(100),
@@ -132,6 +135,9 @@ export const managedRoles = "pgs.roles";
 
 /** In the database postgres: the name of a database that is being made. */
 export const creatingSetting = "pgs.creating";
+
+/** The role that monitoring logs in as, where the stack has it (components/monitoring.ts). */
+export const monitorRole = "pgs_monitor";
 
 /** Asks a server all of it in one question; one more where it has extensions. @param seconds until it has to be ready */
 export async function lookInside(session: Session, seconds?: number): Promise<Inside> {
@@ -199,8 +205,11 @@ function question(database: string): string {
     'clients', (SELECT coalesce(max(coalesce((regexp_match(line, '^host all all (\\S+) scram-sha-256$'))[1],
                   (regexp_match(line, '^host all all all (reject)$'))[1])), '')
                 FROM regexp_split_to_table(pg_read_file(current_setting('hba_file')), '\\n') AS line),
+    'monitors', coalesce((regexp_match(pg_read_file(current_setting('hba_file')),
+                  '^host all ${monitorRole} (\\S+) scram-sha-256\\n'))[1], ''),
     'sessions', (SELECT count(*) FROM pg_stat_activity
-                 WHERE backend_type = 'client backend' AND client_addr IS NOT NULL AND client_addr <> '127.0.0.1'),
+                 WHERE backend_type = 'client backend' AND client_addr IS NOT NULL AND client_addr <> '127.0.0.1'
+                   AND usename IS DISTINCT FROM '${monitorRole}'),
     'sharedBuffers', pg_size_bytes(current_setting('shared_buffers')),
     'versions', (SELECT coalesce(json_agg(name::int), '[]') FROM pg_ls_dir('/var/lib/postgresql') AS name
                  WHERE name ~ '^[0-9]+$'));

@@ -125,7 +125,7 @@ async function start(
   const inside = await look().catch(async (error) => {
     if (inputs.access.open) throw error;
     // Clients that are to go may be what keeps this session out.
-    await access.close(running).catch(() => {});
+    await access.close(running, inputs).catch(() => {});
     if (error instanceof NotReadyError) throw error;
     return look();
   });
@@ -161,7 +161,7 @@ async function applyInside(server: Awaited<ReturnType<typeof start>>): Promise<v
 /** The server refuses clients before its route closes: one that is at the door already does not get in. */
 async function close(inputs: PostgresServerInputs, server: RunningServer): Promise<void> {
   if (await access.differs(inputs, { info: undefined, inside: server.inside })) {
-    await access.close(server.container);
+    await access.close(server.container, inputs);
   }
   await pooler.remove(inputs);
   await route.apply(inputs);

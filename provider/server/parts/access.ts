@@ -4,7 +4,7 @@ import { exec } from "../../../docker/exec";
 import { excluded } from "../../../tenants/addresses";
 import { proxyAddress } from "../../networks";
 import type { PostgresServerInputs, PostgresServerState } from "../inputs";
-import type { Inside } from "../inside";
+import { type Inside, monitorRole } from "../inside";
 import type { Part, RunningServer } from "../part";
 import { matches, scramVerifier } from "../scram";
 import { endClients, literal } from "../session";
@@ -13,7 +13,7 @@ import { endClients, literal } from "../session";
 export const access: Part & {
   apply(server: RunningServer): Promise<void>;
   /** Refuses new clients and ends their sessions. It needs no session itself: all may be taken. */
-  close(container: Docker.Container): Promise<void>;
+  close(container: Docker.Container, inputs: PostgresServerInputs): Promise<void>;
   /** Ends the sessions of all clients; those that may come in come back. It needs no session itself. */
   endSessions(container: Docker.Container): Promise<void>;
 } = {
@@ -24,6 +24,7 @@ export const access: Part & {
     return (
       !(await mayLogIn(inputs, inside)) ||
       (await clientsOf(inputs)) !== inside.clients ||
+      (await monitorsOf(inputs)) !== inside.monitors ||
       (!inputs.access.open && inside.sessions > 0)
     );
   },
@@ -33,12 +34,13 @@ export const access: Part & {
       const verifier = literal(await scramVerifier(inputs.password));
       await session.run(`ALTER ROLE postgres PASSWORD ${verifier} VALID UNTIL 'infinity';`);
     }
-    const clients = await clientsOf(inputs);
-    if (inputs.access.open && clients !== inside.clients) await admit(container, clients);
+    if (!inputs.access.open) return;
+    const [clients, monitors] = [await clientsOf(inputs), await monitorsOf(inputs)];
+    if (clients !== inside.clients || monitors !== inside.monitors) await admit(container, clients, monitors);
   },
 
-  async close(container) {
-    await admit(container, rejected);
+  async close(container, inputs) {
+    await admit(container, rejected, await monitorsOf(inputs));
     await run(container, endSessions);
   },
 
@@ -64,8 +66,16 @@ async function mayLogIn({ password }: PostgresServerInputs, inside: Inside): Pro
 }
 
 /** As pg_hba.conf has it. */
-async function clientsOf({ host, access, network }: PostgresServerInputs): Promise<string> {
-  if (!access.open) return rejected;
+async function clientsOf(inputs: PostgresServerInputs): Promise<string> {
+  return inputs.access.open ? comersOf(inputs) : rejected;
+}
+
+/** The role of monitoring sees a tenant that no client may come to. */
+async function monitorsOf(inputs: PostgresServerInputs): Promise<string> {
+  return inputs.access.monitored ? comersOf(inputs) : "";
+}
+
+async function comersOf({ host, access, network }: PostgresServerInputs): Promise<string> {
   if (access.clients !== "proxy") return access.clients;
   const info = (await networksByName(host)).get(network.name);
   const address = info && proxyAddress(info);
@@ -75,18 +85,21 @@ async function clientsOf({ host, access, network }: PostgresServerInputs): Promi
 
 /**
  * Writes the line of pg_hba.conf that the image has for clients. The first line that fits a connection counts: so the
- * tenant's own lines come before the one that lets clients in, and after the one that refuses them. https://www.postgresql.org/docs/18/auth-pg-hba-conf.html
+ * tenant's own lines come before the one that lets clients in, and after the one that refuses them; that of monitoring
+ * comes before all. https://www.postgresql.org/docs/18/auth-pg-hba-conf.html
  */
-async function admit(container: Docker.Container, clients: string): Promise<void> {
+async function admit(container: Docker.Container, clients: string, monitors: string): Promise<void> {
   const closed = clients === rejected;
   const line = closed ? "host all all all reject" : `host all all ${clients} scram-sha-256`;
-  await run(container, writeLine, closed ? "first" : "last", line);
+  const ofMonitors = monitors && `host all ${monitorRole} ${monitors} scram-sha-256`;
+  await run(container, writeLine, closed ? "first" : "last", line, ofMonitors);
 }
 
 /** The postmaster, which is the container's first process, reloads the file on SIGHUP. */
 const writeLine = `
-  ours='^host all all ([^ ]+ scram-sha-256|all reject)$'
+  ours='^host all (${monitorRole} [^ ]+ scram-sha-256|all [^ ]+ scram-sha-256|all all reject)$'
   {
+    if [ -n "$3" ]; then echo "$3"; fi
     if [ "$1" = first ]; then echo "$2"; fi
     grep -vE "$ours" "$PGDATA/pg_hba.conf"
     if [ "$1" = last ]; then echo "$2"; fi

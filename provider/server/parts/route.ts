@@ -1,5 +1,5 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { readFile, removeFile, writeFile } from "../../traefik-file";
+import { readFile, removeFile, resolved, writeFile } from "../../traefik-file";
 import type { PostgresServerInputs } from "../inputs";
 import type { Part } from "../part";
 
@@ -18,7 +18,9 @@ export const route: Part & {
   name: "route",
 
   async differs(inputs) {
-    return (await readFile(fileOf(inputs), mode)) !== inputs.route.content;
+    const file = fileOf(inputs);
+    const wanted = await resolved(file);
+    return wanted === undefined || (await readFile(file, mode)) !== wanted;
   },
 
   async apply(inputs) {

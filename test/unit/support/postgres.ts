@@ -25,6 +25,7 @@ export class FakePostgres {
     extensions: [],
     roles: { note: null, owner: "postgres", found: [], defaultPrivileges: null },
     clients: "all",
+    monitors: "",
     sessions: 0,
     sharedBuffers: 64 << 20,
     versions: [18],
@@ -127,9 +128,10 @@ export class FakePostgres {
     return {};
   }
 
-  private changeAccess(script: string, [, place, line = ""]: string[]) {
+  private changeAccess(script: string, [, place, line = "", monitors = ""]: string[]) {
     if (place) {
       this.inside.clients = /(\S+) scram-sha-256$/.exec(line)?.[1] ?? "reject";
+      this.inside.monitors = / (\S+) scram-sha-256$/.exec(monitors)?.[1] ?? "";
       this.log.push(`admit ${this.inside.clients} ${place}`);
     } else if (script.includes("kill -TERM")) {
       this.inside.sessions = 0;
