@@ -24,6 +24,10 @@ export interface ResourceNames {
   monitoring: string;
   /** Container and volume of Prometheus. */
   prometheus: string;
+  /** Container and volume of Alertmanager. */
+  alertmanager: string;
+  /** Container and volume of Grafana. */
+  grafana: string;
   /** Container of postgres_exporter. */
   exporter: string;
   /** Container of what the engine and the host are asked by. */
@@ -58,6 +62,8 @@ export function resourceNames(prefix: string): ResourceNames {
     trials: `${prefix}--trials`,
     monitoring: `${prefix}--monitoring`,
     prometheus: `${prefix}--prometheus`,
+    alertmanager: `${prefix}--alertmanager`,
+    grafana: `${prefix}--grafana`,
     exporter: `${prefix}--exporter`,
     collector: `${prefix}--collector`,
     relay: `${prefix}--relay`,
