@@ -193,7 +193,7 @@ export function specOf(inputs: ContainerInputs): ContainerSpec {
       ...hardened,
       ...(resolvesNames ? {} : withoutNames),
       Tmpfs: Object.fromEntries(tmpfs.map((path) => [path, ""])),
-      Binds: inputs.engine ? [`${engineSocket}:${engineSocket}`] : undefined,
+      ...(inputs.engine && { Binds: [`${engineSocket}:${engineSocket}`] }),
       PortBindings: Object.fromEntries(
         ports.map(({ internal, external }) => [`${internal}/tcp`, [{ HostPort: String(external) }]]),
       ),

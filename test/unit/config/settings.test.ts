@@ -36,6 +36,11 @@ describe("a configuration", () => {
       proxyImage: expect.stringMatching(/^traefik:/),
       barmanImage: expect.stringMatching(/^pgs-barman:/),
       poolerImage: expect.stringMatching(/^pgs-pgbouncer:/),
+      monitoring: undefined,
+      monitoringImages: {
+        prometheus: expect.stringMatching(/^prom\/prometheus:v3\./),
+        exporter: expect.stringMatching(/postgres-exporter:v/),
+      },
       postgresImages: new Map([["18", expect.stringMatching(/^postgres:18\./)]]),
       backups: { schedule: "02:30", retention: "7d" },
       passwords: {},
@@ -311,7 +316,7 @@ function configurationTable(): string {
   const row = (cells: string[]) => `| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |`;
   const defaults: Record<string, unknown> = configurationSchema.parse({});
   const shown = (value: unknown) =>
-    typeof value === "string" || typeof value === "number" ? `\`${value}\`` : "";
+    ["string", "number", "boolean"].includes(typeof value) ? `\`${value}\`` : "";
   const rows = Object.entries(properties).flatMap(([key, property]) => {
     const images = key === "images" ? Object.entries(defaults.images as object) : [];
     return [

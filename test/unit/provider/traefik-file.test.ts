@@ -61,7 +61,7 @@ describe("a file of the proxy", () => {
 
   it("needs a proxy that runs, and says what to do", async () => {
     proxy("pgs-proxy", false);
-    await expect(stack.up(file)).rejects.toThrow("the proxy's container pgs-proxy is not running");
+    await expect(stack.up(file)).rejects.toThrow("the container pgs-proxy is not running");
   });
 
   it("is replaced under another path, the old one removed first", async () => {

@@ -78,9 +78,21 @@ describe("access", () => {
     postgres.inside.sessions = 5;
     const { container } = running(postgres);
     postgres.refuses = /./;
-    await access.close(container);
+    await access.close(container, closed());
     expect(postgres.log).toEqual(["admit reject first", "end sessions"]);
     expect(postgres.inside).toMatchObject({ clients: "reject", sessions: 0 });
+  });
+
+  it("that is watched lets the role of monitoring in, open or closed, and differs where its line is gone", async () => {
+    const watched = acmeWith({ access: { monitored: true } });
+    expect(await access.differs(watched, sightOf(postgres))).toBe(true);
+    await access.apply(running(postgres, watched));
+    expect(postgres.inside).toMatchObject({ clients: "all", monitors: "all" });
+    expect(await access.differs(watched, sightOf(postgres))).toBe(false);
+    const shut = acmeWith({ access: { open: false, monitored: true } });
+    await access.close(running(postgres).container, shut);
+    expect(postgres.inside).toMatchObject({ clients: "reject", monitors: "all" });
+    expect(await access.differs(closed(), sightOf(postgres))).toBe(true);
   });
 
   it("that is to be closed differs while a session is open", async () => {
@@ -99,6 +111,8 @@ describe("access", () => {
 
   it("that cannot be changed is an error", async () => {
     engine.answer = () => ({ code: 1, stderr: "disk full\n" });
-    await expect(access.close(running(postgres).container)).rejects.toThrow("who may log in: disk full");
+    await expect(access.close(running(postgres).container, closed())).rejects.toThrow(
+      "who may log in: disk full",
+    );
   });
 });
