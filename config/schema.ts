@@ -53,7 +53,7 @@ const defaultImages: Readonly<Record<string, string>> = {
   prometheus: "prom/prometheus:v3.5.3",
   exporter: "quay.io/prometheuscommunity/postgres-exporter:v0.19.1",
   alertmanager: "prom/alertmanager:v0.33.1",
-  grafana: "grafana/grafana:12.4.0",
+  grafana: "grafana/grafana:12.2.0",
 };
 
 /** An image that no registry moves: by digest, or by a tag with a minor version. */
@@ -179,7 +179,7 @@ const monitoring = object(
     )
       .optional()
       .describe("URL of an existing Prometheus, or what takes its remote-write, that gets all of it too"),
-    alerts: alerts.optional().describe("where Alertmanager sends alerts: webhook, slack, email"),
+    alerts: alerts.optional().describe("where Alertmanager sends alerts: any of webhook, slack and email (docs/monitoring.md)"),
     grafana: flag.default(false).describe("whether the stack has a Grafana with its dashboards"),
   },
   "a map with the keys enabled, retention, size, remoteWrite, alerts and grafana",

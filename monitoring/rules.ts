@@ -51,7 +51,7 @@ export const thresholds = {
   restarts: 3,
   slotBytes: 1 << 30,
   backupExposure: 5 * minute,
-  /** Without an answer about the backups, nobody knows what would be lost. */
+  /** Without an answer about the backups, nobody knows what would be lost. The collector's own pace: in no haste. */
   backupSilence: 30 * minute,
   /** One and a half times the time between two. */
   baseBackupAge: 36 * hour,
@@ -305,7 +305,7 @@ function alerts(seconds: (duration: number) => number): Alert[] {
       name: "PgsBackupExposure",
       severity: "critical",
       about: "tenant",
-      expr: `(max ${byTenant} (pgs_backup_exposure_seconds) > ${seconds(backupExposure)} or time() - max ${byTenant} (pgs_backup_checked_timestamp_seconds) > ${seconds(backupSilence)})`,
+      expr: `(max ${byTenant} (pgs_backup_exposure_seconds) > ${seconds(backupExposure)} or time() - max ${byTenant} (pgs_backup_checked_timestamp_seconds) > ${backupSilence})`,
       for: minute,
       summary: "The latest changes are in no backup",
       description:
