@@ -9,6 +9,7 @@ import { fifty, floor, hundreds } from "./everyday";
 import { idleBackups } from "./idle-backups";
 import { changedInside, listed } from "./looks";
 import { idleMemory } from "./memory";
+import { monitoring } from "./monitoring";
 import { pooled } from "./pooler";
 import { routeLatency } from "./route";
 import { type Row, table } from "./row";
@@ -30,6 +31,7 @@ const alone: Record<string, () => Promise<Row[]>> = {
   "idle-backups": idleBackups,
   cancel: cancels,
   pooler: pooled,
+  monitoring,
 };
 
 const groups = ["fifty", ...Object.keys(withFifty), "hundreds", ...Object.keys(alone)];

@@ -15,6 +15,7 @@ import { importFile } from "./import";
 import { list } from "./list";
 import { load } from "./load";
 import { logs } from "./logs";
+import { metrics } from "./metrics";
 import { password } from "./password";
 import { preview } from "./preview";
 import { refresh } from "./refresh";
@@ -44,6 +45,7 @@ export const groups: Record<string, Command[]> = {
     backups,
     tryRestores,
     alerts,
+    metrics,
     doctor,
   ],
   "Databases in and out": [dump, load],

@@ -1,0 +1,113 @@
+import { dirname, join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { Metrics } from "../../cli/lib/metrics";
+import { Checkout } from "../../test/e2e/support/checkout";
+import { eventually, succeed } from "../../test/e2e/support/command";
+import { ids, median, tenantsFile } from "../support";
+import { processorSeconds, pss } from "./memory";
+import type { Row } from "./row";
+
+/** Tenants; PGS_BENCH_TENANTS=1,3 for a try. */
+const sizes = (process.env.PGS_BENCH_TENANTS ?? "1,50,200").split(",").map(Number);
+
+/** Seconds in which processor time is counted. */
+const counted = 120;
+
+/** Runs of pgbench by turns, and seconds of each. */
+const runs = 3;
+const duration = 10;
+
+const watchers = ["prometheus", "exporter", "relay", "collector"];
+
+/** What it costs to watch a stack: its tenants' throughput, processor, memory, series, and the time of a scrape. */
+export async function monitoring(): Promise<Row[]> {
+  const rows: Row[] = [];
+  for (const size of sizes) rows.push(...(await watched(size)));
+  return rows;
+}
+
+async function watched(size: number): Promise<Row[]> {
+  const tenants = `${size} tenant${size === 1 ? "" : "s"}`;
+  const checkout = await Checkout.create(tenantsFile(ids(size)));
+  try {
+    await checkout.up();
+    await pgbench(checkout, "--initialize", "--scale", "10");
+    const without = await throughput(checkout);
+    await checkout.pulumi("config", "set", "--path", "pgs:monitoring.enabled", "true");
+    await checkout.up();
+    const stack = (await checkout.pulumi("stack", "output", "stack")).trim();
+    const metrics = await Metrics.of({ dockerHost: undefined }, { stack });
+    if (!metrics) throw new Error("there is no Prometheus");
+    const value = async (expression: string) => (await metrics.query(expression))[0]?.value ?? Number.NaN;
+    await eventually(300, async () => {
+      const up = await value("sum(pg_up)");
+      if (up !== size) throw new Error(`${up} of ${size} are seen`);
+    });
+    const withIt = await throughput(checkout);
+    const names = watchers.map((watcher) => checkout.name(`-${watcher}`));
+    const spent = async () =>
+      (await Promise.all(names.map((name) => processorSeconds(name, /./)))).reduce(sum);
+    const [cpu, slept] = [await spent(), performance.now()];
+    await delay(counted * 1000);
+    const share = (((await spent()) - cpu) / ((performance.now() - slept) / 1000)) * 100;
+    const memory = (await Promise.all(names.map((name) => pss(name)))).reduce(sum);
+    const series = await value('max(count by (tenant) ({tenant!=""}))');
+    const scrapes = await value('sum(scrape_duration_seconds{job="postgres"})');
+    const longest = await value('max(scrape_duration_seconds{job="postgres"})');
+    return [
+      {
+        figure: `pgbench of a tenant that is watched, of ${tenants}`,
+        measured: `${withIt.toFixed(0)} transactions/s`,
+        against: `not watched: ${without.toFixed(0)}`,
+        ratio: withIt / without,
+        aim: "≥ 0.99",
+        met: withIt / without >= 0.99,
+      },
+      row(
+        `processor of what watches ${tenants}`,
+        `${share.toFixed(1)} % of a core`,
+        "≤ 3 % at 50",
+        share <= 3,
+      ),
+      row(
+        `memory of what watches ${tenants} (PSS)`,
+        `${memory.toFixed(0)} MiB`,
+        "≤ 150 MiB at 50",
+        memory <= 150,
+      ),
+      row(`series of a tenant, of ${tenants} (most)`, String(series), "≤ 150", series <= 150),
+      row(
+        `one scrape of all, of ${tenants}`,
+        `${scrapes.toFixed(2)} s, spread over a minute; the longest ${longest.toFixed(2)} s`,
+        "≤ 5 s at 200",
+        scrapes <= 5,
+      ),
+    ];
+  } finally {
+    await checkout.remove();
+  }
+}
+
+const sum = (one: number, other: number) => one + other;
+
+function row(figure: string, measured: string, aim: string, met: boolean): Row {
+  return { figure, measured, against: "nothing", aim, met };
+}
+
+async function throughput(checkout: Checkout): Promise<number> {
+  const found: number[] = [];
+  for (let one = 0; one < runs; one++) {
+    const printed = await pgbench(checkout, "--client", "4", "--time", String(duration));
+    found.push(Number(/^tps = ([\d.]+)/m.exec(printed)?.[1]));
+  }
+  return median(found);
+}
+
+/** Of PostgreSQL 18, by the public port. */
+async function pgbench(checkout: Checkout, ...args: string[]): Promise<string> {
+  const program = join(dirname(process.env.PSQL18 ?? ""), "pgbench");
+  const url = new URL(await checkout.connectionString("t0"));
+  const connection = `host=${url.hostname} hostaddr=127.0.0.1 port=${url.port} dbname=t0 user=postgres sslmode=require`;
+  const env = { ...process.env, PGPASSWORD: await checkout.password("t0") };
+  return succeed(program, [...args, connection], { env, timeout: 120 });
+}
