@@ -289,7 +289,16 @@ export class Monitoring extends pulumi.ComponentResource {
       "host" | "stack" | "role" | "networks" | "pids" | "cpuShares" | "stopSeconds" | "resolvesNames"
     > & { resolvesNames?: boolean },
   ): Container {
-    const out = own.resolvesNames ? [{ name: `${args.names.monitoring}-out`, internal: false, pool: args.tenantSubnets, prefixLength: 29 }] : [];
+    const out = own.resolvesNames
+      ? [
+          {
+            name: `${args.names.monitoring}-out`,
+            internal: false,
+            pool: args.tenantSubnets,
+            prefixLength: 29,
+          },
+        ]
+      : [];
     return new Container(
       role,
       {

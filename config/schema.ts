@@ -179,7 +179,9 @@ const monitoring = object(
     )
       .optional()
       .describe("URL of an existing Prometheus, or what takes its remote-write, that gets all of it too"),
-    alerts: alerts.optional().describe("where Alertmanager sends alerts: any of webhook, slack and email (docs/monitoring.md)"),
+    alerts: alerts
+      .optional()
+      .describe("where Alertmanager sends alerts: any of webhook, slack and email (docs/monitoring.md)"),
     grafana: flag.default(false).describe("whether the stack has a Grafana with its dashboards"),
   },
   "a map with the keys enabled, retention, size, remoteWrite, alerts and grafana",

@@ -40,7 +40,11 @@ export const thresholds = {
   /** A tenant that is younger, or was stopped or restored until then, alarms nobody. */
   settling: 5 * minute,
   connections: { warning: 0.8, critical: 0.95 },
+  /** Connections that PostgreSQL keeps for superusers (superuser_reserved_connections), of max_connections. */
+  reserved: 3,
   disk: { warning: 0.8, critical: 0.9 },
+  /** What was seen for a shorter time says nothing of tomorrow. */
+  history: 3 * hour,
   transactionIdAge: { warning: 300e6, critical: 1.5e9 },
   transaction: 5 * minute,
   idleInTransaction: 5 * minute,
@@ -131,7 +135,7 @@ function alerts(seconds: (duration: number) => number): Alert[] {
       name: "PgsHostDiskFullSoon",
       severity: "warning",
       about: "stack",
-      expr: `max by (stack) (predict_linear(pgs_host_disk_free_bytes[6h], ${day})) < 0 and on (stack) max by (stack) (pgs_host_disk_free_bytes / pgs_host_disk_size_bytes) < 0.5`,
+      expr: `max by (stack) (predict_linear(pgs_host_disk_free_bytes[6h], ${day})) < 0 and on (stack) max by (stack) (pgs_host_disk_free_bytes / pgs_host_disk_size_bytes) < 0.5 and on (stack) pgs_host_disk_free_bytes offset ${thresholds.history}s`,
       for: hour,
       summary: "The Docker host's disk will be full in less than 24 hours",
       description: "at the rate of the last six hours no room is left tomorrow.",
@@ -203,12 +207,13 @@ function alerts(seconds: (duration: number) => number): Alert[] {
         name: "PgsConnections",
         about: "tenant",
         for: 5 * minute,
-        summary: "Most of max_connections are taken",
-        description: "{{ $value | humanizePercentage }} are taken; new clients are refused when all are.",
+        summary: "Most connections are taken",
+        description:
+          "{{ $value | humanizePercentage }} of what is not kept for superusers is taken; new clients are refused when all is.",
       },
       thresholds.connections,
       (limit) =>
-        `sum ${byTenant} (pg_stat_activity_count) / on (stack, tenant) max ${byTenant} (pg_settings_max_connections) > ${limit}`,
+        `sum ${byTenant} (pg_stat_activity_count) / on (stack, tenant) (max ${byTenant} (pg_settings_max_connections) - ${thresholds.reserved}) > ${limit}`,
     ),
     ...both(
       {
@@ -285,7 +290,7 @@ function alerts(seconds: (duration: number) => number): Alert[] {
       name: "PgsDiskFullSoon",
       severity: "warning",
       about: "tenant",
-      expr: `max ${byTenant} (predict_linear(pgs_disk_used_bytes[6h], ${day}) - pgs_disk_limit_bytes) > 0 and on (stack, tenant) max ${byTenant} (pgs_disk_used_bytes / pgs_disk_limit_bytes) > 0.5`,
+      expr: `max ${byTenant} (predict_linear(pgs_disk_used_bytes[6h], ${day}) - pgs_disk_limit_bytes) > 0 and on (stack, tenant) max ${byTenant} (pgs_disk_used_bytes / pgs_disk_limit_bytes) > 0.5 and on (stack, tenant) pgs_disk_used_bytes offset ${thresholds.history}s`,
       for: hour,
       summary: "The disk budget will be used up in less than 24 hours",
       description: "at the rate of the last six hours no room is left tomorrow.",

@@ -271,6 +271,29 @@ describe("a wrong configuration", () => {
   });
 });
 
+describe("alerts", () => {
+  it("are sent nowhere without the secrets that this needs", () => {
+    const monitoring = {
+      enabled: true,
+      alerts: { slack: "#ops", email: { to: "a@b.c", from: "d@e.f", smarthost: "g.h:25", username: "i" } },
+    };
+    expect(() => checkedSettings({ "pgs:monitoring": JSON.stringify(monitoring) })).toThrow(
+      /pgs:alertCredentials.slackUrl: expected the secret for .*slack.* --secret .*\n.*pgs:alertCredentials.smtpPassword: expected/,
+    );
+    const secrets = { slackUrl: "https://x.example/1", smtpPassword: "two words" };
+    expect(
+      checkedSettings({ "pgs:monitoring": monitoring, "pgs:alertCredentials": secrets }).alertCredentials,
+    ).toEqual(secrets);
+  });
+
+  it("name the keys that there are", () => {
+    const monitoring = { alerts: { email: { too: "a@b.c" } } };
+    expect(() => checkedSettings({ "pgs:monitoring": monitoring })).toThrow(
+      /pgs:monitoring.alerts.email.too: there is no such key; did you mean to\?; allowed: to, from, smarthost, username/,
+    );
+  });
+});
+
 describe("Pulumi.yaml", () => {
   const declared: Record<string, { type: string; description: string; default: unknown }> = parse(
     readFileSync(join(root, "Pulumi.yaml"), "utf8"),
@@ -325,9 +348,10 @@ function configurationTable(): string {
     return [
       row([`\`pgs:${key}\``, shown(defaults[key]), property.description]),
       ...images.map(([name, image]) => row([`\`pgs:images.${name}\``, shown(image), ""])),
-      ...((secretKeys as readonly string[]).includes(key) ? [] : Object.entries(property.properties ?? {})).map(([name, field]) =>
-        row([`\`pgs:${key}.${name}\``, shown(field.default), field.description]),
-      ),
+      ...((secretKeys as readonly string[]).includes(key)
+        ? []
+        : Object.entries(property.properties ?? {})
+      ).map(([name, field]) => row([`\`pgs:${key}.${name}\``, shown(field.default), field.description])),
     ];
   });
   return ["| key | default | |", "|---|---|---|", ...rows].join("\n");
