@@ -290,14 +290,7 @@ export class Monitoring extends pulumi.ComponentResource {
     > & { resolvesNames?: boolean },
   ): Container {
     const out = own.resolvesNames
-      ? [
-          {
-            name: `${args.names.monitoring}-out`,
-            internal: false,
-            pool: args.tenantSubnets,
-            prefixLength: 29,
-          },
-        ]
+      ? [{ ...monitoringNetwork(args), name: args.names.monitoringOut, internal: false }]
       : [];
     return new Container(
       role,

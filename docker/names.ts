@@ -22,6 +22,8 @@ export interface ResourceNames {
   trials: string;
   /** The network of what watches the stack; the proxy is in it too. */
   monitoring: string;
+  /** The network by which Prometheus and Alertmanager send on what they have. */
+  monitoringOut: string;
   /** Container and volume of Prometheus. */
   prometheus: string;
   /** Container and volume of Alertmanager. */
@@ -61,6 +63,7 @@ export function resourceNames(prefix: string): ResourceNames {
     programs: `${prefix}--programs`,
     trials: `${prefix}--trials`,
     monitoring: `${prefix}--monitoring`,
+    monitoringOut: `${prefix}--monitoring-out`,
     prometheus: `${prefix}--prometheus`,
     alertmanager: `${prefix}--alertmanager`,
     grafana: `${prefix}--grafana`,

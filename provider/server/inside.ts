@@ -213,7 +213,7 @@ function question(database: string): string {
     'sharedBuffers', pg_size_bytes(current_setting('shared_buffers')),
     'versions', (SELECT coalesce(json_agg(name::int), '[]') FROM pg_ls_dir('/var/lib/postgresql') AS name
                  WHERE name ~ '^[0-9]+$'));
-    SELECT current_setting('${managedRoles}', true) <> '' IS TRUE
+    SELECT current_setting('${managedRoles}', true) ~ '"pgs_(owner|read)' IS TRUE
       AND EXISTS (SELECT ${named} AND datallowconn AND datconnlimit <> -2) AS roles \\gset
     \\if :roles
     \\connect ${literal(database).slice(1)}

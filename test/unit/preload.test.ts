@@ -1,8 +1,18 @@
 import { spawnSync } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 
 const root = join(__dirname, "../..");
 const installed = join(root, "node_modules");
@@ -148,7 +158,8 @@ const effects: Record<string, Effect> = {
 
 it("each patch has a test of its effect", () => {
   const files = readdirSync(join(root, "toolchain/preload")).map((file) => file.replace(".cjs", ""));
-  expect(files.filter((name) => name !== "patch").sort()).toEqual(Object.keys(effects).sort());
+  const others = ["patch", "compile-cache"];
+  expect(files.filter((name) => !others.includes(name)).sort()).toEqual(Object.keys(effects).sort());
 });
 
 describe.each(Object.entries(effects))("%s", (name, { script, patched, plain }) => {
@@ -184,4 +195,74 @@ it("an error whose stack Node 20 would colour for ever is printed at once", () =
     `,
   );
   expect(answer).toContain("output.ts:378:13");
+});
+
+describe("compile-cache", () => {
+  const script = `
+    const { parse } = require("installed");
+    console.log(JSON.stringify([parse("2"), require.cache[require.resolve("installed")].children.length]));
+  `;
+  let folder: string;
+  const cache = () => join(folder, "node_modules/.cache/pgs");
+  /** Of the installed module. */
+  const write = (factor: number) => {
+    const module = join(folder, "node_modules/installed");
+    mkdirSync(module, { recursive: true });
+    writeFileSync(join(module, "number.js"), "module.exports = Number;");
+    writeFileSync(
+      join(module, "index.js"),
+      `const number = require("./number"); exports.parse = (text) => ${factor} * number(text);`,
+    );
+  };
+  const files = () =>
+    readdirSync(cache(), { recursive: true, withFileTypes: true }).filter((f) => f.isFile());
+  const stamps = () => files().map(({ parentPath, name }) => statSync(join(parentPath, name)).mtimeMs);
+
+  beforeEach(() => {
+    folder = project();
+    write(1);
+  });
+  afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+  it("is written by the first run, and read by the second", () => {
+    expect(run(folder, script)).toEqual({ answer: [2, 1], stderr: "" });
+    const written = stamps();
+    expect(written.length).toBeGreaterThan(0);
+    expect(run(folder, script)).toEqual({ answer: [2, 1], stderr: "" });
+    expect(stamps()).toEqual(written);
+  });
+
+  it("gives no code of another text", () => {
+    run(folder, script);
+    write(10);
+    expect(run(folder, script).answer).toEqual([20, 1]);
+  });
+
+  it.each([
+    ["cut off", (file: Buffer) => file.subarray(0, file.length / 2)],
+    ["empty", () => Buffer.alloc(0)],
+    ["damaged at its end", (file: Buffer) => Buffer.concat([file.subarray(0, -200), Buffer.alloc(200)])],
+  ])("that is %s is made again", (_, damage) => {
+    run(folder, script);
+    const written = stamps();
+    for (const { parentPath, name } of files()) {
+      const path = join(parentPath, name);
+      writeFileSync(path, damage(readFileSync(path)));
+    }
+    expect(run(folder, script)).toEqual({ answer: [2, 1], stderr: "" });
+    const again = stamps();
+    expect(again).not.toEqual(written);
+    run(folder, script);
+    expect(stamps()).toEqual(again);
+  });
+
+  it("is done without where it cannot be written", () => {
+    writeFileSync(join(folder, "node_modules/.cache"), "");
+    expect(run(folder, script)).toEqual({ answer: [2, 1], stderr: "" });
+  });
+
+  it("is left out by PGS_WITHOUT_PATCHES", () => {
+    expect(run(folder, script, "compile-cache")).toEqual({ answer: [2, 1], stderr: "" });
+    expect(existsSync(cache())).toBe(false);
+  });
 });

@@ -109,8 +109,13 @@ def answers(server, client):
     except (EOFError, OSError):
         pass
     finally:
-        client.close()
-        server.close()
+        for one in (client, server):
+            # While the other thread waits for it, a socket that is closed stays open to its peer.
+            try:
+                one.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+            one.close()
 
 
 def serve(client):
