@@ -53,6 +53,13 @@ export async function noteTrial(
   await withVolume(docker, trials, (container) => putFile(container, folder, `${tenant}.json`, content));
 }
 
+/** What the last search for drift found, beside the tenants' results: no tenant id begins with a hyphen. */
+export async function noteDrift(docker: Docker, trials: TrialsVolume, found: boolean): Promise<void> {
+  const content = `${JSON.stringify({ at: Math.floor(Date.now() / 1000), found })}\n`;
+  await docker.createVolume({ Name: trials.name, Labels: { [stackLabel]: trials.stack } });
+  await withVolume(docker, trials, (container) => putFile(container, folder, "--drift.json", content));
+}
+
 const folder = "/trials";
 
 /** A container that is never started: the engine reads and writes its volume. */

@@ -7,6 +7,9 @@ import * as random from "@pulumi/random";
 import { stringify } from "yaml";
 import type { Settings } from "../config";
 import { innerPort, type ResourceNames } from "../docker/names";
+import { alertmanagerConfiguration, secretsFolder } from "../monitoring/alertmanager";
+import { grafanaFiles } from "../monitoring/grafana";
+import { ruleFile } from "../monitoring/rules";
 import { Container, type Programs, programText, TraefikFile } from "../provider/resources";
 import { monitorRole } from "../provider/server/inside";
 import { barmanVolumes, type PostgresImages } from "./postgres-images";
@@ -21,6 +24,8 @@ export interface MonitoringArgs {
   programs: Programs;
   /** How the stack is watched; undefined when it is not. */
   monitoring?: Settings["monitoring"];
+  /** What those ask for that alerts are sent to, by name. */
+  alertCredentials: Record<string, pulumi.Output<string>>;
   /** How tenants are backed up that say nothing else. */
   backups: { schedule: string };
   /** IPv4 range from which the network is taken. */
@@ -33,6 +38,10 @@ type Watched = MonitoringArgs & { monitoring: NonNullable<Settings["monitoring"]
 
 const collectorPort = 9101;
 const exporterPort = 9187;
+const prometheusPort = 9090;
+const alertmanagerPort = 9093;
+/** The user of the official images of Prometheus and what belongs to it. */
+const nobody = 65534;
 /** Where the relay has its key, in its own volume: the image has the folder for its user. */
 const relayFolder = "/var/lib/barman";
 
@@ -69,6 +78,8 @@ export class Monitoring extends pulumi.ComponentResource {
     this.createCollector(args);
     this.createExporter(args);
     this.createPrometheus(args);
+    this.createAlertmanager(args);
+    this.createGrafana(args);
     this.ready = [relay];
     this.registerOutputs();
   }
@@ -190,6 +201,73 @@ export class Monitoring extends pulumi.ComponentResource {
     });
   }
 
+  /** Its configuration has no secret. Those are files in its volume, and read whenever one is needed. */
+  private createAlertmanager(args: Watched): void {
+    const { dockerHost: host, names, programs, monitoring, alertCredentials } = args;
+    if (!monitoring.alerts) return;
+    const volume = this.createVolume("alertmanager", names.alertmanager);
+    const container = this.createContainer("alertmanager", args, {
+      name: names.alertmanager,
+      ...args.images.monitoring("alertmanager"),
+      entrypoint: ["/bin/alertmanager"],
+      command: [
+        "--config.file=/pgs/alertmanager.yml",
+        `--storage.path=${secretsFolder}/data`,
+        `--web.listen-address=:${alertmanagerPort}`,
+        "--cluster.listen-address=",
+        "--log.level=warn",
+      ],
+      env: [digest(JSON.stringify(monitoringFiles(args)["alertmanager.yml"]))],
+      user: `${nobody}:${nobody}`,
+      mounts: [
+        { volume: programs.volume, path: "/pgs", readOnly: true },
+        { volume: volume.name, path: secretsFolder },
+      ],
+      memory: 128 << 20,
+      resolvesNames: true,
+    });
+    for (const [name, content] of Object.entries(alertCredentials)) {
+      new TraefikFile(
+        `alertmanager-${name}`,
+        { host, container: names.alertmanager, path: `${secretsFolder}/${name}`, content, owner: nobody },
+        { parent: this, dependsOn: container },
+      );
+    }
+  }
+
+  /** For looking only: it knows no user, and nothing leads to it but the Docker host. */
+  private createGrafana(args: Watched): void {
+    const { names, programs, monitoring } = args;
+    if (!monitoring.grafana) return;
+    const volume = this.createVolume("grafana", names.grafana);
+    this.createContainer("grafana", args, {
+      name: names.grafana,
+      ...args.images.monitoring("grafana"),
+      command: [],
+      env: [
+        digest(JSON.stringify(grafanaFiles(`http://${names.prometheus}:${prometheusPort}`))),
+        "GF_PATHS_PROVISIONING=/pgs/grafana",
+        "GF_AUTH_ANONYMOUS_ENABLED=true",
+        "GF_AUTH_ANONYMOUS_ORG_ROLE=Viewer",
+        "GF_AUTH_BASIC_ENABLED=false",
+        "GF_AUTH_DISABLE_LOGIN_FORM=true",
+        "GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION=true",
+        "GF_ANALYTICS_REPORTING_ENABLED=false",
+        "GF_ANALYTICS_CHECK_FOR_UPDATES=false",
+        "GF_ANALYTICS_CHECK_FOR_PLUGIN_UPDATES=false",
+        "GF_PLUGINS_PREINSTALL_DISABLED=true",
+        "GF_LOG_MODE=console",
+      ],
+      user: "472:0",
+      mounts: [
+        { volume: programs.volume, path: "/pgs", readOnly: true },
+        { volume: volume.name, path: "/var/lib/grafana" },
+      ],
+      tmpfs: ["/tmp"],
+      memory: 256 << 20,
+    });
+  }
+
   private createVolume(resource: string, name: string, stack?: pulumi.Input<string>): docker.Volume {
     return new docker.Volume(
       resource,
@@ -273,14 +351,29 @@ const exporterArguments = [
 ];
 
 /** Files for the volume with programs, by name; none where the stack is not watched. */
-export function monitoringFiles(args: Pick<MonitoringArgs, "names" | "monitoring">): Record<string, string> {
+export function monitoringFiles(
+  args: Pick<MonitoringArgs, "names" | "monitoring" | "alertCredentials">,
+): Record<string, string> {
   if (!args.monitoring) return {};
+  const { alerts, grafana } = args.monitoring;
+  const credentials = Object.keys(args.alertCredentials);
   return {
     "monitoring-relay": programText("monitoring-relay"),
     "monitoring-collector": programText("monitoring-collector"),
     "queries.yaml": queries(),
     "prometheus.yml": prometheusConfiguration(args as Watched),
+    "rules.yml": ruleFile({ haste }),
+    ...(alerts && { "alertmanager.yml": alertmanagerConfiguration(alerts, { credentials, haste }) }),
+    ...(grafana && grafanaFiles(`http://${args.names.prometheus}:${prometheusPort}`)),
   };
+}
+
+/** By this all durations of alerts and all intervals are divided: for tests with real faults (CONTRIBUTING.md). */
+const haste = Number(process.env.PGS_MONITORING_HASTE ?? 1);
+
+/** An interval for Prometheus; for tests not below two seconds, as a look of the exporter takes its time too. */
+function every(seconds: number): string {
+  return `${Math.max(2, Math.round(seconds / haste))}s`;
 }
 
 /** https://prometheus.io/docs/prometheus/latest/configuration/configuration/ */
@@ -289,7 +382,17 @@ function prometheusConfiguration({ names, monitoring }: Watched): string {
   const fixed = (target: string) => [{ targets: [target], labels: { stack } }];
   const limits = { label_value_length_limit: 200, label_limit: 20 };
   return stringify({
-    global: { scrape_interval: "15s", scrape_timeout: "10s" },
+    global: {
+      scrape_interval: every(15),
+      scrape_timeout: every(10),
+      evaluation_interval: every(15),
+    },
+    rule_files: ["/pgs/rules.yml"],
+    ...(monitoring.alerts && {
+      alerting: {
+        alertmanagers: [{ static_configs: [{ targets: [`${names.alertmanager}:${alertmanagerPort}`] }] }],
+      },
+    }),
     scrape_configs: [
       { job_name: "prometheus", static_configs: fixed("localhost:9090") },
       {
@@ -308,8 +411,8 @@ function prometheusConfiguration({ names, monitoring }: Watched): string {
       {
         job_name: "postgres",
         metrics_path: "/probe",
-        scrape_interval: "60s",
-        scrape_timeout: "12s",
+        scrape_interval: every(60),
+        scrape_timeout: every(12),
         sample_limit: 150,
         body_size_limit: "1MB",
         ...limits,

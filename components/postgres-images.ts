@@ -1,5 +1,6 @@
 import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
+import type { Settings } from "../config";
 import type { Tenant } from "../tenants";
 import { imageKey } from "../tenants/extensions";
 
@@ -10,8 +11,8 @@ export interface PostgresImagesArgs {
   barmanImage: string;
   /** PgBouncer. */
   poolerImage: string;
-  /** Prometheus and postgres_exporter. */
-  monitoringImages: Record<"prometheus" | "exporter", string>;
+  /** Prometheus and what belongs to it. */
+  monitoringImages: Settings["monitoringImages"];
 }
 
 /** An image's name and tag, and its id, which is what counts. */
@@ -50,7 +51,7 @@ export class PostgresImages extends pulumi.ComponentResource {
   }
 
   /** What the stack is watched with. */
-  monitoring(program: "prometheus" | "exporter"): PinnedImage {
+  monitoring(program: keyof Settings["monitoringImages"]): PinnedImage {
     return this.get(program, this.args.monitoringImages[program]);
   }
 

@@ -5,9 +5,12 @@ import { resourceNames } from "../docker/names";
 import { positionOf, readTenants, type Tenant, TenantsFileError } from "../tenants";
 
 /** The stack's configuration, with what is secret as secret outputs. */
-export interface StackSettings extends Omit<Settings, "passwords" | "acmeCredentials" | "backupDestination"> {
+export interface StackSettings
+  extends Omit<Settings, "passwords" | "acmeCredentials" | "alertCredentials" | "backupDestination"> {
   passwords: pulumi.Output<Record<string, string>>;
   acmeCredentials: pulumi.Output<Record<string, string>>;
+  /** By name. */
+  alertCredentials: Record<string, pulumi.Output<string>>;
   backupDestination?: Omit<BackupDestination, "accessKeyId" | "secretAccessKey"> & {
     accessKeyId: pulumi.Output<string>;
     secretAccessKey: pulumi.Output<string>;
@@ -22,11 +25,14 @@ export function stackName(): string {
 /** @throws pulumi.RunError that lists every key that is wrong, and what is allowed */
 export function readSettings(): StackSettings {
   const settings = checked();
-  const { passwords, acmeCredentials, backupDestination } = settings;
+  const { passwords, acmeCredentials, alertCredentials, backupDestination } = settings;
   return {
     ...settings,
     passwords: pulumi.secret(passwords),
     acmeCredentials: pulumi.secret(acmeCredentials),
+    alertCredentials: Object.fromEntries(
+      Object.entries(alertCredentials).map(([name, value]) => [name, pulumi.secret(value)]),
+    ),
     backupDestination: backupDestination && {
       ...backupDestination,
       accessKeyId: pulumi.secret(backupDestination.accessKeyId),

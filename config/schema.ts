@@ -54,6 +54,7 @@ const defaultImages: Readonly<Record<string, string>> = {
   prometheus: "prom/prometheus:v3.5.3",
   exporter: "quay.io/prometheuscommunity/postgres-exporter:v0.19.1",
   alertmanager: "prom/alertmanager:v0.33.1",
+  grafana: "grafana/grafana:12.2.0",
 };
 
 /** An image that no registry moves: by digest, or by a tag with a minor version. */
@@ -79,7 +80,7 @@ const images = z.preprocess(
     .record(
       z.string(),
       z.custom<string>(() => true),
-      "expected a map with the keys proxy, barman, pooler, prometheus, exporter, alertmanager, and PostgreSQL's major versions, each also with a variant such as 18-pgvector",
+      "expected a map with the keys proxy, barman, pooler, prometheus, exporter, alertmanager, grafana, and PostgreSQL's major versions, each also with a variant such as 18-pgvector",
     )
     .superRefine((all, context) => {
       const problem = (key: string, message: string) =>
@@ -89,7 +90,7 @@ const images = z.preprocess(
         if (!isServer && !Object.hasOwn(defaultImages, key)) {
           problem(
             key,
-            "expected the key `proxy`, `barman`, `pooler`, `prometheus`, `exporter`, `alertmanager`, or a PostgreSQL major version, which may have a variant: 18-pgvector",
+            "expected the key `proxy`, `barman`, `pooler`, `prometheus`, `exporter`, `alertmanager`, `grafana`, or a PostgreSQL major version, which may have a variant: 18-pgvector",
           );
         } else if (isServer && !namedServerImage.safeParse(image).success) {
           problem(key, "expected a tag other than latest, such as 18.6-bookworm, or a digest");
@@ -134,6 +135,37 @@ const flag = z.preprocess(
   z.boolean("expected true or false"),
 );
 
+const emailAddress = (value: string) => /^[^@\s]+@[^@\s]+$/.test(value);
+
+const alertEmail = object(
+  {
+    to: text("an e-mail address", emailAddress).describe("who gets them"),
+    from: text("an e-mail address", emailAddress).describe("who they are from"),
+    smarthost: text("a mail server such as smtp.example.com:587", (value) =>
+      /^[^\s:/@]+:\d{1,5}$/.test(value),
+    ).describe("mail server that takes them, with its port; TLS is required"),
+    username: text("a user name")
+      .optional()
+      .describe("as whom to log in there; its password is pgs:alertCredentials.smtpPassword"),
+  },
+  "a map with the keys to, from, smarthost and username",
+);
+
+const alerts = object(
+  {
+    webhook: text("the URL of a webhook", (value) => /^https?:\/\/[^\s/@]+(\/\S*)?$/.test(value))
+      .optional()
+      .describe(
+        "URL that gets Alertmanager's JSON; with pgs:alertCredentials.webhookToken as a bearer token",
+      ),
+    slack: text("a channel such as #operations", (value) => /^[#@]?[\w.-]+$/.test(value))
+      .optional()
+      .describe("channel; the URL of the incoming webhook is pgs:alertCredentials.slackUrl"),
+    email: alertEmail.optional().describe("e-mail"),
+  },
+  "a map with the keys webhook, slack and email",
+);
+
 const monitoring = object(
   {
     enabled: flag.default(false).describe("whether the stack has a Prometheus that watches it"),
@@ -148,8 +180,12 @@ const monitoring = object(
     )
       .optional()
       .describe("URL of an existing Prometheus, or what takes its remote-write, that gets all of it too"),
+    alerts: alerts
+      .optional()
+      .describe("where Alertmanager sends alerts: any of webhook, slack and email (docs/monitoring.md)"),
+    grafana: flag.default(false).describe("whether the stack has a Grafana with its dashboards"),
   },
-  "a map with the keys enabled, retention, size and remoteWrite",
+  "a map with the keys enabled, retention, size, remoteWrite, alerts and grafana",
 ).prefault({});
 
 const certificate = object(
@@ -246,6 +282,15 @@ const backupCredentials = object(
   "a map with the keys accessKeyId and secretAccessKey",
 );
 
+const alertCredentials = object(
+  {
+    webhookToken: withoutSpaces.optional(),
+    slackUrl: withoutSpaces.optional(),
+    smtpPassword: credential.optional(),
+  },
+  "a map with the keys webhookToken, slackUrl and smtpPassword",
+);
+
 const label = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?";
 const domainPattern = new RegExp(`^${label}(\\.${label})*$`);
 
@@ -328,13 +373,13 @@ export const configurationSchema = z.strictObject({
   images: images
     .prefault({})
     .describe(
-      "The images, each pinned: proxy - Traefik; one per PostgreSQL major version, such as 18, and per variant that tenants choose by image, such as 18-pgvector; barman - BARMAN-POSTGRES-REVISION, which ./pgs setup builds, POSTGRES being the newest of those; pooler - PGBOUNCER-DEBIAN-REVISION, which it builds too; prometheus, exporter (postgres_exporter) and alertmanager, for pgs:monitoring. One that is set alone leaves the others at their defaults",
+      "The images, each pinned: proxy - Traefik; one per PostgreSQL major version, such as 18, and per variant that tenants choose by image, such as 18-pgvector; barman - BARMAN-POSTGRES-REVISION, which ./pgs setup builds, POSTGRES being the newest of those; pooler - PGBOUNCER-DEBIAN-REVISION, which it builds too; prometheus, exporter (postgres_exporter), alertmanager and grafana, for pgs:monitoring. One that is set alone leaves the others at their defaults",
     ),
   backups: backups.describe(
     "schedule - time of day (UTC) of each tenant's daily base backup, or off; retention - for how many days back a tenant can be restored to any second; destination, endpoint, region, encryption - the bucket that backups are copied to (docs/backups.md)",
   ),
   monitoring: monitoring.describe(
-    "enabled - whether the stack has a Prometheus that watches it; retention, size - how long and how much of it is kept; remoteWrite - where it goes too (docs/monitoring.md)",
+    "enabled - whether the stack has a Prometheus that watches it; retention, size - how long and how much of it is kept; remoteWrite - where it goes too; alerts - where alerts are sent; grafana - whether it has a Grafana (docs/monitoring.md)",
   ),
   certificate: certificate
     .optional()
@@ -351,9 +396,14 @@ export const configurationSchema = z.strictObject({
     .describe(
       "What the S3 server of pgs:backups.destination accepts: accessKeyId and secretAccessKey; a secret",
     ),
+  alertCredentials: alertCredentials
+    .prefault({})
+    .describe(
+      "What the receivers of pgs:monitoring.alerts ask for: webhookToken, slackUrl, smtpPassword; a secret",
+    ),
 });
 
 /** What only its readers may see: never part of a message, and hidden from commands that do without. */
-export const secretKeys = ["passwords", "acmeCredentials", "backupCredentials"] as const;
+export const secretKeys = ["passwords", "acmeCredentials", "backupCredentials", "alertCredentials"] as const;
 
 export type Configuration = z.output<typeof configurationSchema>;

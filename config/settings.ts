@@ -31,7 +31,9 @@ export interface Settings
   backups: { schedule: string; retention: string };
   /** How the stack is watched; undefined when it is not. */
   monitoring?: Configuration["monitoring"];
-  monitoringImages: { prometheus: string; exporter: string };
+  monitoringImages: Record<"prometheus" | "exporter" | "alertmanager" | "grafana", string>;
+  /** Secret: what those ask for that alerts are sent to. */
+  alertCredentials: Configuration["alertCredentials"];
   /** Where backups are copied to, off the host; undefined when they are not. */
   backupDestination?: BackupDestination;
   /** Secret: the operator's own passwords by tenant id, and of its roles by ID/ROLE. */
@@ -109,7 +111,12 @@ function settingsOf(configuration: Configuration, dockerHost: unknown): Settings
     postgresImages: new Map(Object.entries(images).filter(([key]) => /^\d/.test(key))),
     backups: { schedule, retention },
     monitoring: monitoring.enabled ? monitoring : undefined,
-    monitoringImages: { prometheus: images.prometheus as string, exporter: images.exporter as string },
+    monitoringImages: {
+      prometheus: images.prometheus as string,
+      exporter: images.exporter as string,
+      alertmanager: images.alertmanager as string,
+      grafana: images.grafana as string,
+    },
     backupDestination:
       destination === undefined ? undefined : { destination, ...server, accessKeyId, secretAccessKey },
     dockerHost: typeof dockerHost === "string" ? dockerHost : undefined,
@@ -142,14 +149,40 @@ function unknownKey(path: readonly PropertyKey[]): string {
 function keysBeside(path: readonly PropertyKey[]): string[] {
   const { shape } = configurationSchema;
   if (path.length === 1) return Object.keys(shape);
+  const monitoring = shape.monitoring.unwrap().out.shape;
+  const alerts = monitoring.alerts.unwrap().out.shape;
   const maps: Record<string, object> = {
     acme: shape.acme.unwrap().out.shape,
     backups: shape.backups.unwrap().out.shape,
-    monitoring: shape.monitoring.unwrap().out.shape,
+    monitoring,
+    "monitoring.alerts": alerts,
+    "monitoring.alerts.email": alerts.email.unwrap().out.shape,
+    alertCredentials: shape.alertCredentials.unwrap().out.shape,
     certificate: shape.certificate.unwrap().out.shape,
     backupCredentials: shape.backupCredentials.unwrap().out.shape,
   };
-  return Object.keys(maps[String(path[0])] ?? {});
+  return Object.keys(maps[path.slice(0, -1).join(".")] ?? {});
+}
+
+/** What the receivers of alerts ask for. */
+function credentialProblems(given: ReadonlyMap<string, unknown>): string[] {
+  const { alerts } = mapOf(given.get("monitoring"));
+  const { slack, email } = mapOf(alerts);
+  const credentials = Object.keys(mapOf(given.get("alertCredentials")));
+  const needed = [
+    ...(slack === undefined ? [] : [["slackUrl", "pgs:monitoring.alerts.slack"] as const]),
+    ...(mapOf(email).username === undefined
+      ? []
+      : [["smtpPassword", "pgs:monitoring.alerts.email.username"] as const]),
+  ];
+  return needed
+    .filter(([name]) => !credentials.includes(name))
+    .map(([name, key]) => problemAt(["alertCredentials", name], `expected the secret for ${key}`));
+}
+
+function mapOf(value: unknown): Record<string, unknown> {
+  const found = typeof value === "string" ? parsed(value) : value;
+  return typeof found === "object" && found !== null ? (found as Record<string, unknown>) : {};
 }
 
 /** The rules about more than one key, which also look at a configuration whose keys are wrong. */
@@ -173,6 +206,7 @@ function relationProblems(given: ReadonlyMap<string, unknown>, options: CheckOpt
   } else if (ofServer !== undefined) {
     problems.push(problemAt(["backups", ofServer], "expected backups.destination beside it"));
   }
+  if (!options.withoutSecrets) problems.push(...credentialProblems(given));
   return problems;
 }
 

@@ -6,8 +6,8 @@ export const stackLabel = "pgs.stack";
 /** On what belongs to one tenant: the tenant's id. */
 export const tenantLabel = "pgs.tenant";
 
-/** On each container: what it is to the stack, or to its tenant: `proxy`, `cancel`, `offsite`, `prometheus`, `exporter`,
- * `collector`, `relay`, `server`, `backup` or `pooler`. */
+/** On each container: what it is to the stack, or to its tenant: `proxy`, `cancel`, `offsite`, `prometheus`,
+ * `alertmanager`, `grafana`, `exporter`, `collector`, `relay`, `server`, `backup` or `pooler`. */
 export const roleLabel = "pgs.role";
 
 /** On each container: a digest of all that only a new container could change. */

@@ -22,10 +22,14 @@ export interface ResourceNames {
   trials: string;
   /** The network of what watches the stack; the proxy is in it too. */
   monitoring: string;
-  /** The network by which Prometheus sends on what it has. */
+  /** The network by which Prometheus and Alertmanager send on what they have. */
   monitoringOut: string;
   /** Container and volume of Prometheus. */
   prometheus: string;
+  /** Container and volume of Alertmanager. */
+  alertmanager: string;
+  /** Container and volume of Grafana. */
+  grafana: string;
   /** Container of postgres_exporter. */
   exporter: string;
   /** Container of what the engine and the host are asked by. */
@@ -61,6 +65,8 @@ export function resourceNames(prefix: string): ResourceNames {
     monitoring: `${prefix}--monitoring`,
     monitoringOut: `${prefix}--monitoring-out`,
     prometheus: `${prefix}--prometheus`,
+    alertmanager: `${prefix}--alertmanager`,
+    grafana: `${prefix}--grafana`,
     exporter: `${prefix}--exporter`,
     collector: `${prefix}--collector`,
     relay: `${prefix}--relay`,

@@ -1,4 +1,5 @@
 import type { Command } from "commander";
+import { alerts } from "./alerts";
 import { backups } from "./backups";
 import { cancel } from "./cancel";
 import { completion } from "./completion";
@@ -45,6 +46,7 @@ export const groups: Record<string, Command[]> = {
     extensions,
     backups,
     tryRestores,
+    alerts,
     metrics,
     doctor,
   ],

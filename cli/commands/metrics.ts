@@ -15,11 +15,12 @@ export const metrics = command(
   "./pgs metrics",
   "./pgs metrics --port 9090",
 )
+  .option("--grafana", "Grafana's page, where pgs:monitoring.grafana is true")
   .option("--port <port>", "of this machine, on 127.0.0.1", "any that is free")
   .action(openMetrics);
 
 /** Prometheus is on no network that leads to it: each connection is passed on by a process beside it. */
-async function openMetrics(options: { port: string }): Promise<void> {
+async function openMetrics(options: { port: string; grafana?: boolean }): Promise<void> {
   const port = options.port.startsWith("any") ? 0 : Number(options.port);
   if (!Number.isInteger(port) || port < 0 || port > 65_535)
     throw new CommandError(`--port is a number from 1 to 65535, got ${options.port}`, 2);
@@ -31,13 +32,16 @@ async function openMetrics(options: { port: string }): Promise<void> {
   }
   const names = resourceNames(config.prefix);
   const relay = dockerClient(config.dockerHost).getContainer(names.relay);
+  const target = options.grafana ? [names.grafana, "3000"] : [names.prometheus, "9090"];
   const server = createServer((socket) => {
     socket.on("error", () => {});
-    passOn(socket, relay, names.prometheus).catch(() => socket.destroy());
+    passOn(socket, relay, target).catch(() => socket.destroy());
   });
   const listening = await listen(server, port);
   console.log(`http://127.0.0.1:${listening}/`);
-  console.error("Prometheus's page and API, for everybody on this machine; Ctrl-C ends it.");
+  console.error(
+    `${options.grafana ? "Grafana's page" : "Prometheus's page and API"}, for everybody on this machine; Ctrl-C ends it.`,
+  );
   await new Promise<void>((resolve) => onInterrupt(resolve));
   process.exit(0);
 }
@@ -56,7 +60,7 @@ function listen(server: Server, port: number): Promise<number> {
 
 const pump = `
 import os, socket, sys, threading
-connection = socket.create_connection((sys.argv[1], 9090), timeout=10)
+connection = socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=10)
 connection.settimeout(None)
 def answer():
     while data := connection.recv(65536):
@@ -68,9 +72,9 @@ while data := os.read(0, 65536):
 connection.shutdown(socket.SHUT_WR)
 `;
 
-async function passOn(socket: Socket, relay: Docker.Container, prometheus: string): Promise<void> {
+async function passOn(socket: Socket, relay: Docker.Container, target: string[]): Promise<void> {
   const process = await relay.exec({
-    Cmd: ["python3", "-I", "-c", pump, prometheus],
+    Cmd: ["python3", "-I", "-c", pump, ...target],
     AttachStdin: true,
     AttachStdout: true,
     AttachStderr: true,

@@ -1,7 +1,10 @@
+import { noteDrift } from "../../backups/trials";
 import { pulumiCommand } from "../lib/command";
-import { ensureStack, runPulumi } from "../lib/pulumi";
+import { CommandError, ensureStack, runPulumi } from "../lib/pulumi";
 import { plan } from "../lib/run";
 import { planText } from "../lib/run-text";
+import { requiredOutputs, stackConfig } from "../lib/stack";
+import { TenantBackups } from "../lib/tenant-backups";
 
 export const preview = pulumiCommand(
   "preview",
@@ -10,9 +13,26 @@ export const preview = pulumiCommand(
   "./pgs preview --verbose",
 )
   .option("--verbose", "Pulumi's own full output, as with any option of Pulumi's")
-  .action(async (args: string[], options: { verbose?: boolean }) => {
+  .option("--note-drift", "with --expect-no-changes: monitoring tells of what it finds")
+  .action(async (args: string[], options: { verbose?: boolean; noteDrift?: boolean }) => {
     ensureStack();
-    if (options.verbose || args.some((arg) => arg.startsWith("-") && !/^(-s|--stack(=.*)?)$/.test(arg)))
+    if (options.noteDrift) await lookForDrift(args);
+    else if (options.verbose || args.some((arg) => arg.startsWith("-") && !/^(-s|--stack(=.*)?)$/.test(arg)))
       await runPulumi(["preview", ...args]);
     else console.log(planText(await plan({ args })));
   });
+
+/** For the nightly run: one that cannot compare counts as one that found a difference. */
+async function lookForDrift(args: string[]): Promise<void> {
+  const [config, { stack }] = await Promise.all([stackConfig(), requiredOutputs()]);
+  const { docker, trials } = new TenantBackups(config, stack);
+  const failure = await runPulumi(["preview", ...args]).then(
+    () => undefined,
+    (error) => {
+      if (error instanceof CommandError) return error;
+      throw error;
+    },
+  );
+  await noteDrift(docker, trials, failure !== undefined);
+  if (failure) throw failure;
+}

@@ -53,6 +53,8 @@ function wanted(names: ResourceNames, labels: Record<string, string>): string | 
     cancel: names.cancel,
     offsite: names.offsite,
     prometheus: names.prometheus,
+    alertmanager: names.alertmanager,
+    grafana: names.grafana,
     exporter: names.exporter,
     collector: names.collector,
     relay: names.relay,

@@ -12,7 +12,7 @@ Examples:
 Editing commands show the edit and ask at a terminal (--yes does not); --no-up only edits the file.
 Every command first makes the machine ready if it is not.
 
-Exit codes: 0 done; 1 failed, or doctor, backups or try-restores found a problem; 2 wrong usage or a
+Exit codes: 0 done; 1 failed, or doctor, alerts, backups or try-restores found a problem; 2 wrong usage or a
 wrong edit, and nothing was changed; those of Pulumi, psql, pg_dump and pg_restore where one of them ran;
 130 after Ctrl-C.
 The guide is in docs/; ./pgs COMMAND --help lists the options of a command.`;

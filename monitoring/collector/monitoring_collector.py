@@ -63,6 +63,8 @@ METRICS = {
     "pgs_trial_success": (GAUGE, "Whether it worked"),
     "pgs_trial_duration_seconds": (GAUGE, "How long it took until the restored server was ready"),
     "pgs_offsite_lag_seconds": (GAUGE, "Age of the newest state of which all WAL is at the destination"),
+    "pgs_drift_found": (GAUGE, "Whether the last search for drift found some, or could not compare"),
+    "pgs_drift_checked_timestamp_seconds": (GAUGE, "When that was"),
     "pgs_host_disk_size_bytes": (GAUGE, "File system that the engine's volumes are on"),
     "pgs_host_disk_free_bytes": (GAUGE, "What is free there for unprivileged users"),
     "pgs_host_memory_bytes": (GAUGE, "Memory of the Docker host"),
@@ -243,6 +245,19 @@ def trials_in(folder):
     return found
 
 
+def drift_in(folder):
+    """Of the stack, by ./pgs preview --note-drift."""
+    try:
+        with open(os.path.join(folder, "--drift.json"), encoding="utf-8") as file:
+            drift = json.loads(file.read(65536))
+        return {
+            "pgs_drift_found": 0 if drift["found"] is False else 1,
+            "pgs_drift_checked_timestamp_seconds": whole(drift["at"]),
+        }
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
 def not_after(certificate):
     """The end of a certificate's validity (RFC 5280, 4.1.2.5), in DER; None where there is none."""
     clock = rb"(?:\x17\x0d(\d{12}Z)|\x18\x0f(\d{14}Z))"
@@ -316,7 +331,7 @@ class Collector:
         # By tenant id.
         self.servers, self.backups, self.copies, self.oom_kills = {}, {}, {}, {}
         self.first, self.due = {}, {}
-        self.trials, self.certificate = {}, None
+        self.trials, self.drift, self.certificate = {}, {}, None
         self.asked_until = time.time()
 
     # --- in the background ---
@@ -401,7 +416,7 @@ class Collector:
 
     def slow_round(self):
         if self.is_due("trials", SLOW / 10):
-            self.trials = trials_in(self.trials_folder)
+            self.trials, self.drift = trials_in(self.trials_folder), drift_in(self.trials_folder)
         if self.is_due("certificate", SLOW) and not self.attempt("certificate", self.look_at_certificate):
             self.due["certificate"] = time.monotonic() + 15
         for container in self.of_role("offsite").values():
@@ -470,7 +485,12 @@ class Collector:
                 found += [(name, labels, value) for name, value in of_server.items()]
             for known in (self.backups, self.trials, self.copies):
                 found += [(name, labels, value) for name, value in known.get(tenant, {}).items()]
-        of_host = {"pgs_host_memory_promised_bytes": promised, **host_memory(), **host_disk(self.routes)}
+        of_host = {
+            "pgs_host_memory_promised_bytes": promised,
+            **host_memory(),
+            **host_disk(self.routes),
+            **self.drift,
+        }
         if self.certificate:
             of_host["pgs_certificate_not_after_timestamp_seconds"] = self.certificate
         return found + [(name, of_stack, value) for name, value in of_host.items()]

@@ -36,6 +36,7 @@ describe.each(pages)("%s", (page) => {
 const undeclared = [
   "acme",
   "acmeCredentials",
+  "alertCredentials",
   "allow",
   "backupCredentials",
   "certificate",

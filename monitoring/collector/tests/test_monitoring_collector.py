@@ -129,6 +129,14 @@ class CollectorTest(unittest.TestCase):
         found = self.found()
         self.assertEqual((found["pgs_trial_success"], found["pgs_trial_duration_seconds"]), (0, 1.5))
 
+    def test_reads_what_the_last_search_for_drift_found(self):
+        self.assertEqual(collector.drift_in(self.trials), {})
+        write(self.trials, "--drift.json", json.dumps({"at": 7, "found": False}))
+        found = {"pgs_drift_found": 0, "pgs_drift_checked_timestamp_seconds": 7}
+        self.assertEqual(collector.drift_in(self.trials), found)
+        write(self.trials, "--drift.json", "{")
+        self.assertEqual(collector.drift_in(self.trials), {})
+
     def test_has_only_metrics_that_it_describes(self):
         self.collector.round()
         for name, _, _ in self.collector.series():

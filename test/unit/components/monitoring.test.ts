@@ -49,6 +49,42 @@ it("what it sends on goes by a network that leads out", async () => {
   expect(parse(files["prometheus.yml"] ?? "").remote_write).toEqual([{ url }]);
 });
 
+it("alerts are sent by an Alertmanager that reads its secrets from files", async () => {
+  const graph = await runTenant("", {
+    "pgs:monitoring": '{"enabled":true,"alerts":{"slack":"#operations"}}',
+    "pgs:alertCredentials": '{"slackUrl":"https://hooks.slack.example/sesame"}',
+  });
+  const { inputs } = find(graph, "container", "alertmanager");
+  expect(JSON.stringify(inputs)).not.toContain("sesame");
+  expect(inputs.networks).toHaveLength(2);
+  const { files } = find(graph, "programs", "programs").inputs as { files: Record<string, string> };
+  expect(files["alertmanager.yml"]).toContain("api_url_file: /alertmanager/slackUrl");
+  expect(JSON.stringify(files)).not.toContain("sesame");
+  expect(parse(files["prometheus.yml"] ?? "").alerting.alertmanagers[0].static_configs[0].targets).toEqual([
+    "pgs--alertmanager:9093",
+  ]);
+  expect(find(graph, "file", "alertmanager-slackUrl").inputs).toMatchObject({
+    container: "pgs--alertmanager",
+    path: "/alertmanager/slackUrl",
+    owner: 65534,
+  });
+  expect(ofKind(await runTenant("", watched), "container").map(({ name }) => name)).not.toContain(
+    "alertmanager",
+  );
+});
+
+it("Grafana is for looking only, and has the dashboards and its Prometheus", async () => {
+  const graph = await runTenant("", { "pgs:monitoring": '{"enabled":true,"grafana":true}' });
+  const { inputs } = find(graph, "container", "grafana");
+  expect(inputs).not.toHaveProperty("ports");
+  expect(inputs.networks).toEqual([expect.objectContaining({ name: "pgs--monitoring", internal: true })]);
+  expect(inputs.env).toContain("GF_AUTH_ANONYMOUS_ORG_ROLE=Viewer");
+  expect(inputs.env).toContain("GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION=true");
+  const { files } = find(graph, "programs", "programs").inputs as { files: Record<string, string> };
+  expect(Object.keys(files)).toContain("grafana/dashboards/tenant.json");
+  expect(files["grafana/datasources/pgs.yaml"]).toContain("url: http://pgs--prometheus:9090");
+});
+
 it.each([
   ["open", "", true],
   ["closed", "access: false", true],

@@ -41,11 +41,14 @@ describe("a configuration", () => {
       monitoringImages: {
         prometheus: expect.stringMatching(/^prom\/prometheus:v3\./),
         exporter: expect.stringMatching(/postgres-exporter:v/),
+        alertmanager: expect.stringMatching(/^prom\/alertmanager:v/),
+        grafana: expect.stringMatching(/^grafana\/grafana:\d/),
       },
       postgresImages: new Map([["18", expect.stringMatching(/^postgres:18\./)]]),
       backups: { schedule: "02:30", retention: "7d" },
       passwords: {},
       acmeCredentials: {},
+      alertCredentials: {},
     });
   });
 
@@ -146,7 +149,7 @@ describe("a wrong configuration", () => {
       "pgs:isolation: expected network or shared, got none (pulumi config set --path 'pgs:isolation' …)",
       "pgs:hostnameSuffix: expected none or random, got some (pulumi config set --path 'pgs:hostnameSuffix' …)",
       "pgs:images.18: expected a tag other than latest, such as 18.6-bookworm, or a digest, got postgres (pulumi config set --path 'pgs:images.18' …)",
-      "pgs:images.new: expected the key `proxy`, `barman`, `pooler`, `prometheus`, `exporter`, `alertmanager`, or a PostgreSQL major version, which may have a variant: 18-pgvector, got postgres:19.1-bookworm (pulumi config set --path 'pgs:images.new' …)",
+      "pgs:images.new: expected the key `proxy`, `barman`, `pooler`, `prometheus`, `exporter`, `alertmanager`, `grafana`, or a PostgreSQL major version, which may have a variant: 18-pgvector, got postgres:19.1-bookworm (pulumi config set --path 'pgs:images.new' …)",
       "pgs:certificate.key: expected the path of a PEM file (pulumi config set --path 'pgs:certificate.key' …)",
       expect.stringMatching(
         /^pgs:prefx: there is no such key; did you mean prefix\?; allowed: domain, .* \(pulumi config rm --path 'pgs:prefx'\)$/,
@@ -270,6 +273,29 @@ describe("a wrong configuration", () => {
   });
 });
 
+describe("alerts", () => {
+  it("are sent nowhere without the secrets that this needs", () => {
+    const monitoring = {
+      enabled: true,
+      alerts: { slack: "#ops", email: { to: "a@b.c", from: "d@e.f", smarthost: "g.h:25", username: "i" } },
+    };
+    expect(() => checkedSettings({ "pgs:monitoring": JSON.stringify(monitoring) })).toThrow(
+      /pgs:alertCredentials.slackUrl: expected the secret for .*slack.* --secret .*\n.*pgs:alertCredentials.smtpPassword: expected/,
+    );
+    const secrets = { slackUrl: "https://x.example/1", smtpPassword: "two words" };
+    expect(
+      checkedSettings({ "pgs:monitoring": monitoring, "pgs:alertCredentials": secrets }).alertCredentials,
+    ).toEqual(secrets);
+  });
+
+  it("name the keys that there are", () => {
+    const monitoring = { alerts: { email: { too: "a@b.c" } } };
+    expect(() => checkedSettings({ "pgs:monitoring": monitoring })).toThrow(
+      /pgs:monitoring.alerts.email.too: there is no such key; did you mean to\?; allowed: to, from, smarthost, username/,
+    );
+  });
+});
+
 describe("Pulumi.yaml", () => {
   const declared: Record<string, { type: string; description: string; default: unknown }> = parse(
     readFileSync(join(root, "Pulumi.yaml"), "utf8"),
@@ -324,9 +350,10 @@ function configurationTable(): string {
     return [
       row([`\`pgs:${key}\``, shown(defaults[key]), property.description]),
       ...images.map(([name, image]) => row([`\`pgs:images.${name}\``, shown(image), ""])),
-      ...(key === "backupCredentials" ? [] : Object.entries(property.properties ?? {})).map(([name, field]) =>
-        row([`\`pgs:${key}.${name}\``, shown(field.default), field.description]),
-      ),
+      ...((secretKeys as readonly string[]).includes(key)
+        ? []
+        : Object.entries(property.properties ?? {})
+      ).map(([name, field]) => row([`\`pgs:${key}.${name}\``, shown(field.default), field.description])),
     ];
   });
   return ["| key | default | |", "|---|---|---|", ...rows].join("\n");
