@@ -71,7 +71,7 @@ function ask(
   { version, database, user }: TenantSummary,
   sql: string,
 ): Promise<string> {
-  const targets = [`dbname=${database}`, byReplication(database)];
+  const targets = [`dbname=${database}`, ...(user === "postgres" ? [byReplication(database)] : [])];
   return askServer(server, { version, targets, user, sql, seconds: 10 });
 }
 

@@ -40,7 +40,7 @@ export async function askServer(
 ): Promise<string> {
   const { code, stdout, stderr } = await exec(container, ["sh", "-c", ask, "sh", user, ...targets], {
     stdin: sql,
-    env: sessionEnvironment(version, "read", seconds),
+    env: sessionEnvironment(version, "read", seconds, user === "postgres"),
     seconds: seconds + 2,
     outputLimit,
   }).catch((error: Error) => {
