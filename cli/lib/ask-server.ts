@@ -40,7 +40,7 @@ export async function askServer(
 ): Promise<string> {
   const { code, stdout, stderr } = await exec(container, ["sh", "-c", ask, "sh", user, ...targets], {
     stdin: sql,
-    env: sessionEnvironment(version, "read", seconds),
+    env: sessionEnvironment(version, "read", seconds, user === "postgres"),
     seconds: seconds + 2,
     outputLimit,
   }).catch((error: Error) => {
@@ -60,6 +60,6 @@ export function askDatabase(
   { version, database, user }: { version: number; database: string; user: string },
   sql: string,
 ): Promise<string> {
-  const targets = [`dbname=${database}`, byReplication(database)];
+  const targets = [`dbname=${database}`, ...(user === "postgres" ? [byReplication(database)] : [])];
   return askServer(container, { version, targets, user, sql, seconds: 10 });
 }

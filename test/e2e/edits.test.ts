@@ -68,6 +68,7 @@ describe("no edit plans anything for a volume of a tenant that stays:", () => {
     allow: { to: "[203.0.113.0/24]" },
     maxConnectionsPerClient: { to: "200" },
     pooler: { to: "{}" },
+    superuser: { to: "off" },
     roles: { to: "{ app: { grants: readonly } }" },
     extensions: { to: "[pg_trgm]" },
     image: { to: "demo", refused: /18-demo/ },

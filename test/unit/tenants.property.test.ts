@@ -172,7 +172,7 @@ const validFile = fc
 
 /** What stands in a wrong place: any JSON, with the words of the format among its keys and values. */
 const word = fc.constantFrom(
-  ..."defaults tenants acme version memory cpus disk access state tls allow maxConnectionsPerClient locale encoding icu hostname init settings roles app grants inRoles passwordVersion onRemove".split(
+  ..."defaults tenants acme version memory cpus disk access state tls allow maxConnectionsPerClient locale encoding icu hostname init settings superuser roles app grants inRoles passwordVersion onRemove".split(
     " ",
   ),
   "512Mi",
