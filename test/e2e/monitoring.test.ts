@@ -7,8 +7,8 @@ import { eventually, run, succeed } from "./support/command";
 import { bySql, connectTo } from "./support/inside";
 
 // One stack that is watched: alerts, disks and the dashboard are tried on it too.
-const two = "tenants: { acme: {}, globex: { access: false } }\n";
-const three = "tenants: { acme: {}, globex: { access: false }, hooli: {} }\n";
+const two = "tenants: { acme: { disk: 10Gi }, globex: { access: false } }\n";
+const three = "tenants: { acme: { disk: 10Gi }, globex: { access: false }, hooli: {} }\n";
 const watchers = ["prometheus", "exporter", "collector", "relay"];
 
 let checkout: Checkout;
@@ -69,11 +69,14 @@ describe("a stack that is watched", () => {
       "pg_locks_count",
       "pg_stat_database_xact_commit",
       "pg_database_wraparound_age_datfrozenxid_seconds",
+      "pgs_disk_used_bytes",
       "pgs_server_memory_bytes",
       "pgs_server_cpu_seconds_total",
     ]) {
       expect(await valueNow(`count(count by (tenant) (${name}{stack="dev"}))`), name).toBe(2);
     }
+    await until(10, "pgs_disk_limit_bytes", 10 * 2 ** 30);
+    await until(10, "pgs_disk_read_only", 0);
     for (const name of [
       "pgs_host_disk_free_bytes",
       "pgs_host_memory_promised_bytes",
