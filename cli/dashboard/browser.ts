@@ -18,7 +18,7 @@ export function openBrowser(address: string, env = process.env, platform = proce
     `<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0;url=${address}"><a href="${address}">pgs</a>\n`,
     { mode: 0o600 },
   );
-  const child = spawn(program, [file], { stdio: "ignore", detached: true });
+  const child = spawn(program, [file], { env, stdio: "ignore", detached: true });
   child.on("error", () => {});
   child.unref();
   return () => rmSync(folder, { recursive: true, force: true });

@@ -94,7 +94,9 @@ export class StackSource implements Source {
   private readonly cpuHistory = new Fact(60, async () => {
     const metrics = await this.metrics.get();
     const found = await metrics?.queryRange(cpuQuery(), sparkHours, sparkPoints);
-    return new Map(found?.map(({ labels, points }) => [labels.tenant, points.map(([, value]) => value)]));
+    return new Map(
+      found?.map(({ labels, points }) => [labels.tenant, points.map(([, value]) => rounded(value))]),
+    );
   });
   private readonly facts = new Map<string, TenantFacts>();
   private readonly limited = limit(atOnce);
@@ -327,6 +329,11 @@ async function diskAt(path: string): Promise<Host["disk"]> {
   } catch {
     return null;
   }
+}
+
+/** To thousandths: it is drawn 18 pixels high. */
+function rounded(value: number): number {
+  return Math.round(value * 1000) / 1000;
 }
 
 /** A line of a log can have any length. */

@@ -26,9 +26,11 @@ export function ChangesPage() {
               <thead>
                 <tr>
                   <th scope="col">When (UTC)</th>
-                  <th scope="col">Run</th>
+                  <th scope="col" class="rank1">
+                    Run
+                  </th>
                   <th scope="col">Result</th>
-                  <th scope="col" class="right">
+                  <th scope="col" class="right rank1">
                     Took
                   </th>
                   <th scope="col">What it did</th>
@@ -39,8 +41,8 @@ export function ChangesPage() {
                   const begun = Date.parse(change.startTime ?? "");
                   return (
                     <tr key={index}>
-                      <td class="figure">{Number.isNaN(begun) ? "–" : moment(begun)}</td>
-                      <td>{runText(change)}</td>
+                      <td>{Number.isNaN(begun) ? "–" : moment(begun)}</td>
+                      <td class="rank1">{runText(change)}</td>
                       <td>
                         <span class="state">
                           <Icon
@@ -55,7 +57,7 @@ export function ChangesPage() {
                           {change.result}
                         </span>
                       </td>
-                      <td class="right">
+                      <td class="right rank1">
                         {duration((Date.parse(change.endTime ?? "") - begun) / 1000 || null)}
                       </td>
                       <td>

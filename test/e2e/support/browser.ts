@@ -35,9 +35,13 @@ export async function watchedPage(
   return { page, wrong };
 }
 
-/** What axe finds that keeps somebody out. */
-export async function accessibility(page: Page): Promise<string[]> {
-  const { violations } = await page.evaluate(() => (globalThis as unknown as { axe: typeof axe }).axe.run());
+/** What axe finds that keeps somebody out. @param rules some of axe's; without them, all */
+export async function accessibility(page: Page, rules?: string[]): Promise<string[]> {
+  const options: axe.RunOptions = rules ? { runOnly: rules } : {};
+  const { violations } = await page.evaluate(
+    (given) => (globalThis as unknown as { axe: typeof axe }).axe.run(given),
+    options,
+  );
   return violations
     .filter(({ impact }) => impact === "serious" || impact === "critical")
     .map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 120)).join(" | ")}`);

@@ -277,7 +277,9 @@ function row(index: number): FleetRow {
       pending: index === 11 ? "the first base backup is being made" : null,
     },
     cpuHistory: isUp
-      ? Array.from({ length: 40 }, (_, step) => cpus * used * (1 + wave(step + index * 3, 9)))
+      ? Array.from({ length: 40 }, (_, step) =>
+          Number((cpus * used * (1 + wave(step + index * 3, 9))).toFixed(3)),
+        )
       : [],
   };
 }
