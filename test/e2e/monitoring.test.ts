@@ -1,4 +1,5 @@
 import { spawn } from "node:child_process";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Metrics } from "../../cli/lib/metrics";
 import { Checkout, withBackups } from "./support/checkout";
@@ -225,7 +226,10 @@ test("no password of monitoring stands where it could be read", async () => {
 });
 
 test("./pgs metrics shows Prometheus's own page on this machine, and ends with Ctrl-C", async () => {
-  const command = spawn("./pgs", ["metrics"], { cwd: checkout.folder, env: checkout.env });
+  const command = spawn(join(checkout.folder, "pgs"), ["metrics"], {
+    cwd: checkout.folder,
+    env: checkout.env,
+  });
   const ended = new Promise<number | null>((resolve) => command.on("exit", resolve));
   const url = await new Promise<string>((resolve, reject) => {
     command.stdout.once("data", (data) => resolve(String(data).trim()));
