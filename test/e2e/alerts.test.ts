@@ -235,3 +235,11 @@ test("the secret of the webhook stands in its file alone", async () => {
   ];
   for (const text of seen) expect(text).not.toContain("sesame");
 });
+
+test("drift that the nightly run finds is told of", async () => {
+  await docker("rm", "--force", nameOf("cancel"));
+  const options = ["--refresh", "--expect-no-changes", "--non-interactive", "--color", "never"];
+  const { code, output } = await checkout.pgs(["preview", ...options, "--note-drift"]);
+  expect(code, output).not.toBe(0);
+  await eventually(60, async () => expect(await firing()).toContain("PgsDrift warning"));
+});
