@@ -417,8 +417,11 @@ class Collector:
     def slow_round(self):
         if self.is_due("trials", SLOW / 10):
             self.trials, self.drift = trials_in(self.trials_folder), drift_in(self.trials_folder)
-        if self.is_due("certificate", SLOW) and not self.attempt("certificate", self.look_at_certificate):
-            self.due["certificate"] = time.monotonic() + 15
+        if self.is_due("certificate", SLOW):
+            seen = self.attempt("certificate", self.look_at_certificate)
+            # Of a new stack, no tenant is there yet.
+            if not seen or self.certificate is None:
+                self.due["certificate"] = time.monotonic() + 15
         for container in self.of_role("offsite").values():
             if container["State"] == "running" and self.is_due("offsite", SLOW):
                 self.attempt("copies", self.look_at_copies, container)

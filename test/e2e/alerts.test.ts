@@ -183,8 +183,11 @@ test("sessions that are in each other's way are told of, and deadlocks", async (
   };
   const holder = await connect();
   await holder.query("CREATE TABLE t (i int PRIMARY KEY); INSERT INTO t VALUES (1), (2)");
+  // A session's figures count at the latest when it ends.
+  const [first, second] = [await checkout.client("acme"), await checkout.client("acme")];
+  for (let round = 0; round < 7; round++) await deadlock(first, second);
+  await Promise.all([first.end(), second.end()]);
   const [one, other] = [await connect(), await connect()];
-  for (let round = 0; round < 7; round++) await deadlock(one, other);
   await holder.query("BEGIN; LOCK TABLE t");
   const waits = one.query("SELECT * FROM t").catch(() => {});
   const sleeps = other.query("SELECT pg_sleep(300)").catch(() => {});
@@ -231,4 +234,12 @@ test("the secret of the webhook stands in its file alone", async () => {
     await checkout.pulumi("stack", "export"),
   ];
   for (const text of seen) expect(text).not.toContain("sesame");
+});
+
+test("drift that the nightly run finds is told of", async () => {
+  await docker("rm", "--force", nameOf("cancel"));
+  const options = ["--refresh", "--expect-no-changes", "--non-interactive", "--color", "never"];
+  const { code, output } = await checkout.pgs(["preview", ...options, "--note-drift"]);
+  expect(code, output).not.toBe(0);
+  await eventually(60, async () => expect(await firing()).toContain("PgsDrift warning"));
 });
