@@ -22,7 +22,7 @@ const columns: Column[] = [
   {
     title: "State",
     by: (row) => `${concerns(row).length > 0 ? 0 : 1}${row.state}`,
-    cell: (row) => <State state={row.state} pending={row.restartPending === true} />,
+    cell: (row) => <State row={row} />,
   },
   {
     title: "CPU",

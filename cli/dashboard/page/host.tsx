@@ -76,7 +76,7 @@ function Details({ host: { engine, memory, cpus, disk, port, services, certifica
                     <th scope="row">{name}</th>
                     <td>{role}</td>
                     <td>
-                      <State state={status.includes("(unhealthy)") ? "unhealthy" : state} />
+                      <State row={{ state: status.includes("(unhealthy)") ? "unhealthy" : state }} />
                     </td>
                     <td class="faint">{status}</td>
                   </tr>

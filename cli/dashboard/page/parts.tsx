@@ -1,5 +1,6 @@
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
+import type { FleetRow } from "../api";
 import type { Polled } from "./poll";
 import { clock, type Tone, toneOf } from "./text";
 
@@ -21,12 +22,18 @@ export function Icon({ tone }: { tone: Tone }) {
   );
 }
 
-export function State({ state, pending = false }: { state: string; pending?: boolean }) {
-  const tone = pending && state === "running" ? "warning" : toneOf(state);
+/** What a server that runs is besides that, where it is something. */
+export function State({
+  row: { state, disk, restartPending },
+}: {
+  row: Pick<FleetRow, "state"> & Partial<FleetRow>;
+}) {
+  const more = disk?.readOnly ? "read-only" : restartPending ? "restart pending" : undefined;
+  const shown = (state === "running" && more) || state;
   return (
     <span class="state">
-      <Icon tone={tone} />
-      {pending && state === "running" ? "restart pending" : state}
+      <Icon tone={shown === more ? "warning" : toneOf(state)} />
+      {shown}
     </span>
   );
 }

@@ -21,7 +21,7 @@ export function TenantPage({ id }: { id: string }) {
         <a href="#/">Tenants</a> <span aria-hidden="true">/</span>
       </p>
       <h1 tabIndex={-1}>
-        {id} {details && <State state={details.row.state} pending={details.row.restartPending === true} />}
+        {id} {details && <State row={details.row} />}
       </h1>
       <Stale polled={polled} />
       {details ? <Details details={details} /> : <Waiting polled={polled} what={id} />}
@@ -35,6 +35,7 @@ function Details({ details }: { details: TenantDetails }) {
   const facts = [
     `PostgreSQL ${summary.version}${summary.image ? ` (${summary.image})` : ""}`,
     `${summary.host}:${summary.port}`,
+    ...(row.pooler === null ? [] : [`pooler ${row.pooler}`]),
     row.access ? "access on" : "access off",
     `TLS ${summary.tls === "passthrough" ? "passed through to the server" : "ends at the proxy"}`,
     ...(row.uptime === null ? [] : [`up for ${duration(row.uptime)}`]),
@@ -77,7 +78,11 @@ function Details({ details }: { details: TenantDetails }) {
         <Tile
           name="Data"
           value={row.size === null ? "–" : bytes(row.size - (row.wal ?? 0))}
-          detail={row.wal === null ? "" : `and ${bytes(row.wal)} of WAL`}
+          detail={[
+            ...(row.wal === null ? [] : [`and ${bytes(row.wal)} of WAL`]),
+            ...(row.disk.limit === null ? [] : [`of ${bytes(row.disk.limit)}`]),
+          ].join(", ")}
+          part={row.disk.limit === null ? null : (row.disk.used ?? 0) / row.disk.limit}
         />
         <Tile
           name="Would be lost now"

@@ -29,7 +29,7 @@ export function toneOf(state: string): Tone {
 
 /** What an operator should look at, with what to do; the worst first. */
 export function concerns(row: FleetRow): { tone: Tone; text: string; command: string }[] {
-  const { id, state, memory, connections, maxConnections, backup } = row;
+  const { id, state, memory, disk, connections, maxConnections, backup } = row;
   const found: { tone: Tone; text: string; command: string }[] = [];
   const add = (tone: Tone, text: string, command: string) => found.push({ tone, text, command });
   const why = `./pgs logs ${id} --tail 50`;
@@ -40,6 +40,14 @@ export function concerns(row: FleetRow): { tone: Tone; text: string; command: st
   else if (state === "silent" || state === "unhealthy") add("bad", "Its server does not answer.", why);
   else if (toneOf(state) === "bad") add("bad", `Its container is ${state}.`, why);
   if (backup?.problem) add("bad", `Backups: ${backup.problem}.`, "./pgs backups");
+  if (disk.readOnly)
+    add(
+      "bad",
+      "Its sessions are read-only by default, as its disk budget or the host's disk runs short.",
+      "./pgs doctor",
+    );
+  else if (disk.used !== null && disk.limit !== null && disk.used > 0.8 * disk.limit)
+    add("warning", "It uses more than 80 % of its disk budget.", `./pgs set ${id} disk …`);
   if (memory.used !== null && memory.used > 0.9 * memory.limit)
     add("warning", "It uses more than 90 % of its memory.", `./pgs set ${id} memory …`);
   if (connections !== null && maxConnections !== null && connections > 0.8 * maxConnections)

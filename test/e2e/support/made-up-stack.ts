@@ -267,7 +267,11 @@ function row(index: number): FleetRow {
     cpu: { used: isUp ? cpus * used : null, limit: cpus },
     size: isUp ? (0.2 + index * 0.37) * gi : null,
     wal: isUp ? 64 * mi * (1 + (index % 3)) : null,
-    disk: { used: isUp ? (0.3 + index * 0.37) * gi : null, limit: null, readOnly: isUp ? false : null },
+    disk: {
+      used: isUp ? (0.3 + index * 0.37) * gi : null,
+      limit: { 8: 3.3 * gi, 10: 4.5 * gi }[index] ?? null,
+      readOnly: isUp ? index === 8 : null,
+    },
     connections: isUp ? (index * 7) % 60 : null,
     maxConnections: isUp ? 102 : null,
     uptime: isUp ? 12 * 86_400 - index * 3601 : null,

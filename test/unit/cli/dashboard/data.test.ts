@@ -137,6 +137,8 @@ describe("what the page says", () => {
         umbrella: ["./pgs preview"],
         cyberdyne: ["./pgs logs cyberdyne --tail 50"],
         wayne: ["./pgs backups"],
+        tyrell: ["./pgs doctor"],
+        aperture: ["./pgs set aperture disk …"],
       },
     });
   });
