@@ -336,7 +336,9 @@ export const configurationSchema = z.strictObject({
     ),
   tenantSubnets: text("an IPv4 range such as 10.213.0.0/16", isNetworkRange)
     .default("10.213.0.0/16")
-    .describe("Private IPv4 range (CIDR) from which the tenants' networks are taken, a /29 each"),
+    .describe(
+      "Private IPv4 range (CIDR) from which the tenants' networks are taken, a /29 each. Another range replaces the proxy",
+    ),
   isolation: oneOf(["network", "shared"])
     .default("network")
     .describe(
