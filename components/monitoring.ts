@@ -211,7 +211,9 @@ export class Monitoring extends pulumi.ComponentResource {
       "host" | "stack" | "role" | "networks" | "pids" | "cpuShares" | "stopSeconds" | "resolvesNames"
     > & { resolvesNames?: boolean },
   ): Container {
-    const out = own.resolvesNames ? [{ name: `${args.names.monitoring}-out`, internal: false }] : [];
+    const out = own.resolvesNames
+      ? [{ ...monitoringNetwork(args), name: args.names.monitoringOut, internal: false }]
+      : [];
     return new Container(
       role,
       {

@@ -22,6 +22,8 @@ export interface ResourceNames {
   trials: string;
   /** The network of what watches the stack; the proxy is in it too. */
   monitoring: string;
+  /** The network by which Prometheus sends on what it has. */
+  monitoringOut: string;
   /** Container and volume of Prometheus. */
   prometheus: string;
   /** Container of postgres_exporter. */
@@ -57,6 +59,7 @@ export function resourceNames(prefix: string): ResourceNames {
     programs: `${prefix}--programs`,
     trials: `${prefix}--trials`,
     monitoring: `${prefix}--monitoring`,
+    monitoringOut: `${prefix}--monitoring-out`,
     prometheus: `${prefix}--prometheus`,
     exporter: `${prefix}--exporter`,
     collector: `${prefix}--collector`,

@@ -28,6 +28,8 @@ export async function leftoverFindings(
     names.proxyNetwork(ipv6Subnet),
     names.offsite,
     names.sharedNetwork,
+    names.monitoring,
+    names.monitoringOut,
     ...tenants.map(names.tenant),
   ];
   const others = (await docker.listNetworks(own))
@@ -50,6 +52,10 @@ function wanted(names: ResourceNames, labels: Record<string, string>): string | 
     proxy: names.proxy,
     cancel: names.cancel,
     offsite: names.offsite,
+    prometheus: names.prometheus,
+    exporter: names.exporter,
+    collector: names.collector,
+    relay: names.relay,
     server: names.tenant(tenant),
     backup: names.backup(tenant),
     pooler: names.pooler(tenant),

@@ -27,7 +27,7 @@ import sys
 ROLE = "pgs_monitor"
 PROTOCOL, SSL = 196608, 80877103
 # Seconds that a connection may last, and bytes that a server may answer on it.
-PATIENCE, MOST = 10, 4 << 20
+PATIENCE, MOST = 10, 512 << 10
 # Connections at a time, of all tenants and of one: a server that hangs holds up no other's.
 CONNECTIONS, PER_TENANT = 400, 4
 # Iterations that a server may ask for: PostgreSQL's default is 4096.

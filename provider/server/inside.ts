@@ -219,7 +219,7 @@ function question(database: string): string {
                  WHERE name ~ '^[0-9]+$'),
     'disk', (SELECT ${diskUseText} FROM pg_stat_file('${diskUseFile}', true)
              WHERE modification > clock_timestamp() - interval '15 min'));
-    SELECT current_setting('${managedRoles}', true) <> '' IS TRUE
+    SELECT current_setting('${managedRoles}', true) ~ '"pgs_(owner|read)' IS TRUE
       AND EXISTS (SELECT ${named} AND datallowconn AND datconnlimit <> -2) AS roles \\gset
     \\if :roles
     \\connect ${literal(database).slice(1)}

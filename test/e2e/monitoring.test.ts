@@ -1,4 +1,5 @@
 import { spawn } from "node:child_process";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Metrics } from "../../cli/lib/metrics";
 import { Checkout, withBackups } from "./support/checkout";
@@ -44,8 +45,19 @@ async function fetched(url: string): Promise<string> {
   return succeed("docker", ["exec", nameOf("collector"), "python3", "-c", script, url]);
 }
 
+/** What the exporter says of a tenant now: Prometheus asks it once a minute. */
+function probe(id: string): Promise<string> {
+  const target = `postgresql://pgs_monitor@${nameOf("relay")}:5432/${id}?sslmode=disable`;
+  return fetched(`http://${nameOf("exporter")}:9187/probe?target=${target}`);
+}
+
 describe("a stack that is watched", () => {
   test("has series of each tenant, also of one that no client may come to", async () => {
+    const client = await checkout.client("acme");
+    for (let one = 0; one < 8; one++) await client.query(`CREATE DATABASE "db ${one}"`);
+    for (let one = 0; one < 20; one++)
+      await client.query(`CREATE ROLE "role ${one}"; SELECT ${one} AS "${one}"`);
+    await client.end();
     for (const tenant of ["acme", "globex"]) await until(100, `pg_up{tenant="${tenant}"}`, 1);
     await until(100, "pgs_server_up{tenant='acme'}", 1);
     await until(10, 'pgs_tenant_info{tenant="globex",access="false",state="running",version="18"}', 1);
@@ -85,17 +97,10 @@ describe("a stack that is watched", () => {
     });
   });
 
-  test("has at most 150 series a tenant, however many databases, roles and applications that has", async () => {
-    const client = await checkout.client("acme");
-    for (let one = 0; one < 8; one++) await client.query(`CREATE DATABASE "db ${one}"`);
-    for (let one = 0; one < 20; one++)
-      await client.query(`CREATE ROLE "role ${one}"; SELECT ${one} AS "${one}"`);
-    await client.end();
-    await new Promise((resolve) => setTimeout(resolve, 65_000));
+  test("has at most 150 series a tenant, however many databases, roles and statements that has", async () => {
     const counts = await metrics.query('count by (tenant) ({tenant!="",__name__!~"ALERTS.*|pgs_alert.*"})');
     expect(counts.length).toBe(2);
     for (const { value } of counts) expect(value).toBeLessThanOrEqual(150);
-    expect(await valueNow('up{job="postgres",tenant="acme"}')).toBe(1);
     expect(await metrics.query('{tenant="acme",datname!="",datname!="acme"}')).toEqual([]);
   });
 
@@ -110,14 +115,15 @@ describe("a stack that is watched", () => {
     expect(preview).toMatch(/globex/);
     await checkout.up("--refresh");
     await succeed("docker", ["exec", checkout.name("globex"), "grep", "-q", "^host all pgs_monitor", hba]);
-    await until(100, 'pg_up{tenant="globex"}', 1);
+    expect(await probe("globex")).toMatch(/^pg_up 1$/m);
   });
 
   test("sees a server that is down, and a tenant that comes and goes, and restarts nothing for it", async () => {
     const before = await starts();
     await checkout.apply(three);
     await until(30, 'pgs_server_up{tenant="hooli"}', 1);
-    await until(90, 'pg_up{tenant="hooli"}', 1);
+    expect(await fetched(`http://${nameOf("prometheus")}:9090/api/v1/targets`)).toContain('"tenant":"hooli"');
+    expect(await probe("hooli")).toMatch(/^pg_up 1$/m);
     const after = await starts();
     for (const line of before.trim().split("\n")) expect(after).toContain(line);
     await succeed("docker", ["stop", checkout.name("hooli")]);
@@ -175,10 +181,6 @@ describe("a tenant", () => {
       `sed -i 's/^host all pgs_monitor .*/host all pgs_monitor all password/' ${hba}`,
     );
     await client.query("SELECT pg_reload_conf()");
-    const probe = (id: string) =>
-      fetched(
-        `http://${nameOf("exporter")}:9187/probe?target=postgresql://pgs_monitor@${nameOf("relay")}:5432/${id}?sslmode=disable`,
-      );
     expect(await probe("acme")).toMatch(/^pg_up 0$/m);
     await client.end();
     await succeed("docker", ["pause", checkout.name("acme")]);
@@ -227,7 +229,10 @@ test("no password of monitoring stands where it could be read", async () => {
 });
 
 test("./pgs metrics shows Prometheus's own page on this machine, and ends with Ctrl-C", async () => {
-  const command = spawn("./pgs", ["metrics"], { cwd: checkout.folder, env: checkout.env });
+  const command = spawn(join(checkout.folder, "pgs"), ["metrics"], {
+    cwd: checkout.folder,
+    env: checkout.env,
+  });
   const ended = new Promise<number | null>((resolve) => command.on("exit", resolve));
   const url = await new Promise<string>((resolve, reject) => {
     command.stdout.once("data", (data) => resolve(String(data).trim()));

@@ -43,7 +43,7 @@ it("what it sends on goes by a network that leads out", async () => {
     networks: object[];
     resolvesNames: boolean;
   };
-  expect(networks[1]).toEqual({ name: "pgs--monitoring-out", internal: false });
+  expect(networks[1]).toMatchObject({ name: "pgs--monitoring-out", internal: false, pool: "10.213.0.0/16" });
   expect(resolvesNames).toBe(true);
   const { files } = find(graph, "programs", "programs").inputs as { files: Record<string, string> };
   expect(parse(files["prometheus.yml"] ?? "").remote_write).toEqual([{ url }]);

@@ -1,5 +1,6 @@
 import * as pulumi from "@pulumi/pulumi";
 import { beforeEach, describe, expect, it, vi } from "vitest";
+import { clearCache } from "../../../docker/cache";
 import { TraefikFile } from "../../../provider/traefik-file";
 import { changeFiles, engine } from "../support/engine";
 import { StackOfOne } from "../support/stack";
@@ -57,6 +58,17 @@ describe("a file of the proxy", () => {
     await TraefikFile.delete("", file);
     engine.containers = [];
     await TraefikFile.delete("", file);
+  });
+
+  it("can name a network, whose subnet it then has; without the network it is not written", async () => {
+    const named = { ...file, content: "rule: ClientIP(`network:pgs--monitoring`)\n" };
+    await expect(stack.up(named)).rejects.toThrow("tls.yml names a network that is not there");
+    const subnet = "10.213.255.240/28";
+    engine.addNetwork("pgs--monitoring", {}, true, subnet);
+    clearCache();
+    await stack.up(named);
+    expect(files()).toEqual({ [file.path]: `rule: ClientIP(\`${subnet}\`)\n` });
+    expect(await stack.up(named)).toBeUndefined();
   });
 
   it("needs a proxy that runs, and says what to do", async () => {
