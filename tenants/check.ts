@@ -431,7 +431,7 @@ function withoutSuperuserProblems(yaml: YamlData, tenants: [string, TenantEntry]
             : [];
         const { inRoles } = asMap(role);
         const groups = (Array.isArray(inRoles) ? inRoles : []).flatMap((group, index) => {
-          if (!powerfulGroup.test(String(group))) return [];
+          if (typeof group !== "string" || !powerfulGroup.test(group)) return [];
           const inPath = [...path, "inRoles", index];
           const message = `members of ${group} can become superusers, and superuser is off for ${id}; take it out`;
           return [{ ...yaml.valuePosition(inPath), path: formatPath(inPath), message }];

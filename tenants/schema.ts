@@ -354,8 +354,8 @@ export const encodings = [
 ] as const;
 
 function encodingError({ input }: { input?: unknown }): string {
-  const plain = (name: unknown) => String(name).toUpperCase().replace(/[-_]/g, "");
-  const meant = encodings.find((name) => plain(name) === plain(input));
+  const plain = (name: string) => name.toUpperCase().replace(/[-_]/g, "");
+  const meant = encodings.find((name) => typeof input === "string" && plain(name) === plain(input));
   return `expected an encoding of PostgreSQL's, such as UTF8 or LATIN1, got ${show(input)}${meant ? `; write ${meant}` : ""}`;
 }
 
