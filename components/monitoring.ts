@@ -7,11 +7,11 @@ import * as random from "@pulumi/random";
 import { stringify } from "yaml";
 import type { Settings } from "../config";
 import { innerPort, type ResourceNames } from "../docker/names";
+import { monitorRole } from "../docker/session-options";
 import { alertmanagerConfiguration, secretsFolder } from "../monitoring/alertmanager";
 import { grafanaFiles } from "../monitoring/grafana";
 import { ruleFile } from "../monitoring/rules";
 import { Container, type Programs, programText, TraefikFile } from "../provider/resources";
-import { monitorRole } from "../provider/server/inside";
 import { barmanVolumes, type PostgresImages } from "./postgres-images";
 import { dynamicFolder, entryPoints, metricsPort, monitoringNetwork, type PostgresProxy } from "./proxy";
 

@@ -1,7 +1,7 @@
 import type Docker from "dockerode";
 import { z } from "zod";
 import { printable } from "../../docker/exec";
-import { sessionName } from "../../docker/session-options";
+import { monitorRole, sessionName } from "../../docker/session-options";
 import { askDatabase } from "./ask-server";
 import { CommandError } from "./pulumi";
 import { type Column, table } from "./tenants-table";
@@ -76,9 +76,9 @@ export function parseTop(answer: string): Top | undefined {
   }
 }
 
-/** Sessions of clients, also those that come by a pooler, over the server's socket as the sessions of pgs do. */
+/** Sessions of clients, also those that come by a pooler, over the server's socket as the sessions of pgs do. Those of pgs and of monitoring are none. */
 const clients = `backend_type = 'client backend' AND pid <> pg_backend_pid()
-  AND (client_addr IS NOT NULL OR application_name <> '${sessionName}')`;
+  AND (client_addr IS NOT NULL OR application_name <> '${sessionName}') AND usename IS DISTINCT FROM '${monitorRole}'`;
 
 /** For psql: one line of JSON. Where the extension is, its view is in a schema of the tenant's choosing. */
 export function topQuery(limit: number): string {
@@ -87,6 +87,7 @@ export function topQuery(limit: number): string {
       total_exec_time AS "totalMilliseconds", mean_exec_time AS "meanMilliseconds",
       shared_blks_hit AS "blocksHit", shared_blks_read AS "blocksRead"
     FROM %I.pg_stat_statements WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND pg_get_userbyid(userid) <> '${monitorRole}'
     ORDER BY total_exec_time DESC LIMIT ${limit}) AS s`;
   return `
 SELECT coalesce((SELECT format($$${statements}$$, nspname)

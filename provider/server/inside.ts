@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { diskUseFile, diskUseText } from "../../docker/disk-use";
+import { monitorRole } from "../../docker/session-options";
 import { defaultPrivileges } from "./parts/roles-in-database";
 import type { Settings } from "./parts/settings";
 import { certificateDigest } from "./parts/tls";
@@ -142,9 +143,6 @@ export const managedRoles = "pgs.roles";
 
 /** In the database postgres: the name of a database that is being made. */
 export const creatingSetting = "pgs.creating";
-
-/** The role that monitoring logs in as, where the stack has it (components/monitoring.ts). */
-export const monitorRole = "pgs_monitor";
 
 /** Asks a server all of it in one question; one more where it has extensions. @param seconds until it has to be ready */
 export async function lookInside(session: Session, seconds?: number): Promise<Inside> {

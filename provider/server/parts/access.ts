@@ -1,10 +1,11 @@
 import type Docker from "dockerode";
 import { networksByName } from "../../../docker/cache";
 import { exec } from "../../../docker/exec";
+import { monitorRole } from "../../../docker/session-options";
 import { excluded } from "../../../tenants/addresses";
 import { proxyAddress } from "../../networks";
 import type { PostgresServerInputs, PostgresServerState } from "../inputs";
-import { givesPower, type Inside, isPowerful, monitorRole } from "../inside";
+import { givesPower, type Inside, isPowerful } from "../inside";
 import type { Part, RunningServer } from "../part";
 import { matches, scramVerifier } from "../scram";
 import { endClients, literal } from "../session";
