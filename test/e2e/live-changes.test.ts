@@ -289,6 +289,7 @@ describe("every setting that PostgreSQL can reload", () => {
       "effective_cache_size",
       "maintenance_work_mem",
       "max_connections",
+      "max_slot_wal_keep_size",
       "shared_buffers",
     ]);
   });
