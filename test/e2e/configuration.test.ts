@@ -15,12 +15,28 @@ const values: Record<string, string> = {
   "allow[0]": "203.0.113.0/24",
   ipv6Subnet: "fd5c:1a2b:3c4d:1::/64",
   hostnameSuffix: "random",
+  diskReserve: "1Gi",
   certificateDays: "90",
   "images.proxy": "traefik:v3.7.16",
   "images.18": "postgres:18.7-trixie",
   "images.17": "postgres:17.5-bookworm",
   "images.barman": "registry.example.com/pgs-barman:3.19.1",
   "images.pooler": "pgs-pgbouncer:1.25.2-trixie-1",
+  "images.prometheus": "prom/prometheus:v3.6.0",
+  "images.exporter": "postgres-exporter:v0.20.0",
+  "images.alertmanager": "prom/alertmanager:v0.34.0",
+  "images.grafana": "grafana/grafana:12.3.0",
+  "monitoring.enabled": "true",
+  "monitoring.retention": "30d",
+  "monitoring.size": "800MB",
+  "monitoring.remoteWrite": "https://prometheus.example.com/api/v1/write",
+  "monitoring.alerts.webhook": "https://hooks.example.com/pgs",
+  "monitoring.alerts.slack": "#operations",
+  "monitoring.alerts.email.to": "operator@example.com",
+  "monitoring.alerts.email.from": "pgs@example.com",
+  "monitoring.alerts.email.smarthost": "smtp.example.com:587",
+  "monitoring.alerts.email.username": "pgs",
+  "monitoring.grafana": "true",
   "backups.schedule": "03:00",
   "backups.retention": "14d",
   "backups.destination": "s3://acme-backups/pgs",
@@ -39,6 +55,9 @@ const values: Record<string, string> = {
   "acmeCredentials.CF_DNS_API_TOKEN": "the token",
   "backupCredentials.accessKeyId": "the-id",
   "backupCredentials.secretAccessKey": "the-key",
+  "alertCredentials.webhookToken": "the-token",
+  "alertCredentials.slackUrl": "https://hooks.slack.com/services/T/B/X",
+  "alertCredentials.smtpPassword": "of the server",
 };
 const isSecret = (key: string) => secretKeys.some((secret) => key.startsWith(`${secret}.`));
 
@@ -79,14 +98,14 @@ async function commandsAnswer(withoutSecrets: boolean) {
 test("every key of the schema is tried", () => {
   const tried = new Set(Object.keys(values).map((key) => key.split(/[.[]/)[0]));
   expect([...tried].sort()).toEqual(Object.keys(configurationSchema.shape).sort());
-  for (const group of ["backups", "acme", "certificate", "backupCredentials"] as const) {
-    const { shape } =
-      group === "backups"
-        ? configurationSchema.shape.backups.unwrap().out
-        : configurationSchema.shape[group].unwrap().out;
+  for (const group of [
+    ...(["backups", "acme", "certificate", "backupCredentials"] as const),
+    ...(["monitoring", "alertCredentials"] as const),
+  ]) {
+    const { shape } = configurationSchema.shape[group].unwrap().out;
     for (const key of Object.keys(shape)) {
       expect(
-        Object.keys(values).some((tried) => tried.split("[")[0] === `${group}.${key}`),
+        Object.keys(values).some((tried) => `${tried.split("[")[0]}.`.startsWith(`${group}.${key}.`)),
         key,
       ).toBe(true);
     }
@@ -108,6 +127,7 @@ test("program and commands read every key in the same way, as pulumi config set 
     ...answer,
     passwords: {},
     acmeCredentials: {},
+    alertCredentials: {},
     backupDestination: { ...backupDestination, accessKeyId: "", secretAccessKey: "" },
   });
   expect(

@@ -125,9 +125,9 @@ test("it sorts, and filters those that need attention", async () => {
   await page.goto(`${twelve}?token=${token}`);
   await page.getByRole("button", { name: "Needs attention" }).click();
   const ids = () => page.locator("tbody th").allTextContents();
-  await expect.poll(ids).toEqual(["cyberdyne", "hooli", "umbrella", "wayne"]);
+  await expect.poll(ids).toEqual(["aperture", "cyberdyne", "hooli", "tyrell", "umbrella", "wayne"]);
   await page.getByRole("button", { name: "Connections" }).click();
-  await expect.poll(ids).toEqual(["wayne", "umbrella", "hooli", "cyberdyne"]);
+  await expect.poll(ids).toEqual(["tyrell", "wayne", "umbrella", "hooli", "aperture", "cyberdyne"]);
   await page.context().close();
 });
 

@@ -119,6 +119,7 @@ describe("no edit plans anything for a volume of a tenant that stays:", () => {
     hostnameSuffix: { path: "pgs:hostnameSuffix", to: "random" },
     // Off in these tests' stack.
     backups: { path: "pgs:backups.schedule", to: "02:30" },
+    monitoring: { path: "pgs:monitoring.enabled", to: "true" },
   };
 
   test("every configuration key of Pulumi.yaml is tried", () => {
