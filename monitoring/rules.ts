@@ -54,8 +54,9 @@ export const thresholds = {
   /** In fifteen minutes. */
   restarts: 3,
   slotBytes: 1 << 30,
+  /** Seen every five minutes, at the collector's own pace: in no haste. */
   backupExposure: 5 * minute,
-  /** Without an answer about the backups, nobody knows what would be lost. The collector's own pace: in no haste. */
+  /** Without an answer about the backups, nobody knows what would be lost. In no haste either. */
   backupSilence: 30 * minute,
   /** One and a half times the time between two. */
   baseBackupAge: 36 * hour,
@@ -310,7 +311,7 @@ function alerts(seconds: (duration: number) => number): Alert[] {
       name: "PgsBackupExposure",
       severity: "critical",
       about: "tenant",
-      expr: `(max ${byTenant} (pgs_backup_exposure_seconds) > ${seconds(backupExposure)} or time() - max ${byTenant} (pgs_backup_checked_timestamp_seconds) > ${backupSilence})`,
+      expr: `(max ${byTenant} (pgs_backup_exposure_seconds) > ${backupExposure} or time() - max ${byTenant} (pgs_backup_checked_timestamp_seconds) > ${backupSilence})`,
       for: minute,
       summary: "The latest changes are in no backup",
       description:
