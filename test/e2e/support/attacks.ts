@@ -22,6 +22,8 @@ export interface Attack {
    * failed.
    */
   says: RegExp | "nothing";
+  /** It may also lose: an `up` then changes the tenant. */
+  race?: true;
   /** The tenant's own fields, where the attack needs some. */
   entry?: string;
   /** It costs an `up` more than a minute and a half, so that it is measured alone (bench/hostile). */
@@ -213,6 +215,8 @@ export const attacks: Record<string, Attack> = {
       });
     },
     says: /as many processes as it may|gave no answer in \d+ s|the server went away/,
+    // Whoever comes first gets a process that has ended.
+    race: true,
   },
   rename: {
     name: "renames the role postgres",
