@@ -36,8 +36,8 @@ async function plan(): Promise<{ steps: Step[]; problem: string }> {
 /** Of volumes nothing but `same` may be planned as long as their tenants are in the file. */
 function expectVolumesKept(steps: Step[]): void {
   const volumes = steps.filter(
-    // One for backups comes with them.
-    ({ urn }) => urn.includes("docker:index/volume:Volume::") && !urn.endsWith("::backups"),
+    // Backups and monitoring bring their own.
+    ({ urn }) => urn.includes("docker:index/volume:Volume::") && !/::backups$|:Monitoring\$docker:/.test(urn),
   );
   expect(volumes.length).toBeGreaterThanOrEqual(3);
   expect(volumes.filter(({ op }) => op !== "same")).toEqual([]);
