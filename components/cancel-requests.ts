@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import * as pulumi from "@pulumi/pulumi";
 import { stringify } from "yaml";
 import { cancelPort, type ResourceNames } from "../docker/names";
-import { Container, type Programs, programText, TraefikFile } from "../provider/resources";
+import { Container, type Programs, programText, programVersion, TraefikFile } from "../provider/resources";
 import { barmanVolumes, type PostgresImages } from "./postgres-images";
 import { dynamicFolder, entryPoints, type PostgresProxy, proxyNetwork } from "./proxy";
 
@@ -46,7 +46,7 @@ export class CancelRequests extends pulumi.ComponentResource {
         // Isolated: no file or variable of the container has a say in what runs.
         entrypoint: ["python3", "-I", "/pgs/cancel-requests"],
         command: [names.proxy, String(cancelPort), "/routes"],
-        env: [`PROGRAM=${digest()}`],
+        env: [programVersion(programText("cancel-requests"))],
         user: "65534:65534",
         mounts: [
           { volume: args.programs.volume, path: "/pgs", readOnly: true },
@@ -86,11 +86,6 @@ export function cancelAddress(host: string): string {
     .slice(0, 30)
     .replace(/^(..)|(.{4})/g, "$1$2:")
     .slice(0, -1)}`;
-}
-
-/** Another program is another container. */
-function digest(): string {
-  return createHash("sha256").update(programText("cancel-requests")).digest("hex").slice(0, 16);
 }
 
 /** https://doc.traefik.io/traefik/reference/routing-configuration/tcp/router/rules-and-priority/ */

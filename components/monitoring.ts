@@ -1,4 +1,4 @@
-import { createHash, createHmac } from "node:crypto";
+import { createHmac } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import * as docker from "@pulumi/docker";
@@ -11,7 +11,7 @@ import { monitorRole } from "../docker/session-options";
 import { alertmanagerConfiguration, secretsFolder } from "../monitoring/alertmanager";
 import { grafanaFiles } from "../monitoring/grafana";
 import { ruleFile } from "../monitoring/rules";
-import { Container, type Programs, programText, TraefikFile } from "../provider/resources";
+import { Container, type Programs, programText, programVersion, TraefikFile } from "../provider/resources";
 import { barmanVolumes, type PostgresImages } from "./postgres-images";
 import { dynamicFolder, entryPoints, metricsPort, monitoringNetwork, type PostgresProxy } from "./proxy";
 
@@ -114,7 +114,7 @@ export class Monitoring extends pulumi.ComponentResource {
       ...args.images.barman,
       entrypoint: ["python3", "-I", "/pgs/monitoring-relay"],
       command: [names.proxy, String(innerPort), "/routes", `${relayFolder}/key`],
-      env: [digest(programText("monitoring-relay"))],
+      env: [programVersion(programText("monitoring-relay"))],
       user: "999:999",
       mounts: [
         { volume: programs.volume, path: "/pgs", readOnly: true },
@@ -147,7 +147,7 @@ export class Monitoring extends pulumi.ComponentResource {
       ...args.images.barman,
       entrypoint: ["python3", "-I", "/pgs/monitoring-collector"],
       command: [pulumi.getStack(), stack, names.proxy, String(innerPort), "/routes", "/trials"],
-      env: [digest(programText("monitoring-collector"))],
+      env: [programVersion(programText("monitoring-collector"))],
       // The socket is root's.
       user: "0:0",
       engine: true,
@@ -168,8 +168,8 @@ export class Monitoring extends pulumi.ComponentResource {
       ...args.images.monitoring("exporter"),
       entrypoint: ["/bin/postgres_exporter"],
       command: exporterArguments,
-      env: [digest(queries())],
-      user: "65534:65534",
+      env: [programVersion(queries())],
+      user: `${nobody}:${nobody}`,
       mounts: [{ volume: programs.volume, path: "/pgs", readOnly: true }],
       memory: 128 << 20,
     });
@@ -190,8 +190,8 @@ export class Monitoring extends pulumi.ComponentResource {
         "--web.listen-address=:9090",
         "--log.level=warn",
       ],
-      env: [digest(JSON.stringify(monitoringFiles(args)))],
-      user: "65534:65534",
+      env: [programVersion(JSON.stringify(monitoringFiles(args)))],
+      user: `${nobody}:${nobody}`,
       mounts: [
         { volume: programs.volume, path: "/pgs", readOnly: true },
         { volume: volume.name, path: "/prometheus" },
@@ -217,7 +217,7 @@ export class Monitoring extends pulumi.ComponentResource {
         "--cluster.listen-address=",
         "--log.level=warn",
       ],
-      env: [digest(JSON.stringify(monitoringFiles(args)["alertmanager.yml"]))],
+      env: [programVersion(JSON.stringify(monitoringFiles(args)["alertmanager.yml"]))],
       user: `${nobody}:${nobody}`,
       mounts: [
         { volume: programs.volume, path: "/pgs", readOnly: true },
@@ -245,7 +245,7 @@ export class Monitoring extends pulumi.ComponentResource {
       ...args.images.monitoring("grafana"),
       command: [],
       env: [
-        digest(JSON.stringify(grafanaFiles(`http://${names.prometheus}:${prometheusPort}`))),
+        programVersion(JSON.stringify(grafanaFiles(`http://${names.prometheus}:${prometheusPort}`))),
         "GF_PATHS_PROVISIONING=/pgs/grafana",
         "GF_AUTH_ANONYMOUS_ENABLED=true",
         "GF_AUTH_ANONYMOUS_ORG_ROLE=Viewer",
@@ -308,11 +308,6 @@ export class Monitoring extends pulumi.ComponentResource {
       { parent: this, dependsOn: args.proxy.ready },
     );
   }
-}
-
-/** Another text is another container. */
-function digest(text: string): string {
-  return `PROGRAM=${createHash("sha256").update(text).digest("hex").slice(0, 16)}`;
 }
 
 function queries(): string {

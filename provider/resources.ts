@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
@@ -55,6 +56,11 @@ const programPaths = {
 /** Text of a program, by its name in the volume. */
 export function programText(name: keyof typeof programPaths): string {
   return readFileSync(programPaths[name], "utf8");
+}
+
+/** For the environment of a container that reads it: another text is another container. */
+export function programVersion(text: string): string {
+  return `PROGRAM=${createHash("sha256").update(text).digest("hex").slice(0, 16)}`;
 }
 
 /** The volume with the programs that containers start with. */
