@@ -178,6 +178,7 @@ export class Monitoring extends pulumi.ComponentResource {
   private createPrometheus(args: Watched): void {
     const { names, programs, monitoring } = args;
     const volume = this.createVolume("prometheus", names.prometheus);
+    const files = monitoringFiles(args);
     this.createContainer("prometheus", args, {
       name: names.prometheus,
       ...args.images.monitoring("prometheus"),
@@ -190,7 +191,7 @@ export class Monitoring extends pulumi.ComponentResource {
         "--web.listen-address=:9090",
         "--log.level=warn",
       ],
-      env: [programVersion(JSON.stringify(monitoringFiles(args)))],
+      env: [programVersion(JSON.stringify([files["prometheus.yml"], files["rules.yml"]]))],
       user: `${nobody}:${nobody}`,
       mounts: [
         { volume: programs.volume, path: "/pgs", readOnly: true },

@@ -10,7 +10,7 @@ export interface DiskUse {
   readOnly: "budget" | "host" | null;
 }
 
-/** In the server's container: in memory, written anew at each look. */
+/** In the server's container: a file in memory, rewritten at each look. */
 export const diskUseFile = "/var/run/postgresql/.pgs-disk";
 
 /** SQL for its text; null where it is not there. */

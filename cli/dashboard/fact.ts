@@ -2,7 +2,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { printable } from "../../docker/exec";
 import type { Answer } from "./api";
 
-/** How long an answer is waited for before the page is told that there is none yet, in milliseconds. */
+/** Milliseconds until the page shows that an answer is still missing. */
 const patience = 400;
 /** From when on a slow answer is a problem of its own, in milliseconds. */
 const slow = 15_000;

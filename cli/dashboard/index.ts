@@ -22,7 +22,7 @@ export async function runDashboard({ port, open }: { port: number; open: boolean
   await new Promise<void>((resolve) => onInterrupt(resolve));
   close();
   server.close();
-  // Connections that a browser keeps open, and questions to servers that are under way, wait for nobody.
+  // Without waiting for the browser's open connections or for questions to servers that are under way.
   process.exit(0);
 }
 

@@ -73,6 +73,18 @@ it("alerts are sent by an Alertmanager that reads its secrets from files", async
   );
 });
 
+it("another receiver, or a Grafana, is another container of none but itself", async () => {
+  const environments = async (webhook: string, grafana: boolean) => {
+    const monitoring = { enabled: true, alerts: { webhook }, grafana };
+    const graph = await runTenant("", { "pgs:monitoring": JSON.stringify(monitoring) });
+    return [...watchers, "alertmanager"].map((name) => find(graph, "container", name).inputs.env);
+  };
+  const before = await environments("https://one.example", false);
+  const after = await environments("https://other.example", true);
+  expect(after.slice(0, -1)).toEqual(before.slice(0, -1));
+  expect(after.at(-1)).not.toEqual(before.at(-1));
+});
+
 it("Grafana is for looking only, and has the dashboards and its Prometheus", async () => {
   const graph = await runTenant("", { "pgs:monitoring": '{"enabled":true,"grafana":true}' });
   const { inputs } = find(graph, "container", "grafana");
