@@ -25,10 +25,10 @@ const provisionerName = "pgs.toolchain/folders"
 type folders struct{ root string }
 
 func (f *folders) Provision(_ context.Context, options controller.ProvisionOptions) (*v1.PersistentVolume, controller.ProvisioningState, error) {
-	if options.SelectedNode == nil {
+	if options.SelectedNodeName == "" {
 		return nil, controller.ProvisioningFinished, fmt.Errorf("the storage class must wait for the first consumer")
 	}
-	path := filepath.Join(f.root, options.SelectedNode.Name, options.PVName)
+	path := filepath.Join(f.root, options.SelectedNodeName, options.PVName)
 	if err := os.MkdirAll(path, 0o755); err != nil {
 		return nil, controller.ProvisioningFinished, err
 	}
@@ -41,7 +41,7 @@ func (f *folders) Provision(_ context.Context, options controller.ProvisionOptio
 			PersistentVolumeSource:        v1.PersistentVolumeSource{Local: &v1.LocalVolumeSource{Path: path}},
 			NodeAffinity: &v1.VolumeNodeAffinity{Required: &v1.NodeSelector{NodeSelectorTerms: []v1.NodeSelectorTerm{{
 				MatchExpressions: []v1.NodeSelectorRequirement{{
-					Key: v1.LabelHostname, Operator: v1.NodeSelectorOpIn, Values: []string{options.SelectedNode.Labels[v1.LabelHostname]},
+					Key: v1.LabelHostname, Operator: v1.NodeSelectorOpIn, Values: []string{options.SelectedNodeName},
 				}},
 			}}}},
 		},
@@ -111,7 +111,7 @@ func newVolumesCommand() *cobra.Command {
 					time.Sleep(2 * time.Second)
 				}
 			}()
-			controller.NewProvisionController(klog.FromContext(ctx), client, provisionerName, &folders{filepath.Clean(root)},
+			controller.NewProvisionController(ctx, client, provisionerName, &folders{filepath.Clean(root)},
 				controller.LeaderElection(false)).Run(ctx)
 			return nil
 		},
