@@ -49,6 +49,62 @@ logged() {
   set -e
 }
 
+# step TITLE COMMAND…: runs it with its output in a log, and shows how long it takes.
+step() {
+  local title=$1 log=$cache/logs/setup.log started=$SECONDS ticker=
+  shift
+  printf '\n== %s: %s\n' "$(date '+%F %T')" "$title" >>"$log"
+  local from
+  from=$(wc -l <"$log")
+  if color; then
+    (
+      while kill -0 $$ 2>/dev/null; do
+        printf '\r\033[K  %s … %d s' "$title" $((SECONDS - started)) >&2
+        sleep 1
+      done
+    ) 9>&- &
+    ticker=$!
+    tickers=$ticker
+  else
+    say "  $title …"
+  fi
+  logged "$@"
+  if [[ -n $ticker ]]; then
+    kill "$ticker" 2>/dev/null || true
+    wait "$ticker" 2>/dev/null || true
+    tickers=
+    printf '\r\033[K' >&2
+  fi
+  step_said=$(tail -n +"$((from + 1))" "$log" | grep -v '^[[:space:]]*$' || true)
+  if [[ $logged_status -eq 0 ]]; then good "$title: done in $((SECONDS - started)) s"; fi
+}
+
+# Like step, but a failure ends the set-up: with the end of what was said, and what to do next.
+must() {
+  local next=$1
+  shift
+  step "$@"
+  [[ $logged_status -eq 0 ]] && return
+  # Some tools say the reason first, others last.
+  if [[ $(wc -l <<<"$step_said") -le 20 ]]; then
+    say "$step_said"
+  else
+    say "$(head -n 6 <<<"$step_said")"
+    say "…"
+    say "$(tail -n 12 <<<"$step_said")"
+  fi
+  die "$1 failed (log: $cache/logs/setup.log). $next"
+}
+
+# What a step shows while it lasts ends with the script.
+tickers=
+clean_up() { [[ -z $tickers ]] || kill "$tickers" 2>/dev/null || true; }
+interrupted() {
+  printf '\n' >&2
+  say "Interrupted; run it again and it goes on from here."
+  exit 130
+}
+
 # One set-up at a time: they share the cache. Descriptor 9 holds the lock.
 take_lock() {
   has flock || return 0

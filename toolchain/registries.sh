@@ -145,12 +145,12 @@ take_registries_road() {
 
 build_pulumi() {
   local name ldflags='-s -w' pulumi=github.com/pulumi/pulumi
-  build language-nodejs "$ldflags" $pulumi/sdk/v3/nodejs/cmd/pulumi-language-nodejs
+  build go/language-nodejs "$ldflags" $pulumi/sdk/v3/nodejs/cmd/pulumi-language-nodejs
   local language=$built
   for name in $plugin_names; do ldflags+=" -X main.${name}Version=$(plugin_version "$name")"; done
-  build plugins "$ldflags" .
+  build go/plugins "$ldflags" .
   local plugins=$built
-  build pulumi "-s -w -X $pulumi/sdk/v3/go/common/version.Version=$cli_version" $pulumi/pkg/v3/cmd/pulumi
+  build go/pulumi "-s -w -X $pulumi/sdk/v3/go/common/version.Version=$cli_version" $pulumi/pkg/v3/cmd/pulumi
   local cli=$built bin=$built_home/versions/$cli_version/bin
   place "$language" "$bin/pulumi-language-nodejs-host"
   cp "$root/toolchain/language-nodejs" "$bin/pulumi-language-nodejs.part"
@@ -169,24 +169,24 @@ build_pulumi() {
   mv "$built_home/.pgs-built.part" "$built_home/.pgs-built"
 }
 
-# build MODULE LDFLAGS PACKAGE: leaves the path of the binary in `built`. Its name
+# build MODULE LDFLAGS PACKAGE [COMMAND]: leaves the path of the binary in `built`. Its name
 # holds a hash of all that it is made from, so another checkout finds it.
 build() {
-  local module=$1 ldflags=$2 package=$3 key
+  local module=$1 ldflags=$2 package=$3 command=${4:-go_build} name=${1##*/} key
   key=$({
-    (cd "$root/toolchain/go/$module" && find . -type f -print0 | sort -z | xargs -0 cat)
+    (cd "$root/toolchain/$module" && find . -type f -print0 | sort -z | xargs -0 cat)
     printf '%s\n' "$platform" "$ldflags" "$package"
   } | sha256)
-  built=$artifacts/$module-${key:0:16}
+  built=$artifacts/$name-${key:0:16}
   if [[ ! -x $built ]]; then
     must "Look at the network and at go env GOPROXY; run this again and it goes on from here." \
-      "$module: build with Go" go_build "$module" "$ldflags" "$package" "$built"
+      "$(basename "$package" | sed "s/^\.$/$name/"): build with Go" "$command" "$root/toolchain/$module" "$ldflags" "$package" "$built"
   fi
 }
 
-# Caches of its own, so that they can be given back; -modcacherw, so that rm can.
+# go_build FOLDER LDFLAGS PACKAGE BINARY. Caches of its own, so that they can be given back; -modcacherw, so that rm can.
 go_build() {
-  cd "$root/toolchain/go/$1" || return
+  cd "$1" || return
   env -u GOOS -u GOARCH -u GOBIN GOWORK=off CGO_ENABLED=0 GOMODCACHE="$work/gomod" GOCACHE="$work/gobuild" \
     go build -mod=readonly -modcacherw -trimpath -ldflags "$2" -o "$4.part" "$3"
   mv "$4.part" "$4"

@@ -331,6 +331,27 @@ describe("pgs", () => {
   });
 });
 
+describe("setup --cluster", () => {
+  it("has its own help, before anything is set up", () => {
+    const { status, stdout, stderr } = sandbox().run("./pgs", ["setup", "--cluster", "--help"]);
+    expect(status, stderr).toBe(0);
+    expect(stdout).toContain("Usage: ./pgs setup --cluster");
+  });
+
+  it.each([
+    [["sideways"], 2, "Usage: ./pgs setup --cluster"],
+    [["up", "--nodes", "6"], 1, "--nodes takes 1 to 5"],
+    [["down", "--nodes", "1"], 1, "cluster down knows no '--nodes'"],
+  ])("refuses %j and changes nothing", (args, code, said) => {
+    const box = sandbox();
+    const before = listing(dirname(box.checkout));
+    const { status, stderr } = box.run("./pgs", ["setup", "--cluster", ...args]);
+    expect(status).toBe(code);
+    expect(stderr).toContain(said);
+    expect(listing(dirname(box.checkout))).toEqual(before);
+  });
+});
+
 describe("setup --check", () => {
   it("says what is missing and changes nothing", () => {
     const box = sandbox();
