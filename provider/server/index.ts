@@ -96,7 +96,7 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
     if (pooler) fails("pooler", await nameProblem(host, pooler.name, stack));
     const { imageId } = container ?? {};
     if (database && imageId && stack && !before.container) {
-      const missing = await missingLocale({ host, stack }, imageId, database);
+      const missing = await missingLocale(inputs, database);
       fails("database", missing && at(positions, missing));
     }
     return failures;
