@@ -66,7 +66,8 @@ const pinnedImage = z.string().regex(/^[a-z0-9][\w.:/-]*(:v?\d+\.\d+[\w.-]*|@sha
 const namedServerImage = z
   .string()
   .regex(/^[a-z0-9][\w.:/-]*(:(?!latest$)[\w][\w.-]*|@sha256:[0-9a-f]{64})$/i);
-const serverKey = /^[1-9]\d(-[a-z0-9]+)*$/;
+/** Before 16, initdb takes no settings, which a new server gets that way. */
+const serverKey = /^(1[6-9]|[2-9]\d)(-[a-z0-9]+)*$/;
 
 /** One image alone, as `pulumi config set --path` sets it, leaves the others at their defaults. */
 const images = z.preprocess(
@@ -90,7 +91,7 @@ const images = z.preprocess(
         if (!isServer && !Object.hasOwn(defaultImages, key)) {
           problem(
             key,
-            "expected the key `proxy`, `barman`, `pooler`, `prometheus`, `exporter`, `alertmanager`, `grafana`, or a PostgreSQL major version, which may have a variant: 18-pgvector",
+            "expected the key `proxy`, `barman`, `pooler`, `prometheus`, `exporter`, `alertmanager`, `grafana`, or a PostgreSQL major version from 16 on, which may have a variant: 18-pgvector",
           );
         } else if (isServer && !namedServerImage.safeParse(image).success) {
           problem(key, "expected a tag other than latest, such as 18.6-bookworm, or a digest");

@@ -382,16 +382,13 @@ function localeProblems(yaml: YamlData, tenants: [string, TenantEntry][]): Probl
   const shared = valueAt(yaml.data, ["defaults"]);
   const defaults: TenantEntry = isMap(shared) ? shared : {};
   return tenants.flatMap(([id, entry]) => {
-    const { version, icu, encoding, locale } = { ...builtInDefaults, ...defaults, ...entry } as TenantEntry;
+    const { encoding, locale } = { ...builtInDefaults, ...defaults, ...entry } as TenantEntry;
     const problem = (field: string, message: string) => {
       const own = ["tenants", id, field];
       const path = valueAt(yaml.data, own) === undefined ? ["defaults", field] : own;
       return { ...yaml.valuePosition(path), path: formatPath(path), message };
     };
     return [
-      ...(icu !== undefined && typeof version === "number" && version < 15
-        ? [problem("icu", `a database of PostgreSQL ${version} cannot have ICU's locales; leave icu out`)]
-        : []),
       ...(encodings.some((known) => known === encoding) && encoding !== "UTF8" && locale === undefined
         ? [
             problem(

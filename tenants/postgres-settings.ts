@@ -13,6 +13,9 @@ interface Setting {
 
 type Catalogue = ReadonlyMap<string, Setting>;
 
+/** The newest version that has a catalogue here. */
+const newest = 18;
+
 const catalogues = new Map<number, Catalogue | undefined>();
 
 /** Names are not case-sensitive to PostgreSQL. Undefined for a major version that has no catalogue here. */
@@ -37,9 +40,13 @@ export function settingNames(version: number): string[] {
   return [...(catalogueOf(version)?.keys() ?? [])];
 }
 
-/** Whether a changed value waits for the server's next start. An extension's settings do not. */
+/**
+ * Whether a changed value waits for the server's next start. An extension's settings do not. This hardly differs between
+ * versions: one without a catalogue here is like the newest.
+ */
 export function needsRestart(version: number, name: string): boolean {
-  return catalogueOf(version)?.get(name)?.context === "postmaster";
+  const catalogue = catalogueOf(version) ?? catalogueOf(newest);
+  return catalogue?.get(name)?.context === "postmaster";
 }
 
 /** Settings that PostgreSQL takes from no file. https://www.postgresql.org/docs/18/sql-set.html */

@@ -320,7 +320,7 @@ const icuSchema = z
   .regex(/^[A-Za-z][A-Za-z0-9_@=;-]{0,62}$/, icuError)
   .meta({
     description:
-      "Makes ICU sort a new database, by this locale; locale then counts for the rest. PostgreSQL 15 or newer. Counts when the database is made; a later change is refused. Default: none.",
+      "Makes ICU sort a new database, by this locale; locale then counts for the rest. Counts when the database is made; a later change is refused. Default: none.",
     examples: ["sv", "und"],
   });
 

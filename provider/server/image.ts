@@ -79,20 +79,27 @@ export async function newestIn(inputs: Inputs): Promise<Map<string, string>> {
 }
 
 /** By what is in the image's own files, which no tenant writes to. */
-function availableIn({ host, stack = "", container }: Inputs): Promise<Map<string, Available>> {
+async function availableIn(inputs: Inputs): Promise<Map<string, Available>> {
+  return availableFrom(await printedIn(inputs, "extensions", ["bash", "-c", listFiles]));
+}
+
+/** What a command prints in the image. @param question what it asks, in which it differs from others */
+export function printedIn(
+  { host, stack = "", container }: Inputs,
+  question: string,
+  command: string[],
+): Promise<string> {
   const { imageId = "", name = "" } = container ?? {};
-  return askedOnce(`extensions ${host} ${imageId}`, async () => {
-    const command = ["bash", "-c", listFiles];
-    const listed = await runTask(dockerClient(host), {
+  return askedOnce(`${question} ${host} ${imageId}`, () =>
+    runTask(dockerClient(host), {
       // Two previews may look at the same time.
       name: `${name}--image-${randomBytes(4).toString("hex")}`,
       stack,
       image: imageId,
       binds: [],
       command,
-    });
-    return availableFrom(listed);
-  });
+    }),
+  );
 }
 
 /** An image may have more than one PostgreSQL; the folder is another in each distribution. */

@@ -13,7 +13,7 @@ import { isMadeSo, missingLocale, otherLocale } from "./locale";
 import type { Part } from "./part";
 import { access, excludedClients } from "./parts/access";
 import { backup } from "./parts/backup";
-import { container, serverContainer } from "./parts/container";
+import { container, dataElsewhere, serverContainer } from "./parts/container";
 import { database, isMade } from "./parts/database";
 import { budgetOf, budgetWarnings, disk } from "./parts/disk";
 import { changesIn, extensions } from "./parts/extensions";
@@ -96,7 +96,7 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
     if (pooler) fails("pooler", await nameProblem(host, pooler.name, stack));
     const { imageId } = container ?? {};
     if (database && imageId && stack && !before.container) {
-      const missing = await missingLocale({ host, stack }, imageId, database);
+      const missing = await missingLocale(inputs, database);
       fails("database", missing && at(positions, missing));
     }
     return failures;
@@ -105,8 +105,8 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
   async refusal(state, inputs) {
     if (!isMade(state)) return undefined;
     const other = otherLocale(inputs.tenant, state.database, inputs.database);
-    if (!other || (await isMadeSo(state, inputs.database))) return undefined;
-    return at(inputs.positions, other);
+    if (other && !(await isMadeSo(state, inputs.database))) return at(inputs.positions, other);
+    return dataElsewhere(state);
   },
 
   async planWarnings(state, inputs) {

@@ -1,8 +1,6 @@
-import { askedOnce } from "../../docker/cache";
 import { dockerClient, ifPresent } from "../../docker/client";
 import { printable } from "../../docker/exec";
-import { hardened, postgresUser } from "../../docker/hardening";
-import { stackLabel } from "../../docker/labels";
+import { printedIn } from "./image";
 import type { PostgresServerInputs, PostgresServerState } from "./inputs";
 import { identifier, literal, Session } from "./session";
 
@@ -82,13 +80,12 @@ function plainName(name: string): string {
  * leaves it to PostgreSQL.
  */
 export async function missingLocale(
-  { host, stack }: Pick<PostgresServerInputs, "host" | "stack">,
-  imageId: string,
+  inputs: Partial<PostgresServerInputs>,
   { locale = "", icu = "" }: Database,
 ): Promise<string | undefined> {
   if (!locale && !icu) return undefined;
-  const answer = await askedOnce(`locale ${host} ${imageId} ${locale} ${icu}`, () =>
-    printedBy(host, stack, imageId, [locale, icu]),
+  const answer = await ifPresent(
+    printedIn(inputs, `locale ${locale} ${icu}`, ["sh", "-c", look, "sh", locale, icu]),
   );
   const [, what, there = ""] = /^missing (locale|icu)(.*)$/m.exec(answer ?? "") ?? [];
   const image = "docs/tenants.md (Locales) says how an image of your own gets it";
@@ -102,33 +99,3 @@ const look = `
     echo missing locale $(locale -a)
   fi
   if [ -n "$2" ] && pg_config --configure 2>/dev/null | grep -q -e --without-icu; then echo missing icu; fi`;
-
-/** @returns what the program says that looks into the image; undefined where the image is not there */
-async function printedBy(
-  host: string | undefined,
-  stack: string,
-  Image: string,
-  args: string[],
-): Promise<string | undefined> {
-  const container = await ifPresent(
-    dockerClient(host).createContainer({
-      Image,
-      User: `${postgresUser}:${postgresUser}`,
-      Entrypoint: ["timeout", "20", "sh", "-c", look, "sh"],
-      Cmd: args,
-      Labels: { [stackLabel]: stack },
-      // The image declares a volume; a temporary file system spares the anonymous one.
-      HostConfig: { ...hardened, NetworkMode: "none", Tmpfs: { "/var/lib/postgresql": "" } },
-    }),
-  );
-  if (!container) return undefined;
-  try {
-    await container.start();
-    await container.wait();
-    const log = await container.logs({ stdout: true });
-    // In frames, with a header of eight bytes each.
-    return log.toString("utf8").replace(/^.*?missing/s, "missing");
-  } finally {
-    await ifPresent(container.remove({ force: true, v: true }));
-  }
-}

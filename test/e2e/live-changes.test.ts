@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { stringify } from "yaml";
 import { Checkout } from "./support/checkout";
 import { eventually, run, succeed } from "./support/command";
+import { drive, drivers } from "./support/drivers";
 import { expectRunning, interrupt, login, psql } from "./support/psql";
 import { shownCertificate } from "./support/tls";
 
@@ -342,6 +343,17 @@ describe("a pooler", () => {
     expect(output).toMatch(/ERROR: +canceling statement due to user request/);
     expect(seconds).toBeLessThan(2.5);
   });
+
+  test.each(drivers)(
+    "serves one client by several connections, and passes on its cancel: %s",
+    async (_, driver) => {
+      const found = await drive(checkout, "pooled", driver, { host: pooler.hostname });
+      expect(found.message).toMatch(driver.message);
+      expect(found.seconds).toBeLessThan(2.5);
+      expect(found.goesOn).toBe(driver.goesOn);
+      expect(new Set(found.pids).size).toBe(2);
+    },
+  );
 
   test("refuses a wrong password, a role that may not log in or not any more, and another tenant's password", async () => {
     await checkout.query(

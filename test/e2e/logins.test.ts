@@ -4,6 +4,7 @@ import { cancelAddress } from "../../components/cancel-requests";
 import { cancelPort } from "../../docker/names";
 import { Checkout } from "./support/checkout";
 import { eventually, run, succeed } from "./support/command";
+import { drive, drivers } from "./support/drivers";
 import { addressOf, inContainer, inspect } from "./support/inside";
 import { expectRunning, interrupt, login, psql } from "./support/psql";
 
@@ -140,23 +141,14 @@ describe.each([
     expect(seconds).toBeLessThan(soon);
   });
 
-  test("by node-postgres, over a connection without TLS", async () => {
-    const client = await checkout.client(id);
-    const query = "SELECT pg_sleep(60), 'by node-postgres'";
-    const answer = client.query(query).then(
-      () => "answered",
-      (error: Error) => error.message,
-    );
-    await eventually(20, () => expectRunning(checkout, id, query));
-    // It has no types, and no TLS: https://github.com/brianc/node-postgres/blob/master/packages/pg/lib/client.js
-    const canceller = new Client({ host: "127.0.0.1", port: checkout.port }) as Client & {
-      cancel(client: Client, query: unknown): void;
-    };
-    const started = performance.now();
-    canceller.cancel(client, (client as Client & { activeQuery: unknown }).activeQuery);
-    expect(await answer).toBe("canceling statement due to user request");
-    expect((performance.now() - started) / 1000).toBeLessThan(soon);
-    await client.end();
+  // Where TLS is passed through, by direct TLS.
+  test.each(drivers)("by %s", async (_, driver) => {
+    const negotiation = id === "globex" && driver.direct ? "direct" : "postgres";
+    const found = await drive(checkout, id, driver, { negotiation });
+    expect(found.message).toMatch(driver.message);
+    expect(found.seconds).toBeLessThan(soon);
+    expect(found.goesOn).toBe(driver.goesOn);
+    expect(new Set(found.pids).size).toBe(1);
   });
 
   test("and the neighbour's goes on", () => expectRunning(checkout, other, runsOn));
@@ -250,7 +242,7 @@ describe("addresses that clients may come from", () => {
       "docker",
       [
         ...["exec", "--env", "PGPASSWORD", checkout.name("stranger"), "bash", "-c"],
-        "while psql \"$0\" -qAtc 'SELECT 1' >/dev/null; do :; done; date +%s.%N",
+        "while at=$(date +%s.%N); psql \"$0\" -qAtc 'SELECT 1' >/dev/null; do last=$at; done; echo $last",
         conninfoOf("acme"),
       ],
       { env: { ...process.env, PGPASSWORD: passwords.acme } },
@@ -265,12 +257,12 @@ describe("addresses that clients may come from", () => {
     await checkout.up();
     const { output, stdout } = await refused;
     expect(output).toMatch(closed);
+    // Of the last login that was let in, however long a busy machine took for it.
     const seconds = Number(stdout) - (await written) / 1000;
     console.log(
-      `logins: an address that is taken off the list is refused ${seconds.toFixed(2)} s after that`,
+      `logins: an address that is taken off the list was let in last ${seconds.toFixed(2)} s after that`,
     );
-    // The aim is a second; a machine that tests keep busy takes longer.
-    expect(seconds).toBeLessThan(5);
+    expect(seconds).toBeLessThan(1);
     expect((await session).output).toMatch(/terminating connection due to administrator command/);
     expect((await asStranger("acme", passwords.acme, "SELECT 1")).output).toMatch(closed);
     expect((await asStranger("globex", passwords.globex, "SELECT 1")).code).toBe(0);
@@ -494,6 +486,21 @@ describe("a tenant without a superuser", () => {
     expect((await checkout.pgs(["connect", "umbrella", "--", "-Atc", "SELECT session_user"])).stdout).toBe(
       "umbrella\n",
     );
+  });
+
+  test("has its password rotated, also for its pooler", async () => {
+    const before = await checkout.password("umbrella");
+    const { code, output } = await checkout.pgs(["rotate-password", "umbrella", "--yes"]);
+    expect(code, output).toBe(0);
+    const after = await checkout.password("umbrella");
+    expect(after).not.toBe(before);
+    for (const host of ["umbrella", "umbrella-pooler"]) {
+      const parameters = { host: `${host}.pgs.localhost`, user: "umbrella" };
+      expect((await login(checkout, psql[18], "umbrella", parameters, after)).stdout).toBe("umbrella\n");
+      expect((await login(checkout, psql[18], "umbrella", parameters, before)).output).toMatch(
+        /authentication failed/,
+      );
+    }
   });
 
   test("is as the entry says again after somebody changed it by hand", async () => {

@@ -17,12 +17,13 @@ const home = "/var/lib/barman/tenant-acme";
 
 beforeAll(async () => {
   checkout = await Checkout.create(
-    "defaults: { memory: 256Mi }\ntenants:\n  acme: { settings: { work_mem: 5MB }, roles: { app: { grants: owner } }, passwordVersion: 2 }\n  globex: { settings: { statement_timeout: 2s, lock_timeout: 1ms, default_transaction_read_only: true } }\n",
+    "defaults: { memory: 256Mi }\ntenants:\n  acme: { settings: { work_mem: 5MB }, roles: { app: { grants: owner } }, passwordVersion: 2 }\n  globex: { superuser: off, settings: { statement_timeout: 2s, lock_timeout: 1ms, default_transaction_read_only: true } }\n",
     withBackups,
   );
   await checkout.up();
   await checkout.query("acme", "CREATE TABLE written (n int PRIMARY KEY)");
   await checkout.query("acme", "CREATE VIEW mine AS SELECT 1 AS one", "app");
+  await writing("globex", "CREATE TABLE theirs AS SELECT 1 AS one");
   await hasBaseBackup();
 });
 afterAll(() => checkout?.remove());
@@ -43,6 +44,28 @@ describe("into another tenant", () => {
     expect(
       await checkout.query("acme-copy", "ALTER VIEW mine RENAME TO theirs; SELECT n FROM written", "app"),
     ).toEqual([{ n: 1 }]);
+  });
+
+  test("without a superuser where its entry says so, whatever the other has, and with one", async () => {
+    const backup = 'backup: { schedule: "off" }';
+    await checkout.apply(
+      `${file()}  lowered: { superuser: off, ${backup}, restoreFrom: { tenant: acme } }\n` +
+        `  raised: { ${backup}, restoreFrom: { tenant: globex } }\n`,
+    );
+    const is = `SELECT session_user AS login, current_user AS acts,
+      (SELECT json_agg(rolname ORDER BY rolname) FROM pg_roles WHERE rolcanlogin OR rolsuper) AS others`;
+    expect(await checkout.query("lowered", is)).toEqual([
+      { login: "lowered", acts: "pgs_owner", others: ["lowered", "postgres"] },
+    ]);
+    await checkout.query("lowered", "ALTER TABLE written ADD note text; ALTER VIEW mine RENAME TO theirs");
+    await expect(checkout.query("lowered", "COPY written FROM PROGRAM 'id'")).rejects.toThrow(
+      "permission denied",
+    );
+    expect(await checkout.query("raised", is)).toEqual([
+      { login: "postgres", acts: "postgres", others: ["postgres"] },
+    ]);
+    await writing("raised", "ALTER TABLE theirs ADD note text; CREATE EXTENSION file_fdw");
+    await checkout.pulumi("preview", "--expect-no-changes");
   });
 
   test.each([
@@ -75,7 +98,7 @@ describe("tried", () => {
     });
     expect(acme).toMatchObject({ tenant: "acme", ok: true, relations: 1, rows: 2, reason: "" });
     expect(acme.seconds).toBeGreaterThan(0.1);
-    expect(globex).toMatchObject({ tenant: "globex", ok: true, relations: 0 });
+    expect(globex).toMatchObject({ tenant: "globex", ok: true, relations: 1, rows: 1 });
     expect(await tried()).toMatchObject({ ok: true, seconds: acme.seconds, backup: acme.backup });
     await nothingIsLeft();
   });
@@ -370,6 +393,17 @@ describe("in place", () => {
     expect(await rows("acme")).toEqual([1, 2, 3, 4, 5, 6, 8, 9, 10]);
     expect((await volumesOfBefore()).length).toBeGreaterThan(1);
   });
+
+  test("of a tenant without a superuser has its role, and no superuser that logs in", async () => {
+    const { code, output } = await pgs("restore", "globex", "--yes");
+    expect(code, output).toBe(0);
+    const is = `SELECT session_user AS login, current_user AS acts, one,
+      (SELECT json_agg(rolname) FROM pg_roles WHERE rolsuper) AS superusers FROM theirs`;
+    expect(await checkout.query("globex", is)).toEqual([
+      { login: "globex", acts: "pgs_owner", one: 1, superusers: ["postgres"] },
+    ]);
+    await checkout.up("--expect-no-changes");
+  });
 });
 
 /** Kills the command with all that it started as soon as it says this. */
@@ -399,6 +433,14 @@ async function write(n: number): Promise<void> {
   times[n] = new Date((rows[0].at as Date).getTime() + 1).toISOString();
   await client.end();
   await new Promise((resolve) => setTimeout(resolve, 20));
+}
+
+/** In a session that may write, whatever the tenant's settings say. */
+async function writing(id: string, sql: string): Promise<void> {
+  const client = await checkout.client(id);
+  await client.query("SET default_transaction_read_only = off");
+  await client.query(sql);
+  await client.end();
 }
 
 async function rows(id: string): Promise<number[]> {

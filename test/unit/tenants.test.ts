@@ -158,10 +158,6 @@ describe("a file that is right", () => {
     expect(errorOf("encoding: LATIN1")).toMatch(/^encoding: LATIN1 needs a locale .*; write locale: C/);
     expect(errorOf("locale: C, encoding: LATIN1")).toBe("accepted");
     expect(errorOf('locale: "C\'; DROP"')).toMatch(/^locale: expected a locale/);
-    const versions = { images: [14].map(String) };
-    expect(errorsOf("tenants: { acme: { version: 14, icu: sv } }", versions)).toEqual([
-      "tenants.yaml:1:38: tenants.acme.icu: a database of PostgreSQL 14 cannot have ICU's locales; leave icu out",
-    ]);
   });
 
   it("gives init scripts as written and as absolute paths", () => {

@@ -6,7 +6,8 @@ import { eventually, type Result, run } from "./command";
 /** Paths of the two versions of psql that script/test provides. */
 export const psql = { 15: required("PSQL15"), 18: required("PSQL18") };
 
-function required(name: string): string {
+/** Of the environment. */
+export function required(name: string): string {
   const value = process.env[name];
   if (!value) throw new Error(`${name} is not set: run the tests by script/test, which provides the clients`);
   return value;

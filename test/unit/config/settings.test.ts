@@ -95,6 +95,7 @@ describe("a configuration", () => {
     ["18-pgvector", "pgvector/pgvector:pg18"],
     ["17-postgis-3", "registry.example.com:5000/postgis/postgis:17-3.5"],
     ["18", `postgres@sha256:${"0a".repeat(32)}`],
+    ["16", "postgres:16.15-bookworm"],
   ])("may have %s: %s, whose name says little", (key, image) => {
     expect(checkedSettings({ "pgs:images": { [key]: image } }).postgresImages.get(key)).toBe(image);
   });
@@ -138,7 +139,7 @@ describe("a wrong configuration", () => {
       "pgs:prefix": "Dev_1",
       "pgs:isolation": "none",
       "pgs:hostnameSuffix": "some",
-      "pgs:images": '{"proxy":"traefik:v3.7.15","18":"postgres","new":"postgres:19.1-bookworm"}',
+      "pgs:images": '{"proxy":"traefik:v3.7.15","18":"postgres","15":"postgres:15.19-bookworm"}',
       "pgs:certificate": '{"chain":"chain.pem"}',
       "pgs:prefx": "pgs",
     });
@@ -148,8 +149,8 @@ describe("a wrong configuration", () => {
       "pgs:prefix: expected up to 14 lower-case letters, digits and inner hyphens, a letter first, got Dev_1 (pulumi config set --path 'pgs:prefix' …)",
       "pgs:isolation: expected network or shared, got none (pulumi config set --path 'pgs:isolation' …)",
       "pgs:hostnameSuffix: expected none or random, got some (pulumi config set --path 'pgs:hostnameSuffix' …)",
+      "pgs:images.15: expected the key `proxy`, `barman`, `pooler`, `prometheus`, `exporter`, `alertmanager`, `grafana`, or a PostgreSQL major version from 16 on, which may have a variant: 18-pgvector, got postgres:15.19-bookworm (pulumi config set --path 'pgs:images.15' …)",
       "pgs:images.18: expected a tag other than latest, such as 18.6-bookworm, or a digest, got postgres (pulumi config set --path 'pgs:images.18' …)",
-      "pgs:images.new: expected the key `proxy`, `barman`, `pooler`, `prometheus`, `exporter`, `alertmanager`, `grafana`, or a PostgreSQL major version, which may have a variant: 18-pgvector, got postgres:19.1-bookworm (pulumi config set --path 'pgs:images.new' …)",
       "pgs:certificate.key: expected the path of a PEM file (pulumi config set --path 'pgs:certificate.key' …)",
       expect.stringMatching(
         /^pgs:prefx: there is no such key; did you mean prefix\?; allowed: domain, .* \(pulumi config rm --path 'pgs:prefx'\)$/,

@@ -1,7 +1,7 @@
 import type Docker from "dockerode";
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import { createOptions, digestOf } from "../../../../../provider/container/reconcile";
-import { container, serverContainer } from "../../../../../provider/server/parts/container";
+import { container, dataElsewhere, serverContainer } from "../../../../../provider/server/parts/container";
 import { engine } from "../../../support/engine";
 import { acme, acmeWith, host } from "../../../support/postgres";
 
@@ -44,6 +44,25 @@ describe("a server's container", () => {
       { Name: "pgs-acme", Destination: "/var/lib/postgresql", RW: true },
       { Name: "pgs--programs", Destination: "/pgs", RW: false },
     ]);
+  });
+
+  it("before PostgreSQL 18 has its data in the tenant's volume too, and not in one of the image's", async () => {
+    const { Env, HostConfig } = createOptions(serverContainer(acmeWith({ version: 17 })), "");
+    expect(Env).toContain("PGDATA=/var/lib/postgresql/17/docker");
+    expect(Object.keys(HostConfig?.Tmpfs ?? {})).toContain("/var/lib/postgresql/data");
+    const { Env: newest } = createOptions(serverContainer(acme()), "");
+    expect(newest?.filter((line) => line.startsWith("PGDATA"))).toEqual([]);
+  });
+
+  it("that was made with its data in a volume of the image's is left as it is", async () => {
+    const older = acmeWith({ version: 17 });
+    expect(await dataElsewhere(older)).toBeUndefined();
+    await container.apply(older, {});
+    expect(await dataElsewhere(older)).toBeUndefined();
+    engine
+      .container("pgs-acme")
+      .Mounts.push({ Name: "4f2a", Destination: "/var/lib/postgresql/data", RW: true });
+    expect(await dataElsewhere(older)).toMatch(/^the data of acme is in the volume 4f2a.*pgs dump acme/);
   });
 
   it("starts on adopted data with a check", () => {
