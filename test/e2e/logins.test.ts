@@ -40,6 +40,8 @@ describe.each(["acme", "globex"])("%s, with access on, logs in", (id) => {
   test.each([
     ["psql 15, sslmode=require", psql[15], { sslmode: "require" }],
     ["psql 15, verify-full", psql[15], { sslmode: "verify-full", sslrootcert: "CA" }],
+    ["psql 16, verify-full", psql[16], { sslmode: "verify-full", sslrootcert: "CA" }],
+    ["psql 17, verify-full", psql[17], { sslmode: "verify-full", sslrootcert: "CA" }],
     ["psql 18, sslmode=require", psql[18], { sslmode: "require" }],
     ["psql 18, verify-full", psql[18], { sslmode: "verify-full", sslrootcert: "CA" }],
     [
@@ -132,6 +134,8 @@ describe.each([
 
   test.each([
     ["psql 15", psql[15], {}],
+    ["psql 16", psql[16], {}],
+    ["psql 17, direct TLS", psql[17], { sslnegotiation: "direct" }],
     ["psql 18", psql[18], {}],
     ["psql 18, direct TLS", psql[18], { sslnegotiation: "direct" }],
     ["psql 18, with the long keys of protocol 3.2", psql[18], { max_protocol_version: "3.2" }],

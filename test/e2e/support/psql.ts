@@ -3,8 +3,13 @@ import { randomUUID } from "node:crypto";
 import type { Checkout } from "./checkout";
 import { eventually, type Result, run } from "./command";
 
-/** Paths of the two versions of psql that script/test provides. */
-export const psql = { 15: required("PSQL15"), 18: required("PSQL18") };
+/** Paths of the versions of psql that script/test provides. */
+export const psql = {
+  15: required("PSQL15"),
+  16: required("PSQL16"),
+  17: required("PSQL17"),
+  18: required("PSQL18"),
+};
 
 /** Of the environment. */
 export function required(name: string): string {
