@@ -7,7 +7,8 @@ const { patch } = require("./preload/patch.cjs");
 
 require("./preload/own-typescript.cjs");
 patch({
-  "lazy-serialization": require("./preload/lazy-serialization.cjs"),
+  "lazy-modules": require("./preload/lazy-modules.cjs"),
+  "lazy-inspector": require("./preload/lazy-inspector.cjs"),
   "promise-traces": require("./preload/promise-traces.cjs"),
   "debug-messages": require("./preload/debug-messages.cjs"),
   "source-positions": require("./preload/source-positions.cjs"),

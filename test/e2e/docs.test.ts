@@ -2,29 +2,49 @@ import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { blocksOf, commandsOf, pages } from "../unit/support/docs";
-import { Checkout, withBackups } from "./support/checkout";
+import { Checkout } from "./support/checkout";
 import { run, succeed } from "./support/command";
 
 const root = join(__dirname, "..", "..");
 
+const sample = readFileSync(join(root, "tenants.yaml"), "utf8");
+
+/** The stack that the pages of one domain share. */
 let checkout: Checkout;
-let domain: string;
+let domain = "";
+/** What the stack has before a page changes it. */
+let fresh: { config: string; volumes: string[] };
+
+const domainOf = (page: string) =>
+  /host[ =]\S*pgs\.example\.com/.test(readFileSync(join(root, page), "utf8"))
+    ? "pgs.example.com"
+    : "pgs.localhost";
+const file = (name: string) => readFileSync(join(checkout.folder, name), "utf8");
+const volumes = async () =>
+  (await succeed("docker", ["volume", "ls", "--format", "{{.Name}}"]))
+    .split("\n")
+    .filter((name) => name.startsWith(`${checkout.prefix}-`));
 
 /** Who reads a page has the sample's tenants, and has changed nothing else. */
 async function beginPage(page: string): Promise<void> {
-  const text = readFileSync(join(root, page), "utf8");
-  domain = /host[ =]\S*pgs\.example\.com/.test(text) ? "pgs.example.com" : "pgs.localhost";
-  const sample = readFileSync(join(root, "tenants.yaml"), "utf8");
+  if (domainOf(page) === domain) await takeBack();
+  else await makeStack(domainOf(page));
   // The page on another major version adds a tenant by hand.
-  const tenants = text.includes("acme-next") ? `${sample}\n  acme-next: {}\n` : sample;
-  const backups = page === "docs/backups.md" ? withBackups : {};
-  checkout = await Checkout.create(tenants, { domain, ...backups });
-  await checkout.up();
+  if (readFileSync(join(root, page), "utf8").includes("acme-next"))
+    await checkout.apply(`${sample}\n  acme-next: {}\n`);
   await writePasswords();
+  await checkout.caFile();
+}
+
+async function makeStack(ofPages: string): Promise<void> {
+  await checkout?.remove();
+  domain = ofPages;
+  checkout = await Checkout.create(sample, { domain });
+  await checkout.up();
+  fresh = { config: file("Pulumi.dev.yaml"), volumes: await volumes() };
   // What the pages take for granted beside the stack.
   checkout.write("password.txt", "chosen-by-the-operator\n");
   checkout.write("init/umbrella.sql", "CREATE TABLE projects (name text);\n");
-  await checkout.caFile();
   const folder = join(checkout.folder, "live", domain);
   mkdirSync(folder, { recursive: true });
   await succeed("openssl", [
@@ -34,6 +54,14 @@ async function beginPage(page: string): Promise<void> {
   ]);
   for (const file of ["privkey.pem", "fullchain.pem"])
     cpSync(join(folder, file), join(checkout.folder, file));
+}
+
+/** Whatever the page before did, data of its tenants too. */
+async function takeBack(): Promise<void> {
+  checkout.write("Pulumi.dev.yaml", fresh.config);
+  await checkout.apply(sample);
+  const left = (await volumes()).filter((name) => !fresh.volumes.includes(name));
+  if (left.length > 0) await succeed("docker", ["volume", "rm", ...left]);
 }
 
 async function writePasswords(): Promise<void> {
@@ -63,9 +91,16 @@ function configured(): string {
 const triedOf = (page: string) =>
   blocksOf(page).filter((block) => commandsOf(block) !== "" && !block.untried);
 
-describe.each(pages.filter((page) => triedOf(page).length > 0))("%s", (page) => {
+const isLast = (page: string) => page === "docs/disaster.md";
+/** One domain after the other. The page that makes the stack again in another state comes last. */
+const tried = pages
+  .filter((page) => triedOf(page).length > 0)
+  .toSorted((a, b) => domainOf(a).localeCompare(domainOf(b)) || Number(isLast(a)) - Number(isLast(b)));
+
+afterAll(() => checkout?.remove());
+
+describe.each(tried)("%s", (page) => {
   beforeAll(() => beginPage(page));
-  afterAll(() => checkout?.remove());
 
   test.each(triedOf(page))("$at", async (block) => {
     const { code, output } = await run("bash", ["-euo", "pipefail", "-c", here(commandsOf(block))], {

@@ -34,12 +34,12 @@ async function plan(): Promise<{ steps: Step[]; problem: string }> {
 }
 
 /** Of volumes nothing but `same` may be planned as long as their tenants are in the file. */
-function expectVolumesKept(steps: Step[]): void {
+function expectVolumesKept(steps: Step[], count = 3): void {
   const volumes = steps.filter(
     // Backups and monitoring bring their own.
     ({ urn }) => urn.includes("docker:index/volume:Volume::") && !/::backups$|:Monitoring\$docker:/.test(urn),
   );
-  expect(volumes.length).toBeGreaterThanOrEqual(3);
+  expect(volumes.length).toBeGreaterThanOrEqual(count);
   expect(volumes.filter(({ op }) => op !== "same")).toEqual([]);
 }
 
@@ -51,55 +51,88 @@ function changes(steps: Step[]): string[] {
 
 describe("no edit plans anything for a volume of a tenant that stays:", () => {
   /** For each field a value that is not the default. `refused` when the edit must fail instead. */
-  const fields: Record<string, { to: string; refused?: RegExp; plansNothing?: boolean }> = {
-    version: { to: "19", refused: /data is that of PostgreSQL 18 and cannot be used by 19/ },
-    memory: { to: "300Mi" },
-    cpus: { to: "0.5" },
-    disk: { to: "10Gi" },
-    access: { to: "false" },
-    state: { to: "stopped" },
-    hostname: { to: "other" },
-    // Scripts count only when the database is first made.
-    init: { to: "[init/acme.sql]", plansNothing: true },
-    settings: { to: "{ max_connections: 50, work_mem: 1MB }" },
-    passwordVersion: { to: "2" },
-    onRemove: { to: "delete" },
-    tls: { to: "passthrough" },
-    allow: { to: "[203.0.113.0/24]" },
-    maxConnectionsPerClient: { to: "200" },
-    pooler: { to: "{}" },
-    superuser: { to: "off" },
-    roles: { to: "{ app: { grants: readonly } }" },
-    extensions: { to: "[pg_trgm]" },
-    image: { to: "demo", refused: /18-demo/ },
-    // What a database was made with it keeps.
-    locale: { to: "C", refused: /tenants\.yaml:1:\d+: .*locale/ },
-    encoding: { to: "LATIN1", refused: /tenants\.yaml:1:\d+: .*encoding/ },
-    icu: { to: "sv", refused: /tenants\.yaml:1:\d+: .*icu/ },
-    volume: {
-      to: "elsewhere",
-      refused: /the tenant's data is in the volume \S+, and an edit cannot change that/,
-    },
-    backup: { to: "{ schedule: 03:00 }", refused: /pgs:backups\.schedule is off/ },
-    restoreFrom: { to: "{ tenant: globex }", refused: /restoreFrom needs the stack's backups/ },
-  };
+  const fields: Record<string, { to: string; refused?: RegExp; plansNothing?: boolean; ofRoute?: boolean }> =
+    {
+      version: { to: "19", refused: /data is that of PostgreSQL 18 and cannot be used by 19/ },
+      memory: { to: "300Mi" },
+      cpus: { to: "0.5" },
+      disk: { to: "10Gi" },
+      access: { to: "false" },
+      state: { to: "running" },
+      hostname: { to: "other", ofRoute: true },
+      // Scripts count only when the database is first made.
+      init: { to: "[init/acme.sql]", plansNothing: true },
+      settings: { to: "{ max_connections: 50, work_mem: 1MB }" },
+      passwordVersion: { to: "2" },
+      onRemove: { to: "delete" },
+      tls: { to: "passthrough", ofRoute: true },
+      allow: { to: "[203.0.113.0/24]" },
+      maxConnectionsPerClient: { to: "200", ofRoute: true },
+      pooler: { to: "{}" },
+      superuser: { to: "off" },
+      roles: { to: "{ app: { grants: readonly } }" },
+      extensions: { to: "[pg_trgm]" },
+      image: { to: "demo", refused: /18-demo/ },
+      // What a database was made with it keeps.
+      locale: { to: "C", refused: /tenants\.yaml:1:\d+: .*locale/ },
+      encoding: { to: "LATIN1", refused: /tenants\.yaml:1:\d+: .*encoding/ },
+      icu: { to: "sv", refused: /tenants\.yaml:1:\d+: .*icu/ },
+      volume: {
+        to: "elsewhere",
+        refused: /the tenant's data is in the volume \S+, and an edit cannot change that/,
+      },
+      backup: { to: "{ schedule: 03:00 }", refused: /pgs:backups\.schedule is off/ },
+      restoreFrom: { to: "{ tenant: globex }", refused: /restoreFrom needs the stack's backups/ },
+    };
 
   test("every field of the schema is tried", () => {
     const schema = JSON.parse(readFileSync(join(root, "tenants.schema.json"), "utf8"));
     expect(Object.keys(fields).sort()).toEqual(fieldsOf(schema).sort());
   });
 
-  test.each(Object.entries(fields))("tenants.yaml: %s", async (field, { to, refused, plansNothing }) => {
-    await checkout.pulumi("config", "set", "--path", "pgs:images.19", image);
-    checkout.write("tenants.yaml", `tenants: { acme: { ${field}: ${to} }, globex: {} }`);
-    onTestFinished(() => checkout.write("tenants.yaml", "tenants: { acme: {}, globex: {} }"));
-    const { steps, problem } = await plan();
-    if (refused) expect(problem).toMatch(refused);
-    else expect(problem).toBe("");
-    // A plan that is refused ends early; what it has must keep the volumes nevertheless.
-    if (!refused) expectVolumesKept(steps);
-    expect(steps.filter(({ op, urn }) => urn.includes("Volume::") && op !== "same")).toEqual([]);
-    if (!refused && !plansNothing) expect(changes(steps)).not.toEqual([]);
+  const refusals = Object.entries(fields).filter(([, { refused }]) => refused);
+  const planned = Object.entries(fields).filter(([, { refused }]) => !refused);
+
+  describe("tenants.yaml:", () => {
+    const both = "tenants: { acme: {}, globex: {} }";
+    afterAll(() => checkout.apply(both));
+
+    test.each(refusals)("%s", async (field, { to, refused }) => {
+      if (field === "version") await checkout.pulumi("config", "set", "--path", "pgs:images.19", image);
+      checkout.write("tenants.yaml", `tenants: { acme: { ${field}: ${to} }, globex: {} }`);
+      const { steps, problem } = await plan();
+      expect(problem).toMatch(refused as RegExp);
+      // The plan ends early; what it has keeps the volumes nevertheless.
+      expect(steps.filter(({ op, urn }) => urn.includes("Volume::") && op !== "same")).toEqual([]);
+    });
+
+    describe("all others in one plan, each of a tenant of its own:", () => {
+      let steps: Step[];
+      beforeAll(async () => {
+        const file = (entry: (field: string, to: string) => string) => {
+          const entries = planned.map(([field, { to }]) => `${field.toLowerCase()}: { ${entry(field, to)} }`);
+          return `tenants: { acme: {}, globex: {}, ${entries.join(", ")} }`;
+        };
+        // What is stopped costs no server, and has no route.
+        const state = (field: string) => (fields[field]?.ofRoute ? "running" : "stopped");
+        await checkout.apply(file((field) => `state: ${state(field)}`));
+        checkout.write(
+          "tenants.yaml",
+          file((field, to) => `${field === "state" ? "" : `state: ${state(field)}, `}${field}: ${to}`),
+        );
+        const { steps: all, problem } = await plan();
+        expect(problem).toBe("");
+        expectVolumesKept(all, 3 + planned.length);
+        steps = all;
+      });
+
+      test.each(planned)("%s", (field, { plansNothing }) => {
+        const own = steps.filter(({ urn }) => urn.split("::").at(-1)?.split("-")[0] === field.toLowerCase());
+        expect(own.filter(({ urn }) => urn.includes("Volume::")).map(({ op }) => op)).toEqual(["same"]);
+        if (plansNothing) expect(changes(own)).toEqual([]);
+        else expect(changes(own)).not.toEqual([]);
+      });
+    });
   });
 
   const keys: Record<string, { path: string; to: string; secret?: boolean; plansNothing?: boolean }> = {

@@ -93,13 +93,35 @@ const effects: Record<string, Effect> = {
     patched: { own: 42, rewritten: false },
     plain: { own: 42, rewritten: true },
   },
-  "lazy-serialization": {
+  "lazy-modules": {
     script: `
-      require("@pulumi/pulumi");
-      console.log(Object.keys(require.cache).some((path) => path.includes("/node_modules/typescript/")));
+      const { createRequire } = require("node:module");
+      const inner = createRequire(require.resolve("@pulumi/pulumi/cmd/run/run.js"));
+      const pulumi = require("@pulumi/pulumi");
+      inner("./tracing");
+      const parts = ["/typescript/", "/@opentelemetry/sdk-trace-base/", "/@pulumi/pulumi/automation/"];
+      const loaded = () =>
+        parts.map((part) => Object.keys(require.cache).some((path) => path.includes("/node_modules" + part)));
+      const before = loaded();
+      console.log(JSON.stringify([before, typeof pulumi.automation.LocalWorkspace.create, loaded()[2]]));
     `,
-    patched: false,
-    plain: true,
+    patched: [[false, false, false], "function", true],
+    plain: [[true, true, true], "function", true],
+  },
+  "lazy-inspector": {
+    script: `
+      ${asPulumi("cmd/run/index.js")}
+      const hooks = inner("../../runtime/closure/v8Hooks");
+      const isOpen = () => Object.keys(require.cache).some((path) => path.endsWith("/closure/v8Hooks.js"));
+      hooks.isInitializedAsync().then(async () => {
+        const before = isOpen();
+        const session = await hooks.getSessionAsync();
+        console.log(JSON.stringify({ before, session: typeof session.post }));
+        session.disconnect();
+      });
+    `,
+    patched: { before: false, session: "function" },
+    plain: { before: true, session: "function" },
   },
   "promise-traces": {
     script: `

@@ -1,12 +1,13 @@
 const { createHash } = require("node:crypto");
 const { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } = require("node:fs");
 const Module = require("node:module");
-const { basename, dirname, join, sep } = require("node:path");
+const { basename, dirname, join, relative, sep } = require("node:path");
 const { Script } = require("node:vm");
 const { isLeftOut } = require("./patch.cjs");
 
 const name = "compile-cache";
-const folder = join(__dirname, "..", "..", "node_modules", ".cache", "pgs");
+const root = join(__dirname, "..", "..");
+const folder = join(root, "node_modules", ".cache", "pgs");
 
 /**
  * Installed modules are compiled once, and not by each command. Node.js can do that itself from 22.1 on; before it, one
@@ -19,7 +20,8 @@ if (!isLeftOut(name)) {
 }
 
 function useCacheFile() {
-  const program = process.argv[1] ?? "";
+  // From the project's own folder, so that checkouts which share packages share it.
+  const program = relative(root, process.argv[1] ?? "");
   const key = digest(program, process.version, process.arch).toString("hex").slice(0, 8);
   const path = join(folder, `${basename(program)}-${key}`);
   /** Compiled code by the digest of its text. */
