@@ -63,6 +63,8 @@ export interface ContainerInputs {
   cpuShares?: number;
   /** Seconds from the stop signal until it is killed. */
   stopSeconds: number;
+  /** Which text its configuration has, in a volume: after another one it reads it anew, by SIGHUP. */
+  configuration?: string;
 }
 
 export interface ContainerState extends ContainerInputs {
@@ -92,6 +94,7 @@ export const Container: ResourceType<ContainerInputs, ContainerState> = {
     "pids",
     "cpuShares",
     "stopSeconds",
+    "configuration",
   ],
   replacing: ["host"],
 
@@ -156,6 +159,9 @@ async function reconcile(inputs: ContainerInputs, before?: ContainerState): Prom
     for (const id of before?.networkIds ?? []) if (!networkIds.includes(id)) await releaseNetwork(inputs, id);
     if (limits.memory > spec.limits.memory) {
       await setLimits(dockerClient(inputs.host).getContainer(containerId), limits, spec.limits);
+    }
+    if (containerId === before?.containerId && before.configuration !== inputs.configuration) {
+      await dockerClient(inputs.host).getContainer(containerId).kill({ signal: "SIGHUP" });
     }
     return { ...inputs, containerId, networkIds, running: true };
   } catch (error) {
