@@ -5,6 +5,7 @@ import { dockerClient } from "../../docker/client";
 import { hardened, withoutNames } from "../../docker/hardening";
 import { stackLabel } from "../../docker/labels";
 import {
+  attach,
   attachProxy,
   ensureNetwork,
   type NetworkSpec,
@@ -155,7 +156,9 @@ async function reconcile(inputs: ContainerInputs, before?: ContainerState): Prom
   try {
     for (const network of inputs.networks) networkIds.push(await ensureNetwork(inputs, network));
     const { containerId, limits } = await reconcileContainer(spec, before?.containerId);
-    for (const id of networkIds.slice(1)) await attachProxy(inputs.host, id, containerId);
+    for (const id of networkIds.slice(1)) {
+      await (inputs.role === "proxy" ? attachProxy : attach)(inputs.host, id, containerId);
+    }
     for (const id of before?.networkIds ?? []) if (!networkIds.includes(id)) await releaseNetwork(inputs, id);
     if (limits.memory > spec.limits.memory) {
       await setLimits(dockerClient(inputs.host).getContainer(containerId), limits, spec.limits);

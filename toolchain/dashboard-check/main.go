@@ -5,9 +5,12 @@
 package main
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 
+	"github.com/grafana/grafana-foundation-sdk/go/cog"
 	"github.com/grafana/grafana-foundation-sdk/go/cog/plugins"
 	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
 )
@@ -31,8 +34,14 @@ func check(name string) error {
 	if err != nil {
 		return err
 	}
+	// It gives a list of errors, also where that is empty; panels that are well are left out of what it reads.
+	err = new(dashboard.Dashboard).UnmarshalJSONStrict(text)
+	var list cog.BuildErrors
+	if err != nil && (!errors.As(err, &list) || len(list) > 0) {
+		return err
+	}
 	var one dashboard.Dashboard
-	if err := one.UnmarshalJSONStrict(text); err != nil {
+	if err := json.Unmarshal(text, &one); err != nil {
 		return err
 	}
 	return one.Validate()

@@ -44,13 +44,12 @@ describe("files for Prometheus and Grafana", () => {
     const files = Object.keys(dashboards).map((name) => join(room, "grafana", "dashboards", `${name}.json`));
     execFileSync(dashboardCheck ?? "", files, { encoding: "utf8" });
     const folder = mkdtempSync(join(tmpdir(), "pgs-dashboards-"));
-    const wrong: Record<string, (one: (typeof dashboards)[string]) => object> = {
+    const wrong: Record<string, (one: Dashboard) => object> = {
       "a field that there is not": (one) => ({ ...one, titel: "host" }),
       "a field of another type": (one) => ({ ...one, refresh: 30 }),
-      "a panel's option that there is not": ({ panels = [], ...one }) => ({
-        ...one,
-        panels: panels.map((panel) => ({ ...panel, options: { legende: true } })),
-      }),
+      "a panel's option that there is not": (one) => withPanels(one, { options: { legende: true } }),
+      "a query's field that there is not": (one) =>
+        withPanels(one, { targets: [{ refId: "A", query: "up" }] }),
     };
     try {
       for (const [what, change] of Object.entries(wrong)) {
@@ -74,6 +73,10 @@ describe("files for Prometheus and Grafana", () => {
     expect(JSON.parse(files["grafana/dashboards/fleet.json"] ?? "").uid).toBe("pgs-fleet");
   });
 });
+
+function withPanels({ panels = [], ...one }: Dashboard, more: object): object {
+  return { ...one, panels: panels.map((panel) => ({ ...panel, ...more })) };
+}
 
 const everywhere = {
   webhook: "https://hooks.example.com/pgs",

@@ -251,7 +251,7 @@ const cases: Case[] = [
   {
     alert: "PgsBaseBackupTooOld",
     severity: "warning",
-    haste: 72,
+    haste: Math.sqrt(72),
     at: 35,
     fires: { pgs_backup_base_timestamp_seconds: "0x40" },
     silent: { pgs_backup_base_timestamp_seconds: "0x20 1200x20" },
