@@ -337,18 +337,17 @@ describe("real faults", () => {
   /** All that fired since it began. */
   const seen = new Set<string>();
   let over = false;
-  let watching: Promise<void>;
   let begun: number;
 
   /** Each of these fires, at the same time or one after the other. */
   async function fire(...alerts: string[]): Promise<void> {
-    const all = eventually(240, async () => expect([...seen]).toEqual(expect.arrayContaining(alerts)));
-    await Promise.race([all, watching]);
+    await eventually(240, async () => expect([...seen]).toEqual(expect.arrayContaining(alerts)));
     console.log(`${alerts.join(", ")}: ${((performance.now() - begun) / 1000).toFixed(0)} s`);
   }
 
   async function watch(): Promise<void> {
-    while (!over) for (const one of await firing()) seen.add(one);
+    // On a busy machine it may give no answer in time.
+    while (!over) for (const one of await firing().catch(() => [])) seen.add(one);
   }
 
   const sessions = [
@@ -475,7 +474,7 @@ describe("real faults", () => {
 
   test("of sessions, disks, backups, WAL and transaction IDs have an alert each, until they are mended", async () => {
     begun = performance.now();
-    watching = watch();
+    const watching = watch();
     try {
       await Promise.all([disturb(), fallBehind(), fillUp(), endBackups()]);
     } finally {
