@@ -427,10 +427,16 @@ describe("real faults", () => {
           "hooli",
           `INSERT INTO filler SELECT repeat('x', 1000000) FROM generate_series(1, ((${part} * 2 ^ 29 - (${used})) / 1.05e6)::int)`,
         ),
-        onHostDisk(`head -c ${Math.round(part * (16 << 10))}k /dev/zero >ballast`),
+        onHostDisk(`dd if=/dev/zero of=ballast bs=1k count=${Math.round(part * (16 << 10))} conv=notrunc`),
       ]);
-    await fill(0.57);
-    await fire(...disks.filter((one) => /FullSoon/.test(one)));
+    const soon = disks.filter((one) => /FullSoon/.test(one));
+    // It grows until both are seen, or well below the next limit.
+    const started = performance.now();
+    for (let part = 0.55; part < 0.78 && !soon.every((one) => seen.has(one)); ) {
+      await fill(part);
+      part = 0.55 + (0.008 * (performance.now() - started)) / 1000;
+    }
+    await fire(...soon);
     await fill(0.85);
     await fire(...disks.filter((one) => /Disk .*warning/.test(one)));
     await fill(0.92);
