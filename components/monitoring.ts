@@ -146,7 +146,10 @@ export class Monitoring extends pulumi.ComponentResource {
       name: names.collector,
       ...args.images.barman,
       entrypoint: ["python3", "-I", "/pgs/monitoring-collector"],
-      command: [pulumi.getStack(), stack, names.proxy, String(innerPort), "/routes", "/trials"],
+      command: [
+        ...[pulumi.getStack(), stack, names.proxy, String(innerPort), "/routes", "/trials"],
+        ...(haste === 1 ? [] : [String(haste)]),
+      ],
       env: [programVersion(programText("monitoring-collector"))],
       // The socket is root's.
       user: "0:0",
@@ -191,7 +194,7 @@ export class Monitoring extends pulumi.ComponentResource {
         "--web.listen-address=:9090",
         "--log.level=warn",
       ],
-      env: [programVersion(JSON.stringify([files["prometheus.yml"], files["rules.yml"]]))],
+      configuration: programVersion(JSON.stringify([files["prometheus.yml"], files["rules.yml"]])),
       user: `${nobody}:${nobody}`,
       mounts: [
         { volume: programs.volume, path: "/pgs", readOnly: true },
@@ -218,7 +221,7 @@ export class Monitoring extends pulumi.ComponentResource {
         "--cluster.listen-address=",
         "--log.level=warn",
       ],
-      env: [programVersion(JSON.stringify(monitoringFiles(args)["alertmanager.yml"]))],
+      configuration: programVersion(JSON.stringify(monitoringFiles(args)["alertmanager.yml"])),
       user: `${nobody}:${nobody}`,
       mounts: [
         { volume: programs.volume, path: "/pgs", readOnly: true },

@@ -95,14 +95,24 @@ function jsonOr(text: string): unknown {
 }
 
 /** The rooms that make the stack's resources. */
-const programFolders = ["backups", "components", "config", "docker", "provider", "restore", "tenants"];
+const programFolders = [
+  "backups",
+  "cancel",
+  "components",
+  "config",
+  "docker",
+  "monitoring",
+  "provider",
+  "restore",
+  "tenants",
+];
 
 /** The version of pgs, to the letter: a checkout moves between versions as well. */
 function programDigest(folder: string): string {
   const inFolders = programFolders.flatMap((name) =>
     readdirSync(join(folder, name), { recursive: true, encoding: "utf8" }).map((path) => join(name, path)),
   );
-  const code = inFolders.filter((path) => /\.(ts|json|sh|sql)$/.test(path)).sort();
+  const code = inFolders.filter((path) => /\.(ts|json|sh|sql|py|ya?ml)$/.test(path)).sort();
   const hash = createHash("sha256");
   for (const path of ["Pulumi.yaml", "index.ts", "package-lock.json", ...code]) {
     const content = readFileSync(join(folder, path));

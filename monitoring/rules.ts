@@ -25,8 +25,8 @@ export interface Alert {
 
 export interface RuleOptions {
   /**
-   * All durations of `for` and of thresholds are divided by it: the same rules fire sooner. For tests, which cannot wait
-   * for five minutes, or eight days.
+   * All durations are divided by it, those of an hour and more twice, as are counts of transactions: the same rules fire
+   * sooner. For tests, which cannot wait for five minutes, or eight days.
    */
   haste?: number;
 }
@@ -54,9 +54,8 @@ export const thresholds = {
   /** In fifteen minutes. */
   restarts: 3,
   slotBytes: 1 << 30,
-  /** Seen every five minutes, at the collector's own pace: in no haste. */
   backupExposure: 5 * minute,
-  /** Without an answer about the backups, nobody knows what would be lost. In no haste either. */
+  /** Without an answer about the backups, nobody knows what would be lost. */
   backupSilence: 30 * minute,
   /** One and a half times the time between two. */
   baseBackupAge: 36 * hour,
@@ -85,11 +84,13 @@ function both(
 }
 
 /** All alerts, a cause before its consequences. */
-function alerts(seconds: (duration: number) => number): Alert[] {
+function alerts({ seconds, transactions }: Pace): Alert[] {
   const { transaction, idleInTransaction, lockWait, backupExposure, backupSilence, baseBackupAge } =
     thresholds;
-  const { triedRestoreAge, offsiteLag } = thresholds;
+  const { triedRestoreAge, offsiteLag, history } = thresholds;
   const byTenant = "by (stack, tenant)";
+  /** What a series will be in a day, by its last six hours. */
+  const tomorrow = (series: string) => `predict_linear(${series}[${seconds(6 * hour)}s], ${seconds(day)})`;
   return [
     {
       name: "PgsCollectorDown",
@@ -136,7 +137,7 @@ function alerts(seconds: (duration: number) => number): Alert[] {
       name: "PgsHostDiskFullSoon",
       severity: "warning",
       about: "stack",
-      expr: `max by (stack) (predict_linear(pgs_host_disk_free_bytes[6h], ${day})) < 0 and on (stack) max by (stack) (pgs_host_disk_free_bytes / pgs_host_disk_size_bytes) < 0.5 and on (stack) pgs_host_disk_free_bytes offset ${thresholds.history}s`,
+      expr: `max by (stack) (${tomorrow("pgs_host_disk_free_bytes")}) < 0 and on (stack) max by (stack) (pgs_host_disk_free_bytes / pgs_host_disk_size_bytes) < 0.5 and on (stack) pgs_host_disk_free_bytes offset ${seconds(history)}s`,
       for: hour,
       summary: "The Docker host's disk will be full in less than 24 hours",
       description: "at the rate of the last six hours no room is left tomorrow.",
@@ -226,7 +227,7 @@ function alerts(seconds: (duration: number) => number): Alert[] {
           "its age is {{ $value | humanize }} transactions, autovacuum does not freeze; at 2.1 billion the server takes no more writes.",
       },
       thresholds.transactionIdAge,
-      (limit) => `max ${byTenant} (pg_database_wraparound_age_datfrozenxid_seconds) > ${limit}`,
+      (limit) => `max ${byTenant} (pg_database_wraparound_age_datfrozenxid_seconds) > ${transactions(limit)}`,
     ),
     {
       name: "PgsIdleInTransaction",
@@ -291,7 +292,7 @@ function alerts(seconds: (duration: number) => number): Alert[] {
       name: "PgsDiskFullSoon",
       severity: "warning",
       about: "tenant",
-      expr: `max ${byTenant} (predict_linear(pgs_disk_used_bytes[6h], ${day}) - pgs_disk_limit_bytes) > 0 and on (stack, tenant) max ${byTenant} (pgs_disk_used_bytes / pgs_disk_limit_bytes) > 0.5 and on (stack, tenant) pgs_disk_used_bytes offset ${thresholds.history}s`,
+      expr: `max ${byTenant} (${tomorrow("pgs_disk_used_bytes")} - pgs_disk_limit_bytes) > 0 and on (stack, tenant) max ${byTenant} (pgs_disk_used_bytes / pgs_disk_limit_bytes) > 0.5 and on (stack, tenant) pgs_disk_used_bytes offset ${seconds(history)}s`,
       for: hour,
       summary: "The disk budget will be used up in less than 24 hours",
       description: "at the rate of the last six hours no room is left tomorrow.",
@@ -311,7 +312,7 @@ function alerts(seconds: (duration: number) => number): Alert[] {
       name: "PgsBackupExposure",
       severity: "critical",
       about: "tenant",
-      expr: `(max ${byTenant} (pgs_backup_exposure_seconds) > ${backupExposure} or time() - max ${byTenant} (pgs_backup_checked_timestamp_seconds) > ${backupSilence})`,
+      expr: `(max ${byTenant} (pgs_backup_exposure_seconds) > ${seconds(backupExposure)} or time() - max ${byTenant} (pgs_backup_checked_timestamp_seconds) > ${seconds(backupSilence)})`,
       for: minute,
       summary: "The latest changes are in no backup",
       description:
@@ -348,6 +349,19 @@ function alerts(seconds: (duration: number) => number): Alert[] {
   ];
 }
 
+/** How much sooner than in earnest. */
+interface Pace {
+  seconds: (duration: number) => number;
+  transactions: (count: number) => number;
+}
+
+function paceOf(haste: number): Pace {
+  return {
+    seconds: (duration) => Math.max(1, Math.round(duration / (duration < hour ? haste : haste ** 2))),
+    transactions: (count) => Math.round(count / haste ** 2),
+  };
+}
+
 interface Rule {
   record?: string;
   alert?: string;
@@ -359,7 +373,8 @@ interface Rule {
 
 /** The rules as data. One group: its rules are evaluated one after the other, so that a cause is known first. */
 function rules({ haste = 1 }: RuleOptions): Rule[] {
-  const seconds = (duration: number) => Math.max(1, Math.round(duration / haste));
+  const pace = paceOf(haste);
+  const { seconds } = pace;
   // The server of one that is incomplete should run, and does not.
   const running = 'max by (stack, tenant) (pgs_tenant_info{state=~"running|incomplete"}';
   return [
@@ -368,7 +383,7 @@ function rules({ haste = 1 }: RuleOptions): Rule[] {
       record: watched,
       expr: `${running}) and ${running} offset ${seconds(thresholds.settling)}s)`,
     },
-    ...alerts(seconds).map((alert) => ({
+    ...alerts(pace).map((alert) => ({
       alert: alert.name,
       expr: withoutConsequences(alert),
       ...(alert.for > 0 && { for: `${seconds(alert.for)}s` }),
@@ -402,7 +417,7 @@ function withoutConsequences({ name, severity, about, expr, causes }: Alert): st
   ].join(" ");
 }
 
-const all = alerts((duration) => duration);
+const all = alerts(paceOf(1));
 const isStackWide = (name: string) => all.some((alert) => alert.name === name && alert.about === "stack");
 const hasBoth = (name: string) => all.filter((alert) => alert.name === name).length === 2;
 

@@ -209,20 +209,28 @@ export async function attachProxy(
   id: string,
   proxy: string,
 ): Promise<string | undefined> {
-  const network = dockerClient(host).getNetwork(id);
-  const info = await network.inspect();
-  const address = proxyAddress(info);
-  if (!lists(info, proxy)) {
-    try {
-      await network.connect({
-        Container: proxy,
-        EndpointConfig: { IPAMConfig: { IPv4Address: address } },
-      });
-    } catch (error) {
-      if (!/already exists in network/.test(String(error))) throw error;
-    }
-  }
+  const address = proxyAddress(await dockerClient(host).getNetwork(id).inspect());
+  await attach(host, id, proxy, address);
   return address;
+}
+
+/** Attaches a running container to a network that it may be in already. @param address one of its own; default: a free one */
+export async function attach(
+  host: string | undefined,
+  id: string,
+  container: string,
+  address?: string,
+): Promise<void> {
+  const network = dockerClient(host).getNetwork(id);
+  if (lists(await network.inspect(), container)) return;
+  try {
+    await network.connect({
+      Container: container,
+      ...(address && { EndpointConfig: { IPAMConfig: { IPv4Address: address } } }),
+    });
+  } catch (error) {
+    if (!/already exists in network/.test(String(error))) throw error;
+  }
 }
 
 /** The range's first address as a number and its prefix length; undefined when it is no such range. */

@@ -39,7 +39,13 @@ export class Provider implements pulumi.Provider {
 
   check(urn: string, olds: unknown, news: unknown): Promise<pulumi.CheckResult> {
     return this.failures.plan(async () => {
-      const failures = (await typeOf(urn).check?.(known(news), known(olds))) ?? [];
+      const type = typeOf(urn);
+      const before = known(olds);
+      const failures = (await type.check?.(known(news), before)) ?? [];
+      const isNew = Object.keys(before).length === 0;
+      const warnings =
+        isNew && failures.length === 0 ? await type.creationWarnings?.(known(news)) : undefined;
+      for (const warning of warnings ?? []) await log.warn(warning);
       return { inputs: news, failures };
     });
   }

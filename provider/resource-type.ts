@@ -26,6 +26,9 @@ export interface ResourceType<Inputs extends object, State extends Inputs = Inpu
   /** What the operator should know of a planned update beyond the fields that it changes. */
   planWarnings?(state: State, inputs: Inputs): MaybePromise<string[]>;
 
+  /** The same of one that is to be made. Unknown values are left out. */
+  creationWarnings?(inputs: Partial<Inputs>): MaybePromise<string[]>;
+
   /** Makes the resource, or adopts what an interrupted run left of it. */
   create(inputs: Inputs): Promise<{ id: string; state: State }>;
 

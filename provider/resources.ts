@@ -58,7 +58,7 @@ export function programText(name: keyof typeof programPaths): string {
   return readFileSync(programPaths[name], "utf8");
 }
 
-/** For the environment of a container that reads it: another text is another container. */
+/** Which text it is. In the environment of a container that reads it, another text is another container. */
 export function programVersion(text: string): string {
   return `PROGRAM=${createHash("sha256").update(text).digest("hex").slice(0, 16)}`;
 }

@@ -1,11 +1,12 @@
 import { dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { firingAlerts } from "../../cli/lib/alerts";
 import { Metrics } from "../../cli/lib/metrics";
 import { Checkout } from "../../test/e2e/support/checkout";
 import { eventually, succeed } from "../../test/e2e/support/command";
-import { ids, median, tenantsFile } from "../support";
+import { ids, median, seconds, tenantsFile } from "../support";
 import { processorSeconds, pss } from "./memory";
-import type { Row } from "./row";
+import { type Row, ratioOf } from "./row";
 
 /** Tenants; PGS_BENCH_TENANTS=1,3 for a try. */
 const sizes = (process.env.PGS_BENCH_TENANTS ?? "1,50,200").split(",").map(Number);
@@ -19,7 +20,10 @@ const duration = 10;
 
 const watchers = ["prometheus", "exporter", "relay", "collector"];
 
-/** What it costs to watch a stack: its tenants' throughput, processor, memory, series, and the time of a scrape. */
+/**
+ * What it costs to watch a stack: its tenants' throughput, processor, memory, series, the time of a scrape, of an `up`
+ * and of a preview; and how soon a fault is told of.
+ */
 export async function monitoring(): Promise<Row[]> {
   const rows: Row[] = [];
   for (const size of sizes) rows.push(...(await watched(size)));
@@ -33,6 +37,7 @@ async function watched(size: number): Promise<Row[]> {
     await checkout.up();
     await pgbench(checkout, "--initialize", "--scale", "10");
     const without = await throughput(checkout);
+    const runsWithout = await unchanged(checkout);
     await checkout.pulumi("config", "set", "--path", "pgs:monitoring.enabled", "true");
     await checkout.up();
     const stack = (await checkout.pulumi("stack", "output", "stack")).trim();
@@ -44,6 +49,7 @@ async function watched(size: number): Promise<Row[]> {
       if (up !== size) throw new Error(`${up} of ${size} are seen`);
     });
     const withIt = await throughput(checkout);
+    const runsWithIt = await unchanged(checkout);
     const names = watchers.map((watcher) => checkout.name(`-${watcher}`));
     const spent = async () =>
       (await Promise.all(names.map((name) => processorSeconds(name, /./)))).reduce(sum);
@@ -54,6 +60,12 @@ async function watched(size: number): Promise<Row[]> {
     const series = await value('max(count by (tenant) ({tenant!=""}))');
     const scrapes = await value('sum(scrape_duration_seconds{job="postgres"})');
     const longest = await value('max(scrape_duration_seconds{job="postgres"})');
+    // No alert is about a tenant in its first five minutes.
+    await eventually(400, async () => {
+      const settled = await value("count(pgs:tenant_watched)");
+      if (settled !== size) throw new Error(`alerts are about ${settled} of ${size}`);
+    });
+    const toldAfter = await fault(checkout, metrics);
     return [
       {
         figure: `pgbench of a tenant that is watched, of ${tenants}`,
@@ -82,6 +94,20 @@ async function watched(size: number): Promise<Row[]> {
         "≤ 5 s at 200",
         scrapes <= 5,
       ),
+      ...(["up", "preview"] as const).map((run) =>
+        ratioOf(
+          `${run} without a change of ${tenants}, watched`,
+          runsWithIt[run],
+          { what: "not watched", measured: runsWithout[run] },
+          { atMost: 1.25 },
+        ),
+      ),
+      row(
+        `from a server's end to its alert, of ${tenants}`,
+        `${toldAfter.toFixed(0)} s`,
+        "≤ 120 s",
+        toldAfter <= 120,
+      ),
     ];
   } finally {
     await checkout.remove();
@@ -92,6 +118,25 @@ const sum = (one: number, other: number) => one + other;
 
 function row(figure: string, measured: string, aim: string, met: boolean): Row {
   return { figure, measured, against: "nothing", aim, met };
+}
+
+/** Seconds of an `up` and of a preview that have nothing to do. */
+async function unchanged(checkout: Checkout): Promise<{ up: number; preview: number }> {
+  return {
+    up: await seconds(() => checkout.up("--expect-no-changes")),
+    preview: await seconds(() => checkout.pulumi("preview", "--expect-no-changes")),
+  };
+}
+
+/** Kills a server. @returns seconds until its alert fires */
+async function fault(checkout: Checkout, metrics: Metrics): Promise<number> {
+  return seconds(async () => {
+    await succeed("docker", ["kill", checkout.name("t0")]);
+    await eventually(300, async () => {
+      const found = await firingAlerts((expression) => metrics.query(expression));
+      if (!found.some(({ alert }) => alert === "PgsTenantDown")) throw new Error("nothing fires");
+    });
+  });
 }
 
 async function throughput(checkout: Checkout): Promise<number> {

@@ -1,5 +1,6 @@
 import { pulumiCommand } from "../lib/command";
 import { confirmConsequences } from "../lib/edited-stack";
+import { namingTenants } from "../lib/limited-up";
 import { loginHint } from "../lib/login-hint";
 import { isAttended } from "../lib/prompt";
 import { ensureStack } from "../lib/pulumi";
@@ -23,8 +24,9 @@ export const up = pulumiCommand(
     const { tenantsFile, dockerHost } = await stackConfig();
     const verbose = options.verbose || args.some((arg) => asksForMore.test(arg));
     await inTurn(tenantsFile, async () => {
-      if (!options.yes && !verbose && isAttended()) await confirmConsequences({ args });
-      const report = await apply({ args, verbose });
+      const asks = !options.yes && !verbose && isAttended();
+      const changed = asks ? await confirmConsequences({ args }) : [];
+      const report = await apply({ args: [...args, ...namingTenants(changed, args)], verbose });
       if (!report?.changes().some(({ effect }) => effect === "new")) return;
       console.log(`\n${await loginHint((await requiredOutputs()).tenants, dockerHost)}`);
     });

@@ -62,6 +62,8 @@ export interface Host {
   /** Bytes of the file system that the volumes are on; null where it cannot be read from here. */
   disk: { size: number; free: number } | null;
   port: number;
+  /** Clients' connections that the proxy has open; null where the stack is not watched. */
+  connections: number | null;
   services: Service[];
   certificate: Answer<Certificate>;
 }
@@ -97,7 +99,7 @@ export interface Charts {
 /** One run of Pulumi that is over. */
 export interface Change
   extends Pick<PastRun, "kind" | "result" | "message" | "startTime" | "endTime" | "resourceChanges"> {
-  /** Of one that `./pgs` limited to some: their ids. */
+  /** Ids of those that it changed, where `./pgs` noted them: of an edit, and of an `up` that was planned before. */
   tenants: string | null;
 }
 

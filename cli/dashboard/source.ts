@@ -7,7 +7,7 @@ import { resourceNames } from "../../docker/names";
 import { connectionParameters, dockerHostAddress, resolve } from "../lib/address";
 import { judgedBackups } from "../lib/backup-status";
 import { containersOf } from "../lib/containers";
-import { type PastRun, tenantsIn } from "../lib/limited-up";
+import { type PastRun, tenantsChanged } from "../lib/limited-up";
 import { Metrics } from "../lib/metrics";
 import { restoreUnderWay } from "../lib/restore-in-place";
 import { serverLog } from "../lib/server-log";
@@ -33,7 +33,7 @@ import type {
 } from "./api";
 import { Fact } from "./fact";
 import { History } from "./history";
-import { chartsQuery, cpuQuery, measuredCharts } from "./measured";
+import { chartsQuery, connectionsQuery, cpuQuery, measuredCharts } from "./measured";
 
 /** How many servers are asked at a time: each takes a process in its container. */
 const atOnce = 8;
@@ -97,6 +97,10 @@ export class StackSource implements Source {
     return new Map(
       found?.map(({ labels, points }) => [labels.tenant, points.map(([, value]) => rounded(value))]),
     );
+  });
+  private readonly proxyConnections = new Fact(15, async () => {
+    const [found] = (await (await this.metrics.get())?.query(connectionsQuery)) ?? [];
+    return found?.value ?? null;
   });
   private readonly facts = new Map<string, TenantFacts>();
   private readonly limited = limit(atOnce);
@@ -169,6 +173,7 @@ export class StackSource implements Source {
         memory: { promised: sum(({ memory }) => memory.limit), used: sum(({ memory }) => memory.used) },
         cpus: { promised: sum(({ cpu }) => cpu.limit), used: sum(({ cpu }) => cpu.used) },
         port: stack.config.port,
+        connections: (await this.proxyConnections.answer()).value,
         services: services.sort((one, other) => (one.name < other.name ? -1 : 1)),
         certificate: await this.certificate.answer(),
       },
@@ -314,7 +319,7 @@ type Stack = Awaited<ReturnType<StackSource["stack"]["get"]>>;
 /** Not the whole run: the configuration is in it too. */
 function changeOf(run: PastRun): Change {
   const { kind, result, message, startTime, endTime, resourceChanges } = run;
-  const tenants = tenantsIn(message) ?? null;
+  const tenants = tenantsChanged(message) ?? null;
   return { kind, result, message: tenants ? "" : message, startTime, endTime, resourceChanges, tenants };
 }
 

@@ -110,12 +110,14 @@ export class Stack {
   }
 }
 
-/** @throws CommandError when the answer is no */
-export async function confirmConsequences(run: Run): Promise<void> {
+/** @returns the tenants that change @throws CommandError when the answer is no */
+export async function confirmConsequences(run: Run): Promise<string[]> {
   const report = await plan(run);
-  if (!hasConsequence(report)) return;
-  console.log(planText(report));
-  await confirm(consequenceQuestion(report));
+  if (hasConsequence(report)) {
+    console.log(planText(report));
+    await confirm(consequenceQuestion(report));
+  }
+  return report.changes().map(({ id }) => id);
 }
 
 async function applyEdit(run: Run, change: Change, ids: string[]): Promise<void> {

@@ -44,6 +44,20 @@ export function tenantsIn(message: string): string | undefined {
   return message.startsWith(`${mark}: `) ? message.slice(mark.length + 2) : undefined;
 }
 
+/** The same of a whole `up` whose plan is known, for the history alone. */
+const plannedMark = "an up of pgs";
+
+/** Arguments for a whole `up` that changes these tenants. @param args the operator's, who may have a message */
+export function namingTenants(ids: string[], args: string[]): string[] {
+  if (ids.length === 0 || args.some((arg) => /^(-m|--message)/.test(arg))) return [];
+  return ["--message", `${plannedMark}: ${firstOf(ids)}`];
+}
+
+/** The tenants that a run changed, where its message says so. */
+export function tenantsChanged(message: string): string | undefined {
+  return message.startsWith(`${plannedMark}: `) ? message.slice(plannedMark.length + 2) : tenantsIn(message);
+}
+
 /**
  * The same `up` without the tenants that failed in it. Pulumi starts no deletions after a failure, and with
  * --continue-on-error it may write a state that it does not read any more (Pulumi 3.259).

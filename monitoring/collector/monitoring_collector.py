@@ -8,7 +8,9 @@ The engine is asked in the background: what costs little every few seconds, what
 with the number of tenants. It is asked for facts alone, and the one command that runs in a container is that of its backups.
 What comes from a container may be a tenant's: it is bounded, and read as data. Which tenants there are is in the proxy's routes.
 
-    monitoring_collector.py STACK STACK-LABEL PROXY PORT ROUTES-FOLDER TRIALS-FOLDER
+    monitoring_collector.py STACK STACK-LABEL PROXY PORT ROUTES-FOLDER TRIALS-FOLDER [HASTE]
+
+HASTE divides the seconds between two looks, for tests.
 """
 
 import contextlib
@@ -323,8 +325,9 @@ def exposition(series):
 
 
 class Collector:
-    def __init__(self, stack, label, proxy, port, routes, trials, engine=None):
+    def __init__(self, stack, label, proxy, port, routes, trials, haste="1", engine=None):
         self.stack, self.label, self.proxy, self.port = stack, label, proxy, int(port)
+        self.haste = float(haste)
         self.routes, self.trials_folder = routes, trials
         self.engine = engine or Engine()
         self.containers, self.engine_up = [], False
@@ -390,7 +393,7 @@ class Collector:
         now = time.monotonic()
         if now < self.due.get(what, 0):
             return False
-        self.due[what] = now + seconds
+        self.due[what] = now + seconds / self.haste
         return True
 
     def attempt(self, what, act, *arguments):
@@ -436,10 +439,13 @@ class Collector:
             ):
                 continue
             answered = self.attempt(f"backups of {tenant}", self.look_at_backups, tenant, container)
-            without_base = not self.backups.get(tenant, {}).get("pgs_backup_base_timestamp_seconds")
-            if not answered or without_base:
-                # A new tenant's first base backup takes some seconds.
-                self.due[("backup", tenant, container["Id"])] = time.monotonic() + 20
+            found = self.backups.get(tenant, {})
+            # A new tenant's first base backup takes some seconds.
+            without_base = not found.get("pgs_backup_base_timestamp_seconds")
+            # A commit after a long silence that was on its way at this moment looks like a long exposure.
+            exposed = found.get("pgs_backup_exposure_seconds", 0) > 60
+            if not answered or without_base or exposed:
+                self.due[("backup", tenant, container["Id"])] = time.monotonic() + 20 / self.haste
             return
 
     def repeat(self, act, seconds):
@@ -532,12 +538,12 @@ def handler(collector):
     return Handler
 
 
-def main(stack, label, proxy, port, routes, trials):
-    collector = Collector(stack, label, proxy, port, routes, trials)
+def main(*arguments):
+    collector = Collector(*arguments)
     collector.repeat(collector.round, 1)
     collector.repeat(collector.slow_round, COMMAND)
     ThreadingHTTPServer(("", PORT), handler(collector)).serve_forever()
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:7])
+    main(*sys.argv[1:])

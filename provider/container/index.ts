@@ -5,6 +5,7 @@ import { dockerClient } from "../../docker/client";
 import { hardened, withoutNames } from "../../docker/hardening";
 import { stackLabel } from "../../docker/labels";
 import {
+  attach,
   attachProxy,
   ensureNetwork,
   type NetworkSpec,
@@ -63,6 +64,8 @@ export interface ContainerInputs {
   cpuShares?: number;
   /** Seconds from the stop signal until it is killed. */
   stopSeconds: number;
+  /** Which text its configuration has, in a volume: after another one it reads it anew, by SIGHUP. */
+  configuration?: string;
 }
 
 export interface ContainerState extends ContainerInputs {
@@ -92,6 +95,7 @@ export const Container: ResourceType<ContainerInputs, ContainerState> = {
     "pids",
     "cpuShares",
     "stopSeconds",
+    "configuration",
   ],
   replacing: ["host"],
 
@@ -152,10 +156,15 @@ async function reconcile(inputs: ContainerInputs, before?: ContainerState): Prom
   try {
     for (const network of inputs.networks) networkIds.push(await ensureNetwork(inputs, network));
     const { containerId, limits } = await reconcileContainer(spec, before?.containerId);
-    for (const id of networkIds.slice(1)) await attachProxy(inputs.host, id, containerId);
+    for (const id of networkIds.slice(1)) {
+      await (inputs.role === "proxy" ? attachProxy : attach)(inputs.host, id, containerId);
+    }
     for (const id of before?.networkIds ?? []) if (!networkIds.includes(id)) await releaseNetwork(inputs, id);
     if (limits.memory > spec.limits.memory) {
       await setLimits(dockerClient(inputs.host).getContainer(containerId), limits, spec.limits);
+    }
+    if (containerId === before?.containerId && before.configuration !== inputs.configuration) {
+      await dockerClient(inputs.host).getContainer(containerId).kill({ signal: "SIGHUP" });
     }
     return { ...inputs, containerId, networkIds, running: true };
   } catch (error) {

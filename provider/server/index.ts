@@ -15,7 +15,7 @@ import { access, excludedClients } from "./parts/access";
 import { backup } from "./parts/backup";
 import { container, dataElsewhere, serverContainer } from "./parts/container";
 import { database, isMade } from "./parts/database";
-import { budgetOf, budgetWarnings, disk } from "./parts/disk";
+import { budgetOf, budgetWarnings, disk, softBudget } from "./parts/disk";
 import { changesIn, extensions } from "./parts/extensions";
 import { limits, restartReason } from "./parts/limits";
 import { network } from "./parts/network";
@@ -130,6 +130,8 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
       ...(await rolesWarnings(state, inputs)),
     ];
   },
+
+  creationWarnings: softBudget,
 
   async create(inputs) {
     return { id: inputs.container.name, state: await reconcile(inputs, {}) };

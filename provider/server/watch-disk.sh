@@ -7,8 +7,14 @@ set -u
 data=/var/lib/postgresql
 folder=/var/run/postgresql
 
+# Where the tenant has taken all processes, a shell that cannot fork ends. What follows needs no other process.
+trap 'exec perl -e "sleep 5; exec @ARGV" "$0"' EXIT
+
 exec 8>"$folder/.pgs-disk.lock"
-flock --nonblock 8 || exit 0
+flock --nonblock 8 || {
+  trap - EXIT
+  exit 0
+}
 
 # Sessions as the provider's are: nothing that the tenant has set for them counts (docker/session-options.ts).
 options="-c statement_timeout=10s -c lock_timeout=5s -c default_transaction_read_only=off -c search_path=pg_catalog"

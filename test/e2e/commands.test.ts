@@ -1,11 +1,10 @@
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { launch, watchedPage } from "./support/browser";
-import { Checkout, freePort } from "./support/checkout";
+import { Checkout } from "./support/checkout";
 import { eventually, run } from "./support/command";
+import { RunningDashboard } from "./support/dashboard";
 import { markup } from "./support/made-up-stack";
 import { login, psql } from "./support/psql";
 
@@ -66,29 +65,18 @@ test("set changes a field, with --no-up in the file alone", async () => {
 });
 
 test("dashboard shows the stack on loopback until Ctrl-C, with whatever a tenant writes as text", async () => {
-  const port = await freePort();
-  const command = spawn(join(checkout.folder, "pgs"), ["dashboard", "--no-open", "--port", String(port)], {
-    cwd: checkout.folder,
-    env: checkout.env,
-  });
-  let printed = "";
-  command.stdout.on("data", (chunk) => {
-    printed += chunk;
-  });
-  const ended = once(command, "exit");
-  const [browser, hostile] = await Promise.all([launch(), checkout.client("acme")]);
+  const [dashboard, browser, hostile] = await Promise.all([
+    RunningDashboard.start(checkout),
+    launch(),
+    checkout.client("acme"),
+  ]);
   try {
     await hostile.query(`SET application_name = '${markup.replaceAll("'", "''").slice(0, 60)}'`);
     await hostile.query("BEGIN");
     await hostile.query(`SELECT $m$${markup}$m$`);
     await checkout.query("acme", `DO $do$ BEGIN RAISE LOG $m$${markup}$m$; END $do$`);
-    const address = await eventually(60, async () => {
-      const [url = ""] = /http:\S+/.exec(printed) ?? [];
-      expect(url).toMatch(`http://127.0.0.1:${port}/?token=`);
-      return url;
-    });
     const { page, wrong } = await watchedPage(browser);
-    await page.goto(address);
+    await page.goto(dashboard.address);
     for (const id of ["acme", "hooli"]) {
       const row = page.locator("tbody tr").filter({ hasText: id });
       await row.getByText("running").waitFor();
@@ -102,18 +90,17 @@ test("dashboard shows the stack on loopback until Ctrl-C, with whatever a tenant
     await page.locator(".log").getByText(markup).waitFor();
     await page.getByText(`SELECT $m$${markup}$m$`).first().waitFor();
     expect(await page.content()).not.toContain(await checkout.password("acme"));
-    await page.goto(`http://127.0.0.1:${port}/#/changes`);
+    await page.goto(`http://127.0.0.1:${dashboard.port}/#/changes`);
     await page.getByText("hooli: ").first().waitFor();
-    await page.goto(`http://127.0.0.1:${port}/#/host`);
+    await page.goto(`http://127.0.0.1:${dashboard.port}/#/host`);
     await page.getByText(checkout.name("proxy")).waitFor();
     await page.getByText("by pgs CA for").waitFor();
     expect(await page.title()).toBe("Host · pgs dev");
     expect(wrong).toEqual([]);
   } finally {
-    command.kill("SIGINT");
-    await Promise.all([browser.close(), hostile.end()]);
+    await Promise.all([dashboard.end(), browser.close(), hostile.end()]);
   }
-  expect(await ended).toEqual([0, null]);
+  expect(await dashboard.end()).toEqual([0, null]);
 });
 
 const shell = (script: string) => run("bash", ["-c", `set -o pipefail\n${script}`], checkout.options());

@@ -85,6 +85,18 @@ test("a shell can start no more than 2048 processes, and a neighbour goes on", a
       if ($child == 0) { sleep 60; exit }
       push @children, $child;
     }
+    # What watches the disk wakes, and gets no process.
+    for (glob '/proc/[0-9]*/comm') {
+      open my $name, '<', $_ or next;
+      kill 'TERM', m{(\\d+)} if (<$name> // '') eq "sleep\\n";
+    }
+    my $until = time + 3;
+    while (time < $until) {
+      my $child = fork;
+      if (!defined $child) { select undef, undef, undef, 0.001; next }
+      if ($child == 0) { sleep 60; exit }
+      push @children, $child;
+    }
     kill 'TERM', @children;
     waitpid $_, 0 for @children;
     print "started " . @children . "\\n";`;
@@ -98,6 +110,8 @@ test("a shell can start no more than 2048 processes, and a neighbour goes on", a
   expect(found.failed).toBe(0);
   expect(found.queries).toBeGreaterThan(0);
   expect((await inspect(checkout.name("acme"))).HostConfig.PidsLimit).toBe(2048);
+  const commands = "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '";
+  await eventually(30, async () => expect(await acme(commands)).toContain("/bin/sh /pgs/watch-disk"));
   expect(await checkout.query("acme", "SELECT 1 AS one")).toEqual([{ one: 1 }]);
 });
 

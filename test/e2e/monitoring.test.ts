@@ -1,26 +1,112 @@
 import { spawn } from "node:child_process";
+import { createServer, type Server } from "node:http";
+import { networkInterfaces } from "node:os";
 import { join } from "node:path";
+import type { Panel } from "@grafana/grafana-foundation-sdk/dashboard";
+import type { Client } from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type Charts, seriesNames } from "../../cli/dashboard/api";
+import { firingAlerts } from "../../cli/lib/alerts";
 import { Metrics } from "../../cli/lib/metrics";
-import { Checkout, withBackups } from "./support/checkout";
+import { dashboards } from "../../monitoring/dashboards";
+import { launch, watchedPage } from "./support/browser";
+import { Checkout, freePort, withBackups } from "./support/checkout";
 import { eventually, run, succeed } from "./support/command";
-import { bySql, connectTo } from "./support/inside";
+import { RunningDashboard } from "./support/dashboard";
+import { bySql, connectTo, inContainer, inspect } from "./support/inside";
+import { accessKeyId, S3Server, secretAccessKey } from "./support/s3";
 
-// One stack that is watched: alerts, disks and the dashboard are tried on it too.
-const two = "tenants: { acme: { disk: 10Gi }, globex: { access: false } }\n";
-const three = "tenants: { acme: { disk: 10Gi }, globex: { access: false }, hooli: {} }\n";
+// One stack that is watched, with its rules in haste: five minutes are ten seconds, a day is a minute and a half.
+const env = { PGS_MONITORING_HASTE: "30" };
+const tenants = (globex = "") => `defaults: { backup: { schedule: off } }
+tenants:
+  acme: { maxConnectionsPerClient: 30, settings: { max_connections: 30 } }
+  globex: { memory: 256Mi, access: false${globex} }
+  hooli: { disk: 512Mi }
+  wayne: { backup: { schedule: 05:00 } }
+`;
+const ids = ["acme", "globex", "hooli", "wayne"];
 const watchers = ["prometheus", "exporter", "collector", "relay"];
 
 let checkout: Checkout;
 let metrics: Metrics;
+let s3: S3Server;
+let receiver: Server;
+/** Where this machine is reached from containers. */
+let own: string;
+let webhook: string;
+/** Of the existing Prometheus. */
+let existing: number;
+/** What the webhook got. */
+const received: {
+  path?: string;
+  authorization?: string;
+  alerts: { status: string; labels: Record<string, string> }[];
+}[] = [];
 
 beforeAll(async () => {
-  checkout = await Checkout.create(two, { ...withBackups, "monitoring.enabled": "true" });
-  await checkout.up();
+  const addresses = Object.values(networkInterfaces()).flat();
+  own = addresses.find((one) => one?.family === "IPv4" && !one.internal)?.address ?? "";
+  s3 = await S3Server.start("off-site");
+  webhook = `http://${own}:${await receive()}`;
+  existing = await freePort();
+  checkout = await Checkout.create(
+    tenants(),
+    {
+      ...withBackups,
+      "backups.destination": "s3://off-site/of/pgs",
+      "backups.endpoint": `http://${own}:${s3.port}`,
+      "monitoring.enabled": "true",
+      "monitoring.alerts.webhook": `${webhook}/alerts`,
+      "monitoring.remoteWrite": `http://${own}:${existing}/api/v1/write`,
+    },
+    env,
+  );
+  const secrets = {
+    "pgs:alertCredentials.webhookToken": "sesame-4711",
+    "pgs:backupCredentials.accessKeyId": accessKeyId,
+    "pgs:backupCredentials.secretAccessKey": secretAccessKey,
+  };
+  const pairs = Object.entries(secrets).flatMap(([key, value]) => ["--secret", `${key}=${value}`]);
+  await checkout.pulumi("config", "set-all", "--path", ...pairs);
+  // The collector takes the proxy's volume for the disk that all volumes are on: this one is small, and can be filled.
+  const disk = ["--opt", "type=tmpfs", "--opt", "device=tmpfs", "--opt", "o=size=16m"];
+  await docker("volume", "create", ...disk, checkout.name("proxy"));
+  expect(await checkout.up()).toContain(`${checkout.name("hooli")}: its disk budget is soft on this host`);
   const stack = (await checkout.pulumi("stack", "output", "stack")).trim();
   metrics = (await Metrics.of({ dockerHost: undefined }, { stack })) as Metrics;
 });
-afterAll(() => checkout?.remove());
+afterAll(async () => {
+  receiver?.close();
+  await checkout?.remove();
+  s3?.stop();
+});
+
+/** Listens as a webhook of Alertmanager. @returns the port */
+async function receive(): Promise<number> {
+  receiver = createServer((request, response) => {
+    let body = "";
+    request.on("data", (data) => {
+      body += data;
+    });
+    request.on("end", () => {
+      const { authorization } = request.headers;
+      received.push({ path: request.url, authorization, alerts: JSON.parse(body).alerts });
+      response.end();
+    });
+  });
+  await new Promise<void>((resolve) => receiver.listen(0, resolve));
+  return (receiver.address() as { port: number }).port;
+}
+
+/** What the webhook was told by this path, of others than wayne. */
+function told(path = "/alerts"): string[] {
+  const all = received.filter((one) => one.path === path).flatMap(({ alerts }) => alerts);
+  const ofOthers = all.filter(({ labels }) => labels.tenant !== "wayne");
+  return [...new Set(ofOthers.map(({ status, labels }) => `${labels.alertname} ${status}`))];
+}
+
+const docker = (...args: string[]) => succeed("docker", args);
 
 const nameOf = (watcher: string) => checkout.name(`-${watcher}`);
 
@@ -34,7 +120,7 @@ const until = (seconds: number, expression: string, value: number) =>
 
 /** When each container of the stack was started. */
 async function starts(): Promise<string> {
-  const names = (await succeed("docker", ["ps", "--format", "{{.Names}}"])).split("\n");
+  const names = (await docker("ps", "--format", "{{.Names}}")).split("\n");
   const ours = names.filter((name) => name.startsWith(`${checkout.prefix}-`)).sort();
   return succeed("docker", ["inspect", "--format", "{{.Name}} {{.Id}} {{.State.StartedAt}}", ...ours]);
 }
@@ -51,7 +137,34 @@ function probe(id: string): Promise<string> {
   return fetched(`http://${nameOf("exporter")}:9187/probe?target=${target}`);
 }
 
+/** What fires, by name, tenant and severity, as `./pgs alerts` asks for it. */
+async function firing(): Promise<string[]> {
+  const found = await firingAlerts((expression) => metrics.query(expression));
+  return found.map(({ alert, tenant, severity }) => [alert, tenant, severity].filter(Boolean).join(" "));
+}
+
+/** These alerts fire in time, and no other but of wayne, whose only base backup is soon too old. */
+async function fires(seconds: number, ...alerts: string[]): Promise<void> {
+  const begun = performance.now();
+  const ofOthers = async () => (await firing()).filter((one) => !/ wayne /.test(one)).sort();
+  await eventually(seconds, async () => expect(await ofOthers()).toEqual(alerts.sort()));
+  console.log(`${alerts.join(", ") || "silence"}: ${((performance.now() - begun) / 1000).toFixed(0)} s`);
+}
+
+const silence = (seconds: number) => fires(seconds);
+
 describe("a stack that is watched", () => {
+  test("is silent when it is new, and when all is well", async () => {
+    expect((await checkout.pgs(["alerts"])).stdout).toBe("No alert fires.\n");
+    await eventually(60, async () =>
+      expect(await metrics.query("pgs:tenant_watched")).toHaveLength(ids.length),
+    );
+    await eventually(60, async () => expect(await metrics.query("pg_up == 1")).toHaveLength(ids.length));
+    await silence(20);
+    const { stdout } = await checkout.pgs(["alerts", "--json"]);
+    expect(JSON.parse(stdout).filter(({ tenant }: { tenant: string }) => tenant !== "wayne")).toEqual([]);
+  });
+
   test("has series of each tenant, also of one that no client may come to", async () => {
     const client = await checkout.client("acme");
     for (let one = 0; one < 8; one++) await client.query(`CREATE DATABASE "db ${one}"`);
@@ -73,9 +186,9 @@ describe("a stack that is watched", () => {
       "pgs_server_memory_bytes",
       "pgs_server_cpu_seconds_total",
     ]) {
-      expect(await valueNow(`count(count by (tenant) (${name}{stack="dev"}))`), name).toBe(2);
+      expect(await valueNow(`count(count by (tenant) (${name}{stack="dev"}))`), name).toBe(ids.length);
     }
-    await until(10, "pgs_disk_limit_bytes", 10 * 2 ** 30);
+    await until(10, "pgs_disk_limit_bytes", 2 ** 29);
     await until(10, "pgs_disk_read_only", 0);
     for (const name of [
       "pgs_host_disk_free_bytes",
@@ -89,22 +202,364 @@ describe("a stack that is watched", () => {
 
   test("knows what of the backups can be restored", async () => {
     await eventually(120, async () => {
-      const base = "pgs_backup_base_timestamp_seconds{tenant='acme'}";
+      const base = "pgs_backup_base_timestamp_seconds{tenant='wayne'}";
       expect(await valueNow(`time() - ${base} < bool 600`)).toBe(1);
-      expect(await valueNow("pgs_backup_exposure_seconds{tenant='acme'} < bool 300")).toBe(1);
-      const first = "pgs_backup_first_recoverable_timestamp_seconds{tenant='acme'}";
+      expect(await valueNow("pgs_backup_exposure_seconds{tenant='wayne'} < bool 300")).toBe(1);
+      const first = "pgs_backup_first_recoverable_timestamp_seconds{tenant='wayne'}";
       expect(await valueNow(`${first} >= bool ${base}`)).toBe(1);
     });
   });
 
   test("has at most 150 series a tenant, however many databases, roles and statements that has", async () => {
     const counts = await metrics.query('count by (tenant) ({tenant!="",__name__!~"ALERTS.*|pgs_alert.*"})');
-    expect(counts.length).toBe(2);
+    expect(counts.length).toBe(ids.length);
     for (const { value } of counts) expect(value).toBeLessThanOrEqual(150);
     expect(await metrics.query('{tenant="acme",datname!="",datname!="acme"}')).toEqual([]);
   });
+});
 
-  test("and is applied again has no difference; what is changed by hand is seen, and put right", async () => {
+test("each panel of the dashboards has data", async () => {
+  const panels = Object.entries(dashboards).flatMap(([name, { panels = [] }]) =>
+    (panels as Panel[]).flatMap(({ title, description = "", targets = [] }) =>
+      (targets as { expr?: string }[]).map(({ expr = "" }) => ({ name, title, description, expr })),
+    ),
+  );
+  // All in one question: how many series each of them finds.
+  const question = panels
+    .map(({ expr }, index) => {
+      const asked = expr
+        .replaceAll("$stack", "dev")
+        .replaceAll("$tenant", "wayne")
+        .replaceAll("$__rate_interval", "1m");
+      return `label_replace(count(${asked}), "panel", "${index}", "", "")`;
+    })
+    .join(" or ");
+  await checkout.query("wayne", "SELECT count(*) FROM pg_class");
+  await eventually(60, async () => {
+    const found = (await metrics.query(question)).map(({ labels }) => Number(labels.panel));
+    const empty = panels.filter(
+      ({ description }, index) => !found.includes(index) && !description.startsWith("Only with"),
+    );
+    expect(empty).toEqual([]);
+    expect(found.length).toBeGreaterThan(50);
+  });
+});
+
+test("an existing Prometheus gets all of it", async () => {
+  const name = nameOf("receiver");
+  const { Image } = await inspect(nameOf("prometheus"));
+  await docker(
+    ...["run", "--detach", "--name", name, "--publish", `${existing}:9090`],
+    ...["--entrypoint", "/bin/prometheus", Image],
+    ...["--config.file=/dev/null", "--storage.tsdb.path=/prometheus", "--web.enable-remote-write-receiver"],
+  );
+  const query = ["promtool", "query", "instant", "http://127.0.0.1:9090", 'pg_up{stack="dev"} == 1'];
+  await eventually(60, async () => {
+    const found = await docker("exec", name, ...query);
+    for (const id of ids) expect(found).toContain(`tenant="${id}"`);
+  });
+  await docker("rm", "--force", "--volumes", name);
+});
+
+test("the dashboard's charts are those of Prometheus, and its host has what the proxy says", async () => {
+  const client = await checkout.client("acme");
+  await eventually(20, async () =>
+    expect(await valueNow('sum(traefik_open_connections{entrypoint="postgres"})')).toBeGreaterThan(0),
+  );
+  const [dashboard, browser] = await Promise.all([RunningDashboard.start(checkout), launch()]);
+  try {
+    const { page, wrong } = await watchedPage(browser);
+    await page.goto(dashboard.address);
+    const base = `http://127.0.0.1:${dashboard.port}/`;
+    await page.goto(`${base}#/tenants/acme`);
+    await page.getByRole("button", { name: "24 h" }).click();
+    await page.locator("canvas").first().waitFor();
+    const asked = `fetch("/api/tenants/acme/charts?hours=24").then((answer) => answer.json())`;
+    const { source, series } = (await eventually(20, async () => {
+      const { value } = (await page.evaluate(asked)) as { value: Charts | null };
+      expect(value).not.toBeNull();
+      return value;
+    })) as Charts;
+    expect(source).toBe("monitoring");
+    for (const name of seriesNames) expect(Math.max(...series[name].map(Number)), name).toBeGreaterThan(0);
+    await page.goto(`${base}#/host`);
+    await page.locator("dl.tiles").getByText("of clients, at the proxy").waitFor();
+    expect(await page.locator("dl.tiles").textContent()).toMatch(/Open connections *[1-9]/);
+    expect(wrong).toEqual([]);
+  } finally {
+    await Promise.all([dashboard.end(), browser.close(), client.end()]);
+  }
+});
+
+test("a server that is down is told of by command and webhook, and nothing that follows from it", async () => {
+  await docker("kill", checkout.name("globex"));
+  await fires(60, "PgsTenantDown globex critical");
+  const { code, stdout } = await checkout.pgs(["alerts"]);
+  expect(code).toBe(1);
+  expect(stdout).toMatch(/critical +globex +\d+s +The server is down +docs\/alerts\.md#pgstenantdown/);
+  await eventually(60, async () => expect(told()).toEqual(["PgsTenantDown firing"]));
+  expect(received[0]?.authorization).toBe("Bearer sesame-4711");
+  await docker("start", checkout.name("globex"));
+  await silence(60);
+  await eventually(60, async () =>
+    expect(told()).toEqual(["PgsTenantDown firing", "PgsTenantDown resolved"]),
+  );
+});
+
+test("what no longer watches is told of, and never taken for silence", async () => {
+  await docker("kill", nameOf("exporter"));
+  await fires(60, "PgsExporterDown critical");
+  await docker("start", nameOf("exporter"));
+  await silence(60);
+  await checkout.query("acme", "ALTER ROLE pgs_monitor NOLOGIN");
+  await fires(60, "PgsExporterBlind acme critical");
+  await checkout.query("acme", "ALTER ROLE pgs_monitor LOGIN");
+  await silence(60);
+  await docker("kill", checkout.name("proxy"));
+  await fires(60, "PgsProxyDown critical");
+  await docker("start", checkout.name("proxy"));
+  await silence(60);
+  await docker("kill", nameOf("collector"));
+  await fires(60, "PgsCollectorDown critical");
+  await docker("start", nameOf("collector"));
+  await silence(60);
+  await docker("kill", nameOf("prometheus"));
+  const { code, output } = await checkout.pgs(["alerts"]);
+  expect(code).toBe(2);
+  expect(output).toContain("no Prometheus of this stack runs");
+  await docker("start", nameOf("prometheus"));
+  await eventually(60, async () =>
+    expect(await metrics.query("pgs:tenant_watched")).toHaveLength(ids.length),
+  );
+});
+
+describe("real faults", () => {
+  /** All that fired since it began. */
+  const seen = new Set<string>();
+  let over = false;
+  let begun: number;
+
+  /** Each of these fires, at the same time or one after the other. */
+  async function fire(...alerts: string[]): Promise<void> {
+    await eventually(240, async () => expect([...seen]).toEqual(expect.arrayContaining(alerts)));
+    console.log(`${alerts.join(", ")}: ${((performance.now() - begun) / 1000).toFixed(0)} s`);
+  }
+
+  async function watch(): Promise<void> {
+    // On a busy machine it may give no answer in time.
+    while (!over) for (const one of await firing().catch(() => [])) seen.add(one);
+  }
+
+  const sessions = [
+    "PgsConnections acme warning",
+    "PgsDeadlocks acme warning",
+    "PgsIdleInTransaction acme warning",
+    "PgsLockWaits acme warning",
+    "PgsLongTransaction acme warning",
+  ];
+
+  /** Sessions that are in each other's way. */
+  async function disturb(): Promise<void> {
+    const clients: Client[] = [];
+    const connect = async () => {
+      const client = await checkout.client("acme");
+      clients.push(client);
+      return client;
+    };
+    const holder = await connect();
+    await holder.query("CREATE TABLE t (i int PRIMARY KEY); INSERT INTO t VALUES (1), (2)");
+    // A session's figures count at the latest when it ends.
+    const [first, second] = [await checkout.client("acme"), await checkout.client("acme")];
+    for (let round = 0; round < 7; round++) await deadlock(first, second);
+    await Promise.all([first.end(), second.end()]);
+    const [one, other] = [await connect(), await connect()];
+    await holder.query("BEGIN; LOCK TABLE t");
+    const waits = one.query("SELECT * FROM t").catch(() => {});
+    const sleeps = other.query("SELECT pg_sleep(300)").catch(() => {});
+    while (clients.length < 22) await connect();
+    await fire(...sessions);
+    await checkout.query(
+      "acme",
+      "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query IN ('SELECT * FROM t', 'SELECT pg_sleep(300)')",
+    );
+    await Promise.all([waits, sleeps]);
+    await Promise.all(clients.map((client) => client.end()));
+  }
+
+  const walAndIds = ["PgsWalHeldBySlot acme warning", "PgsTransactionIdAge acme warning"];
+
+  /** A slot that nobody reads from, and as many transactions as are old in this haste. */
+  async function fallBehind(): Promise<void> {
+    const client = await checkout.client("acme");
+    await client.query("SELECT pg_create_physical_replication_slot('forgotten', true)");
+    await client.query("SET wal_init_zero = off");
+    await client.query(
+      "SELECT pg_logical_emit_message(false, 'one', 'more'), pg_switch_wal() FROM generate_series(1, 66)",
+    );
+    await client.query("SET synchronous_commit = off");
+    await client.query(
+      "DO $$ BEGIN FOR i IN 1..340000 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$",
+    );
+    await fire(...walAndIds);
+    await client.query("SELECT pg_drop_replication_slot('forgotten')");
+    await client.query("VACUUM (FREEZE)");
+    await client.end();
+  }
+
+  const disks = [
+    "PgsDiskFullSoon hooli warning",
+    "PgsDisk hooli warning",
+    "PgsDisk hooli critical",
+    "PgsDiskReadOnly hooli critical",
+    "PgsHostDiskFullSoon warning",
+    "PgsHostDisk warning",
+    "PgsHostDisk critical",
+  ];
+
+  /** A tenant's budget and the disk of the proxy's volume, in steps. */
+  async function fillUp(): Promise<void> {
+    await checkout.query("hooli", "CREATE UNLOGGED TABLE filler (x text STORAGE EXTERNAL)");
+    const used =
+      "(SELECT sum(pg_database_size(oid)) FROM pg_database) + (SELECT sum(size) FROM pg_ls_waldir())";
+    const fill = (part: number) =>
+      Promise.all([
+        checkout.query(
+          "hooli",
+          `INSERT INTO filler SELECT repeat('x', 1000000) FROM generate_series(1, ((${part} * 2 ^ 29 - (${used})) / 1.05e6)::int)`,
+        ),
+        onHostDisk(`dd if=/dev/zero of=ballast bs=1k count=${Math.round(part * (16 << 10))} conv=notrunc`),
+      ]);
+    const soon = disks.filter((one) => /FullSoon/.test(one));
+    // It grows until both are seen, or well below the next limit.
+    const started = performance.now();
+    for (let part = 0.55; part < 0.78 && !soon.every((one) => seen.has(one)); ) {
+      await fill(part);
+      part = 0.55 + (0.008 * (performance.now() - started)) / 1000;
+    }
+    await fire(...soon);
+    await fill(0.85);
+    await fire(...disks.filter((one) => /Disk .*warning/.test(one)));
+    await fill(0.92);
+    await fire(...disks.filter((one) => /Disk .*critical/.test(one)));
+    // It may be cut off before it ends.
+    await fill(0.97).catch(() => {});
+    await fire(...disks);
+    await onHostDisk("rm ballast");
+    const client = await checkout.client("hooli");
+    await client.query("SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE");
+    await client.query("DROP TABLE filler");
+    await client.end();
+  }
+
+  const onHostDisk = (script: string) =>
+    docker("exec", checkout.name("proxy"), "sh", "-c", `cd /etc/traefik/dynamic && ${script}`);
+
+  const backups = [
+    "PgsOffsiteBehind wayne warning",
+    "PgsTriedRestore wayne warning",
+    "PgsBackupExposure wayne critical",
+    "PgsBaseBackupTooOld wayne warning",
+  ];
+
+  /** S3 is away, the base backup has lost a file, WAL is no longer received, and no other base backup is made. */
+  async function endBackups(): Promise<void> {
+    s3.away = true;
+    await checkout.query("wayne", "CREATE TABLE kept AS SELECT 1 AS n; SELECT pg_switch_wal()");
+    await inBackups("find /var/lib/barman/tenant-wayne/base -name PG_VERSION -delete");
+    const tried = await checkout.pgs(["try-restores", "wayne"]);
+    expect(tried.code, tried.output).toBe(1);
+    await fire("PgsOffsiteBehind wayne warning");
+    await inBackups("kill -STOP $(grep -l pg_receivewal /proc/[0-9]*/comm | cut -d / -f 3)");
+    await checkout.query("wayne", "CREATE TABLE lost AS SELECT 1 AS n");
+    await fire(...backups);
+    s3.away = false;
+    await inBackups("kill -CONT $(grep -l pg_receivewal /proc/[0-9]*/comm | cut -d / -f 3)");
+  }
+
+  const inBackups = (script: string) => docker("exec", checkout.name("wayne--backup"), "bash", "-c", script);
+
+  test("of sessions, disks, backups, WAL and transaction IDs have an alert each, until they are mended", async () => {
+    begun = performance.now();
+    const watching = watch();
+    try {
+      await Promise.all([disturb(), fallBehind(), fillUp(), endBackups()]);
+    } finally {
+      over = true;
+      await watching;
+    }
+    expect([...seen].sort()).toEqual([...sessions, ...walAndIds, ...disks, ...backups].sort());
+    // Those of the last ten minutes are told of as long.
+    await fires(90, "PgsDeadlocks acme warning");
+  });
+});
+
+/** Two transactions that want each other's rows: PostgreSQL ends one of them. */
+async function deadlock(one: Client, other: Client): Promise<void> {
+  const lock = (client: Client, row: number) => client.query(`UPDATE t SET i = i WHERE i = ${row}`);
+  for (const client of [one, other]) await client.query("SET deadlock_timeout = '10ms'; BEGIN");
+  await Promise.all([lock(one, 1), lock(other, 2)]);
+  await Promise.allSettled([lock(one, 2), lock(other, 1)]);
+  for (const client of [one, other]) await client.query("ROLLBACK");
+}
+
+test("the secret of the webhook stands in its file alone", async () => {
+  const file = await docker(
+    "exec",
+    nameOf("alertmanager"),
+    "stat",
+    "--format",
+    "%a %u",
+    "/alertmanager/webhookToken",
+  );
+  expect(file.trim()).toBe("600 65534");
+  const seen = [
+    await docker("inspect", nameOf("alertmanager"), nameOf("prometheus")),
+    await docker("exec", nameOf("alertmanager"), "cat", "/pgs/alertmanager.yml"),
+    await checkout.pulumi("stack", "export"),
+  ];
+  for (const text of seen) expect(text).not.toContain("sesame");
+});
+
+test("another receiver is told without a restart; a certificate ends soon; a stopped tenant alarms nobody", async () => {
+  const ofWatchers = async () =>
+    (await starts()).split("\n").filter((line) => /--(prometheus|alertmanager) /.test(line));
+  const before = await ofWatchers();
+  expect(before).toHaveLength(2);
+  const ofGlobex = async () => (await firing()).filter((one) => / globex /.test(one));
+  const changed = { certificateDays: "13", "monitoring.alerts.webhook": `${webhook}/another` };
+  const pairs = Object.entries(changed).flatMap(([key, value]) => ["--plaintext", `${key}=${value}`]);
+  await checkout.pulumi("config", "set-all", "--path", ...pairs);
+  await checkout.apply(tenants(", state: stopped"));
+  expect(await ofWatchers()).toEqual(before);
+  await eventually(90, async () => expect(await firing()).toContain("PgsCertificate warning"));
+  expect(await ofGlobex()).toEqual([]);
+  await eventually(60, async () => expect(told("/another")).toContain("PgsCertificate firing"));
+  await checkout.apply(tenants());
+  await new Promise((resolve) => setTimeout(resolve, 8000));
+  expect(await ofGlobex()).toEqual([]);
+});
+
+test("a server that is short of memory, and one that restarts again and again, are told of", async () => {
+  const { code, output } = await run("docker", [
+    ...["exec", checkout.name("globex"), "psql", "--username", "postgres"],
+    ...["--command", "SELECT length(repeat('x', 900000000))"],
+  ]);
+  expect(code, output).not.toBe(0);
+  await eventually(60, async () => expect(await firing()).toContain("PgsOutOfMemory globex critical"));
+  for (let count = 1; count <= 3; count++) {
+    await eventually(60, async () => {
+      await succeed("docker", ["exec", checkout.name("globex"), "pg_isready"]);
+    });
+    await inContainer(checkout, "globex", "kill -INT 1");
+    await eventually(60, async () =>
+      expect((await inspect(checkout.name("globex"))).RestartCount).toBe(count),
+    );
+  }
+  await eventually(60, async () => expect(await firing()).toContain("PgsRestartLoop globex critical"));
+});
+
+describe("a stack that is watched, and changed", () => {
+  test("has no difference when it is applied again; what is changed by hand is seen, and put right", async () => {
     const output = await checkout.up();
     expect(output).not.toMatch(/updated|created|replaced|deleted/);
     await succeed("docker", ["rm", "--force", nameOf("exporter")]);
@@ -120,17 +575,19 @@ describe("a stack that is watched", () => {
 
   test("sees a server that is down, and a tenant that comes and goes, and restarts nothing for it", async () => {
     const before = await starts();
-    await checkout.apply(three);
-    await until(30, 'pgs_server_up{tenant="hooli"}', 1);
-    expect(await fetched(`http://${nameOf("prometheus")}:9090/api/v1/targets`)).toContain('"tenant":"hooli"');
-    expect(await probe("hooli")).toMatch(/^pg_up 1$/m);
+    await checkout.apply(`${tenants()}  initech: {}\n`);
+    await until(30, 'pgs_server_up{tenant="initech"}', 1);
+    expect(await fetched(`http://${nameOf("prometheus")}:9090/api/v1/targets`)).toContain(
+      '"tenant":"initech"',
+    );
+    expect(await probe("initech")).toMatch(/^pg_up 1$/m);
     const after = await starts();
     for (const line of before.trim().split("\n")) expect(after).toContain(line);
-    await succeed("docker", ["stop", checkout.name("hooli")]);
-    await until(40, 'pgs_server_up{tenant="hooli"}', 0);
-    await checkout.apply(two);
+    await succeed("docker", ["stop", checkout.name("initech")]);
+    await until(40, 'pgs_server_up{tenant="initech"}', 0);
+    await checkout.apply(tenants());
     await eventually(30, async () =>
-      expect(await fetched(`http://${nameOf("collector")}:9101/targets`)).not.toContain("hooli"),
+      expect(await fetched(`http://${nameOf("collector")}:9101/targets`)).not.toContain("initech"),
     );
     expect(await starts()).toBe(before);
   });
@@ -244,4 +701,12 @@ test("./pgs metrics shows Prometheus's own page on this machine, and ends with C
   expect((await fetch(url)).status).toBe(200);
   command.kill("SIGINT");
   expect(await ended).toBe(0);
+});
+
+test("drift that the nightly run finds is told of", async () => {
+  await docker("rm", "--force", nameOf("cancel"));
+  const options = ["--refresh", "--expect-no-changes", "--non-interactive", "--color", "never"];
+  const { code, output } = await checkout.pgs(["preview", ...options, "--note-drift"]);
+  expect(code, output).not.toBe(0);
+  await eventually(60, async () => expect(await firing()).toContain("PgsDrift warning"));
 });

@@ -17,7 +17,8 @@ export function HostPage() {
   );
 }
 
-function Details({ host: { engine, memory, cpus, disk, port, services, certificate } }: { host: Host }) {
+function Details({ host }: { host: Host }) {
+  const { engine, memory, cpus, disk, port, connections, services, certificate } = host;
   return (
     <>
       <ul class="facts">
@@ -54,6 +55,9 @@ function Details({ host: { engine, memory, cpus, disk, port, services, certifica
           />
         ) : (
           <Tile name="Disk" value="–" detail="of another machine, not seen from here" />
+        )}
+        {connections !== null && (
+          <Tile name="Open connections" value={String(connections)} detail="of clients, at the proxy" />
         )}
       </dl>
       <Section title="Proxy and other containers of the stack">

@@ -57,7 +57,7 @@ class CollectorTest(unittest.TestCase):
         self.note(ROUTE)
         self.engine = FakeEngine()
         self.collector = collector.Collector(
-            "dev", "dev-1", "proxy", "5433", self.routes, self.trials, self.engine
+            "dev", "dev-1", "proxy", "5433", self.routes, self.trials, engine=self.engine
         )
 
     def note(self, route):
@@ -111,6 +111,15 @@ class CollectorTest(unittest.TestCase):
         found = self.found()
         self.assertEqual(found["pgs_backup_exposure_seconds"], 0)
         self.assertEqual(found["pgs_backup_first_recoverable_timestamp_seconds"], 120)
+
+    def test_looks_again_soon_at_what_seems_to_be_exposed_for_long(self):
+        status = {"since": 50, "base": 100, "wal": 200, "behind": 16, "size": 7}
+        self.engine.answers = {"status": json.dumps(status), "list": json.dumps({"sets": []})}
+        self.collector.round()
+        self.collector.slow_round()
+        self.assertGreater(self.found()["pgs_backup_exposure_seconds"], 300)
+        (due,) = [at for what, at in self.collector.due.items() if what[0] == "backup"]
+        self.assertLess(due, time.monotonic() + 21)
 
     def test_takes_no_odd_answer_of_a_tenants_backups(self):
         good = {"since": 50, "base": 0, "wal": 200, "behind": 0, "size": 7}

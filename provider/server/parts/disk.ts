@@ -40,7 +40,7 @@ export async function budgetWarnings(
 ): Promise<string[]> {
   const [before, after] = [budgetOf(state), budgetOf(inputs)];
   if (after === undefined || before === after) return [];
-  const { name, volume } = inputs.container;
+  const { name } = inputs.container;
   const found = parseDiskUse(inside?.disk);
   const warnings = [];
   if (found && found.used > after * 0.95) {
@@ -48,11 +48,20 @@ export async function budgetWarnings(
       `${name} becomes read-only at once: it uses ${rounded(found.used)}, and its disk budget is to be ${formatMemory(after)}`,
     );
   }
-  const info = await ifPresent(dockerClient(inputs.host).getVolume(volume).inspect());
-  if (before === undefined && info && !isSized(info)) {
-    warnings.push(`${name}: its disk budget is soft on this host: watched and acted on`);
-  }
-  return warnings;
+  return before === undefined ? [...warnings, ...(await softBudget(inputs))] : warnings;
+}
+
+/** What a plan says of a budget that is new. */
+export async function softBudget({
+  host,
+  tenant,
+  container,
+  settings,
+}: Partial<PostgresServerInputs>): Promise<string[]> {
+  if (!settings || budgetOf({ settings }) === undefined) return [];
+  const volume = container && (await ifPresent(dockerClient(host).getVolume(container.volume).inspect()));
+  if (volume && isSized(volume)) return [];
+  return [`${container?.name ?? tenant}: its disk budget is soft on this host: watched and acted on`];
 }
 
 /** Made by hand with a size, which Docker enforces on XFS. https://docs.docker.com/reference/cli/docker/volume/create/ */

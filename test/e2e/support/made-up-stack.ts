@@ -45,6 +45,7 @@ export class MadeUpStack implements Source {
       cpus: { promised: 38, used: 3.42 },
       disk: { size: 960 * gi, free: 388 * gi },
       port: 5432,
+      connections: 412,
       services: [
         { name: "pgs--cancel", role: "cancel", state: "running", status: "Up 12 days" },
         { name: "pgs--offsite", role: "offsite", state: "running", status: "Up 12 days (healthy)" },

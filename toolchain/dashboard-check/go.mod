@@ -1,0 +1,5 @@
+module pgs/toolchain/dashboard-check
+
+go 1.25
+
+require github.com/grafana/grafana-foundation-sdk/go v0.0.22
