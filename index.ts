@@ -1,12 +1,12 @@
 import * as pulumi from "@pulumi/pulumi";
 import * as random from "@pulumi/random";
-import { Backups } from "./components/backups";
-import { CancelRequests } from "./components/cancel-requests";
+import { Backups } from "./components/docker/backups";
+import { CancelRequests } from "./components/docker/cancel-requests";
+import { Monitoring, monitoringFiles } from "./components/docker/monitoring";
+import { PgTenant } from "./components/docker/pg-tenant";
+import { PostgresImages } from "./components/docker/postgres-images";
+import { PostgresProxy } from "./components/docker/proxy";
 import { LimitedUp } from "./components/limited-up";
-import { Monitoring, monitoringFiles } from "./components/monitoring";
-import { PgTenant } from "./components/pg-tenant";
-import { PostgresImages } from "./components/postgres-images";
-import { PostgresProxy } from "./components/proxy";
 import { readDigests, readSettings, readTenantEntries } from "./components/stack-settings";
 import { WildcardCertificate } from "./components/wildcard-certificate";
 import { resourceNames } from "./docker/names";

@@ -3,16 +3,16 @@ import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
 import * as random from "@pulumi/random";
 import { stringify } from "yaml";
-import type { ResourceNames } from "../docker/names";
-import { monitorRole } from "../docker/session-options";
-import { PostgresServer, type Programs, Restore } from "../provider/resources";
-import type { RoleInputs } from "../provider/server/inputs";
-import { positionOf, type Tenant } from "../tenants";
-import { inBoth } from "../tenants/addresses";
-import { type BackupPlan, backupPlan, retentionDays } from "../tenants/backup";
-import { extensionSettings } from "../tenants/extensions";
-import { poolerSuffix } from "../tenants/pooler";
-import { needsRestart } from "../tenants/postgres-settings";
+import type { ResourceNames } from "../../docker/names";
+import { monitorRole } from "../../docker/session-options";
+import { PostgresServer, type Programs, Restore } from "../../provider/resources";
+import type { RoleInputs } from "../../provider/server/inputs";
+import { positionOf, type Tenant } from "../../tenants";
+import { inBoth } from "../../tenants/addresses";
+import { type BackupPlan, backupPlan, retentionDays } from "../../tenants/backup";
+import { extensionSettings } from "../../tenants/extensions";
+import { poolerSuffix } from "../../tenants/pooler";
+import { needsRestart } from "../../tenants/postgres-settings";
 import {
   backupSettings,
   connectionsPerClient,
@@ -21,13 +21,13 @@ import {
   pooledConnectionsPerClient,
   poolerSettings,
   sizedSettings,
-} from "../tenants/sizing";
+} from "../../tenants/sizing";
+import type { WildcardCertificate } from "../wildcard-certificate";
 import type { Backups } from "./backups";
 import { cancelAddress } from "./cancel-requests";
 import { type Monitoring, monitoredRole } from "./monitoring";
 import type { PostgresImages } from "./postgres-images";
 import { dynamicFolder, entryPoints, type PostgresProxy, tenantNetwork } from "./proxy";
-import type { WildcardCertificate } from "./wildcard-certificate";
 
 export interface PgTenantArgs {
   tenant: Tenant;
