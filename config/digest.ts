@@ -33,9 +33,14 @@ export interface WhatIsRead {
 export function digestsOf(read: WhatIsRead): Digests {
   const { settings, raw, dockerHost, tenants, folder } = read;
   const { passwords, acme, certificate, ...others } = settings;
-  const files = [certificate?.chain, certificate?.key, acme?.caCertificate].filter(
-    (path) => path !== undefined,
-  );
+  const { operatorManifest, proxyManifest } = settings.kubernetes ?? {};
+  const files = [
+    certificate?.chain,
+    certificate?.key,
+    acme?.caCertificate,
+    operatorManifest,
+    proxyManifest,
+  ].filter((path) => path !== undefined);
   const stack = digest({
     program: programDigest(folder),
     settings: { ...others, acme, certificate, postgresImages: [...settings.postgresImages] },
@@ -95,7 +100,16 @@ function jsonOr(text: string): unknown {
 }
 
 /** The rooms that make the stack's resources. */
-const programFolders = ["backups", "components", "config", "docker", "provider", "restore", "tenants"];
+const programFolders = [
+  "backups",
+  "components",
+  "config",
+  "docker",
+  "kubernetes",
+  "provider",
+  "restore",
+  "tenants",
+];
 
 /** The version of pgs, to the letter: a checkout moves between versions as well. */
 function programDigest(folder: string): string {

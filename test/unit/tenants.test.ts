@@ -346,7 +346,7 @@ describe("the file as a whole", () => {
       "  initech: { settings: { port: 5, work_mem: [1] } }", // 12
     ].join("\n");
     const shared =
-      "version, image, memory, cpus, disk, access, state, tls, allow, maxConnectionsPerClient, pooler, locale, encoding, icu, extensions, settings, superuser, roles, passwordVersion, backup, onRemove";
+      "version, image, memory, cpus, disk, replicas, sync, access, state, tls, allow, maxConnectionsPerClient, pooler, locale, encoding, icu, extensions, settings, superuser, roles, passwordVersion, backup, onRemove";
     expect(errorsOf(text)).toEqual([
       `tenants.yaml:2:3: defaults.memroy: there is no field memroy; did you mean memory? (allowed: ${shared})`,
       'tenants.yaml:3:11: defaults.memory: expected a whole number with the unit Ki, Mi or Gi, such as 512Mi, got "512MB"; write 512Mi',

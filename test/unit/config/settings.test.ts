@@ -25,6 +25,7 @@ const keysOf = (raw: Record<string, unknown>) =>
 describe("a configuration", () => {
   it("that is empty is the defaults", () => {
     expect(checkedSettings({})).toEqual({
+      platform: "docker",
       domain: "pgs.localhost",
       port: 5432,
       tenantsFile: "tenants.yaml",
