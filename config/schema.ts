@@ -115,11 +115,9 @@ const operandImages = z.preprocess(
   },
   z.record(
     z.string().regex(serverKey, "expected a PostgreSQL major version, which may have a variant: 18-pgvector"),
-    namedServerImage.or(
-      z.custom<string>(
-        () => false,
-        "expected a tag other than latest, such as 18.6-system-trixie, or a digest",
-      ),
+    z.custom<string>(
+      (image) => namedServerImage.safeParse(image).success,
+      "expected a tag other than latest, such as 18.6-system-trixie, or a digest",
     ),
     "expected a map from PostgreSQL's major versions to images that are made for CloudNativePG",
   ),

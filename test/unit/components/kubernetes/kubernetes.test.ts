@@ -107,9 +107,9 @@ describe("a tenant on Kubernetes", () => {
         Buffer.from(plain<string>(text), "base64").toString(),
       );
     };
-    expect(decoded(await run())).toEqual(["postgres", generatedPassword("acme")]);
+    expect(decoded(await run())).toEqual([generatedPassword("acme"), "postgres"]);
     const graph = await run("superuser: off");
-    expect(decoded(graph)).toEqual(["acme", generatedPassword("acme")]);
+    expect(decoded(graph)).toEqual([generatedPassword("acme"), "acme"]);
     const { spec } = manifest(graph, "Cluster");
     expect(spec).toMatchObject({
       enableSuperuserAccess: false,
