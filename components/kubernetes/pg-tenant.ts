@@ -223,7 +223,8 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
             shared_preload_libraries: listElements(tenant.settings.shared_preload_libraries ?? ""),
             // The route goes last, so that no client comes back while sessions are ended.
             pg_hba: tenant.access ? [] : [closed],
-            ...(tenant.sync && { synchronous: { method: "any", number: 1 } }),
+            // A replica takes over only where it is known to have every commit.
+            ...(tenant.sync && { synchronous: { method: "any", number: 1, failoverQuorum: true } }),
           },
         },
       },

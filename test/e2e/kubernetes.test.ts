@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { Client } from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Checkout } from "./support/checkout";
-import { TestCluster, traefikDefinitions } from "./support/cluster";
+import { TestCluster } from "./support/cluster";
 import { eventually } from "./support/command";
 import { login, psql } from "./support/psql";
 
@@ -20,12 +20,11 @@ beforeAll(async () => {
     platform: "kubernetes",
     "kubernetes.kubeconfig": cluster.kubeconfig,
     "kubernetes.operatorManifest": cluster.operatorManifest,
-    "kubernetes.proxyManifest": "traefik-definitions.yaml",
+    "kubernetes.proxyManifest": cluster.proxyManifest,
     "kubernetes.exposure": "hostPort",
     "kubernetes.proxyReplicas": "1",
   });
-  checkout.write("traefik-definitions.yaml", traefikDefinitions());
-}, 1_200_000);
+}, 1_900_000);
 afterAll(async () => {
   await cluster?.remove();
   await checkout?.remove();

@@ -1,27 +1,30 @@
+import { homedir } from "node:os";
 import { join } from "node:path";
-import { stringify } from "yaml";
 import { run, succeed } from "./command";
 
-const root = join(__dirname, "..", "..", "..");
+const toolchain = join(__dirname, "..", "..", "..", "toolchain/cluster");
+const cache = process.env.PGS_CACHE_DIR ?? join(homedir(), ".cache/pgs");
 
 /** The small real cluster of the toolchain: a kubelet, an API server, storage and DNS, in namespaces of this machine. */
 export class TestCluster {
+  /** The kinds of objects that Traefik reads, relative to a checkout. */
+  readonly proxyManifest = "toolchain/kubernetes/traefik-crds.yaml";
+  /** CloudNativePG's manifest. */
+  readonly operatorManifest = join(cache, "artifacts/cnpg-1.28.0.yaml");
+
   private constructor(
     /** Path of its kubeconfig. */
     readonly kubeconfig: string,
-    /** CloudNativePG's manifest. */
-    readonly operatorManifest: string,
-    private readonly kubectlPath: string,
   ) {}
 
+  /** Builds what is missing, which takes a quarter of an hour once. */
   static async start(): Promise<TestCluster> {
-    const said = await succeed(join(root, "toolchain/cluster"), ["up"], { timeout: 900 });
-    const of = (name: string) => new RegExp(`^${name}=(.+)$`, "m").exec(said)?.[1] ?? "";
-    return new TestCluster(of("KUBECONFIG"), of("CNPG_MANIFEST"), of("KUBECTL"));
+    const said = await succeed(toolchain, ["up", "--nodes", "1"], { timeout: 1800 });
+    return new TestCluster(said.trim().split("\n").at(-1) ?? "");
   }
 
   async kubectl(...args: string[]): Promise<string> {
-    return succeed(this.kubectlPath, ["--kubeconfig", this.kubeconfig, ...args]);
+    return succeed(join(cache, "cluster/bin/kubectl"), ["--kubeconfig", this.kubeconfig, ...args]);
   }
 
   /** An object as the API server has it. */
@@ -36,31 +39,6 @@ export class TestCluster {
   }
 
   async remove(): Promise<void> {
-    await run(join(root, "toolchain/cluster"), ["down"], { timeout: 120 });
+    await run(toolchain, ["down", "--wipe"], { timeout: 120 });
   }
-}
-
-/** The kinds of objects that Traefik reads, without the schemas that its own definitions have. */
-export function traefikDefinitions(): string {
-  const kinds = [
-    ...["IngressRoute", "IngressRouteTCP", "IngressRouteUDP", "Middleware", "MiddlewareTCP"],
-    ...["ServersTransport", "ServersTransportTCP", "TLSOption", "TLSStore", "TraefikService"],
-  ];
-  return kinds
-    .map((kind) => {
-      const [singular, plural] = [kind.toLowerCase(), `${kind.toLowerCase()}s`];
-      const schema = { type: "object", "x-kubernetes-preserve-unknown-fields": true };
-      return stringify({
-        apiVersion: "apiextensions.k8s.io/v1",
-        kind: "CustomResourceDefinition",
-        metadata: { name: `${plural}.traefik.io` },
-        spec: {
-          group: "traefik.io",
-          scope: "Namespaced",
-          names: { kind, listKind: `${kind}List`, plural, singular },
-          versions: [{ name: "v1alpha1", served: true, storage: true, schema: { openAPIV3Schema: schema } }],
-        },
-      });
-    })
-    .join("---\n");
 }

@@ -84,7 +84,7 @@ describe("a tenant on Kubernetes", () => {
       postgresql: {
         parameters: expect.objectContaining({ work_mem: "16MB", jit: "off", shared_buffers: "256MB" }),
         pg_hba: [],
-        synchronous: { method: "any", number: 1 },
+        synchronous: { method: "any", number: 1, failoverQuorum: true },
       },
     });
   });
@@ -92,8 +92,8 @@ describe("a tenant on Kubernetes", () => {
   it.each([
     ["", undefined],
     ["replicas: 1", undefined],
-    ["replicas: 1, sync: on", { method: "any", number: 1 }],
-    ["replicas: 2", { method: "any", number: 1 }],
+    ["replicas: 1, sync: on", { method: "any", number: 1, failoverQuorum: true }],
+    ["replicas: 2", { method: "any", number: 1, failoverQuorum: true }],
     ["replicas: 2, sync: off", undefined],
   ])("waits for a replica where it says so, and with two by default: %s", async (fields, expected) => {
     const { spec } = manifest(await run(fields), "Cluster");
