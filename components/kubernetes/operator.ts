@@ -57,6 +57,9 @@ export class Operator extends pulumi.ComponentResource {
   }
 }
 
+/** CloudNativePG's has a megabyte. */
+const mostOfManifest = 8 * 2 ** 20;
+
 function isFirst(kind: string): boolean {
   return kind === "CustomResourceDefinition" || kind === "Namespace";
 }
@@ -70,7 +73,7 @@ function readManifest(key: string, path: string): ManifestArgs[] {
   const where = `pgs:kubernetes.${key}: ${path}`;
   let objects: unknown[];
   try {
-    objects = parseAllDocuments(readPlainFile(path)).map((document) => {
+    objects = parseAllDocuments(readPlainFile(path, mostOfManifest)).map((document) => {
       const [error] = document.errors;
       if (error) throw error;
       return document.toJS();

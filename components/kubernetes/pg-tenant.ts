@@ -194,6 +194,7 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
     const { id, superuser } = tenant;
     const login = { name: loginName(tenant) };
     const limits = limitsOf(tenant);
+    const libraries = listElements(tenant.settings.shared_preload_libraries ?? "");
     return new Manifest(
       name,
       {
@@ -220,9 +221,10 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
           smartShutdownTimeout: 1,
           postgresql: {
             parameters: settingsOf(tenant),
-            shared_preload_libraries: listElements(tenant.settings.shared_preload_libraries ?? ""),
+            // Empty lists do not come back from the API server.
+            ...(libraries.length > 0 && { shared_preload_libraries: libraries }),
             // The route goes last, so that no client comes back while sessions are ended.
-            pg_hba: tenant.access ? [] : [closed],
+            ...(!tenant.access && { pg_hba: [closed] }),
             // A replica takes over only where it is known to have every commit.
             ...(tenant.sync && { synchronous: { method: "any", number: 1, failoverQuorum: true } }),
           },

@@ -150,7 +150,8 @@ test("program and commands read every key in the same way, as pulumi config set 
   });
   expect(
     Object.keys(answer).filter((key) => JSON.stringify(answer[key]) === JSON.stringify(defaults[key])),
-  ).toEqual([]);
+    // The other one has keys of its own: the next test.
+  ).toEqual(["platform"]);
 
   await checkout.pulumi("config", "rm", "pgs:certificate");
   for (const key of Object.keys(values).filter((key) => key.startsWith("acme."))) await set(key);

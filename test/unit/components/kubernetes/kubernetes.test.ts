@@ -83,7 +83,6 @@ describe("a tenant on Kubernetes", () => {
       resources: { requests: limits, limits },
       postgresql: {
         parameters: expect.objectContaining({ work_mem: "16MB", jit: "off", shared_buffers: "256MB" }),
-        pg_hba: [],
         synchronous: { method: "any", number: 1, failoverQuorum: true },
       },
     });
