@@ -1,64 +1,29 @@
 import * as pulumi from "@pulumi/pulumi";
 import * as random from "@pulumi/random";
-import { Backups } from "./components/backups";
-import { CancelRequests } from "./components/cancel-requests";
+import { onDocker } from "./components/docker";
+import { onKubernetes } from "./components/kubernetes";
 import { LimitedUp } from "./components/limited-up";
-import { Monitoring, monitoringFiles } from "./components/monitoring";
-import { PgTenant } from "./components/pg-tenant";
-import { PostgresImages } from "./components/postgres-images";
-import { PostgresProxy } from "./components/proxy";
+import type { TenantOutputs } from "./components/platform";
 import { readDigests, readSettings, readTenantEntries } from "./components/stack-settings";
 import { WildcardCertificate } from "./components/wildcard-certificate";
-import { resourceNames } from "./docker/names";
-import { PgsProvider, Programs } from "./provider/resources";
-import { diskBudget } from "./tenants/memory";
+import { PgsProvider } from "./provider/resources";
 
 const settings = readSettings();
 const entries = readTenantEntries(settings);
 const digests = readDigests(entries);
 const limited = LimitedUp.asked(entries, digests);
 
-const providers = [new PgsProvider("pgs")];
-/** The stack's id, the value of the label `pgs.stack` on the Docker host. */
+const provider = new PgsProvider("pgs");
+/** The stack's id, the value of the label `pgs.stack`. */
 export const stack = new random.RandomId("stack", { byteLength: 6, prefix: `${pulumi.getStack()}-` }).hex;
-const common = { ...settings, stack, names: resourceNames(settings.prefix) };
 const certificate = new WildcardCertificate("certificate", settings);
-const proxy = new PostgresProxy("proxy", { ...common, certificate }, { providers });
-const programs = new Programs(
-  "programs",
-  {
-    host: settings.dockerHost,
-    stack,
-    volume: common.names.programs,
-    image: proxy.imageId,
-    files: {
-      // No tenant can write there (provider/server/watch-disk.sh).
-      "disk-reserve": `${diskBudget(settings.diskReserve) ?? 0}
-`,
-      ...monitoringFiles(common),
-    },
-  },
-  { provider: providers[0], dependsOn: proxy.ready },
-);
-const images = new PostgresImages("images", settings);
-new CancelRequests("cancel", { ...common, images, proxy, programs }, { providers });
-const backupImage =
-  settings.backups.schedule === "off"
-    ? undefined
-    : new Backups("backups", { ...common, images, tenants: entries }, { providers });
-
-const monitor = Monitoring.asked("monitoring", { ...common, images, proxy, programs }, { providers });
-
-const servers = (limited?.declared ?? entries).map(
-  (tenant) =>
-    new PgTenant(
-      tenant.id,
-      { ...common, tenant, certificate, proxy, programs, images, backupImage, monitor },
-      { providers },
-    ),
+const platform = settings.platform === "kubernetes" ? onKubernetes : onDocker;
+const servers = platform(
+  { ...settings, stack, certificate, tenants: entries, declared: limited?.declared ?? entries },
+  provider,
 );
 
-function byTenant<Value>(output: string, tell: (server: PgTenant) => pulumi.Input<Value>) {
+function byTenant<Value>(output: string, tell: (server: TenantOutputs) => pulumi.Input<Value>) {
   const told = Object.fromEntries(servers.map((server) => [server.id, tell(server)]));
   return limited?.completed(output, told) ?? told;
 }

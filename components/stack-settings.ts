@@ -1,5 +1,11 @@
 import * as pulumi from "@pulumi/pulumi";
-import { type BackupDestination, ConfigurationError, checkedSettings, type Settings } from "../config";
+import {
+  type BackupDestination,
+  ConfigurationError,
+  checkedSettings,
+  missingOn,
+  type Settings,
+} from "../config";
 import { type Digests, digestsOf } from "../config/digest";
 import { resourceNames } from "../docker/names";
 import { positionOf, readTenants, type Tenant, TenantsFileError } from "../tenants";
@@ -55,7 +61,10 @@ function checked(): Settings {
 /** The tenants of the stack. @throws pulumi.RunError that lists all that is wrong in the file */
 export function readTenantEntries(settings: StackSettings): Tenant[] {
   try {
-    const entries = readTenants(settings.tenantsFile, { images: [...settings.postgresImages.keys()] });
+    const entries = readTenants(settings.tenantsFile, {
+      images: [...settings.postgresImages.keys()],
+      missing: missingOn(settings.platform),
+    });
     refuseOwnVolumes(entries, settings);
     refuseSchedules(entries, settings);
     refusePoolers(entries, settings);

@@ -33,15 +33,18 @@ export interface WhatIsRead {
 export function digestsOf(read: WhatIsRead): Digests {
   const { settings, raw, dockerHost, tenants, folder } = read;
   const { passwords, acme, certificate, ...others } = settings;
+  const { operatorManifest, proxyManifest } = settings.kubernetes ?? {};
   const files = [certificate?.chain, certificate?.key, acme?.caCertificate].filter(
     (path) => path !== undefined,
   );
+  const manifests = [operatorManifest, proxyManifest].filter((path) => path !== undefined);
   const stack = digest({
     program: programDigest(folder),
     settings: { ...others, acme, certificate, postgresImages: [...settings.postgresImages] },
     otherNamespaces: otherNamespaces(raw),
     dockerHost: settings.dockerHost ?? dockerHost,
     files: files.map((path) => contentOf(resolve(folder, path))),
+    ...(manifests.length > 0 && { manifests: manifests.map((path) => fileDigest(resolve(folder, path))) }),
     ofAllTenants: ofAllTenants(settings, tenants),
   });
   return {
@@ -101,6 +104,7 @@ const programFolders = [
   "components",
   "config",
   "docker",
+  "kubernetes",
   "monitoring",
   "provider",
   "restore",
@@ -130,7 +134,7 @@ function contentOf(path: string): string {
   }
 }
 
-/** Of an init script. */
+/** Of an init script, or a manifest. */
 function fileDigest(path: string): string {
   try {
     const file = openSync(path, "r");

@@ -1,8 +1,10 @@
+export { missingOn, type Platform } from "./platforms";
 export { secretKeys } from "./schema";
 export {
   type AcmeSettings,
   type BackupDestination,
   ConfigurationError,
   checkedSettings,
+  type KubernetesSettings,
   type Settings,
 } from "./settings";

@@ -102,6 +102,68 @@ const images = z.preprocess(
     }),
 );
 
+/** By PostgreSQL's major version, or one with a variant. CloudNativePG needs images that are made for it. */
+const defaultOperandImages: Readonly<Record<string, string>> = {
+  18: "ghcr.io/cloudnative-pg/postgresql:18.6-system-trixie",
+};
+
+const operandImages = z.preprocess(
+  (given) => {
+    const value = fromJson(given);
+    return typeof value === "object" && value !== null && !Array.isArray(value)
+      ? { ...defaultOperandImages, ...value }
+      : value;
+  },
+  z.record(
+    z.string().regex(serverKey, "expected a PostgreSQL major version, which may have a variant: 18-pgvector"),
+    z.custom<string>(
+      (image) => namedServerImage.safeParse(image).success,
+      "expected a tag other than latest, such as 18.6-system-trixie, or a digest",
+    ),
+    "expected a map from PostgreSQL's major versions to images that are made for CloudNativePG",
+  ),
+);
+
+const objectName = (value: string) => /^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/.test(value);
+
+const kubernetes = object(
+  {
+    kubeconfig: text("the path of a kubeconfig")
+      .optional()
+      .describe("path of the kubeconfig; without it, KUBECONFIG names it, or it is ~/.kube/config"),
+    context: text("the name of a context")
+      .optional()
+      .describe("context in the kubeconfig; without it, the current one"),
+    storageClass: text("the name of a StorageClass", objectName)
+      .optional()
+      .describe("StorageClass of new tenants' volumes; without it, the cluster's default"),
+    exposure: oneOf(["LoadBalancer", "NodePort", "hostPort"])
+      .default("LoadBalancer")
+      .describe(
+        "how clients reach the proxy on pgs:port: a Service of type LoadBalancer or NodePort, or a port of its nodes",
+      ),
+    proxyReplicas: wholeNumber("a number of proxies", 1, 100)
+      .default(2)
+      .describe("how many proxies run, on different nodes where there are as many"),
+    operatorManifest: text("the path of a file")
+      .optional()
+      .describe(
+        "path of CloudNativePG's manifest, which the stack installs; without it, the cluster has the operator already",
+      ),
+    proxyManifest: text("the path of a file")
+      .optional()
+      .describe(
+        "path of the definitions of Traefik's resources, which the stack installs; without it, the cluster has them already",
+      ),
+    images: operandImages
+      .prefault({})
+      .describe(
+        "PostgreSQL's images for CloudNativePG by major version, such as 18, and by variant, such as 18-pgvector",
+      ),
+  },
+  "a map with the keys kubeconfig, context, storageClass, exposure, proxyReplicas, operatorManifest, proxyManifest and images",
+);
+
 const bucketPattern = /^s3:\/\/[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](\/[A-Za-z0-9._-]+)*$/;
 
 const backups = object(
@@ -314,6 +376,11 @@ function isIpv6Subnet(value: string): boolean {
 
 /** A stack's configuration: the keys of the namespace `pgs`, with their defaults. */
 export const configurationSchema = z.strictObject({
+  platform: oneOf(["docker", "kubernetes"])
+    .default("docker")
+    .describe(
+      "Where the tenants run: docker - on one Docker host; kubernetes - on a cluster, by CloudNativePG (docs/kubernetes.md)",
+    ),
   domain: text(
     "a domain name such as pgs.example.com",
     (value) => value.length <= 180 && domainPattern.test(value),
@@ -384,6 +451,9 @@ export const configurationSchema = z.strictObject({
   monitoring: monitoring.describe(
     "enabled - whether the stack has a Prometheus that watches it; retention, size - how long and how much of it is kept; remoteWrite - where it goes too; alerts - where alerts are sent; grafana - whether it has a Grafana (docs/monitoring.md)",
   ),
+  kubernetes: kubernetes
+    .optional()
+    .describe("The cluster of a stack with pgs:platform kubernetes (docs/kubernetes.md)"),
   certificate: certificate
     .optional()
     .describe("The operator's own certificate for *.DOMAIN in place of one of the stack's CA"),
@@ -408,5 +478,8 @@ export const configurationSchema = z.strictObject({
 
 /** What only its readers may see: never part of a message, and hidden from commands that do without. */
 export const secretKeys = ["passwords", "acmeCredentials", "backupCredentials", "alertCredentials"] as const;
+
+/** The cluster of a stack whose configuration says nothing of it. */
+export const defaultKubernetes = kubernetes.parse({});
 
 export type Configuration = z.output<typeof configurationSchema>;

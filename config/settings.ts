@@ -1,11 +1,14 @@
+import { isDeepStrictEqual } from "node:util";
 import { formatPath } from "../tenants/problems";
 import { nearest } from "../tenants/suggest";
-import { type Configuration, configurationSchema, secretKeys } from "./schema";
+import { missingKeys, platformNames } from "./platforms";
+import { type Configuration, configurationSchema, defaultKubernetes, secretKeys } from "./schema";
 
 /** A stack's configuration, checked, with every default applied. */
 export interface Settings
   extends Pick<
     Configuration,
+    | "platform"
     | "domain"
     | "port"
     | "tenantsFile"
@@ -42,7 +45,12 @@ export interface Settings
   acmeCredentials: Record<string, string>;
   /** The Docker provider's own key; undefined means its default. */
   dockerHost?: string;
+  /** The cluster; undefined on Docker. */
+  kubernetes?: KubernetesSettings;
 }
+
+/** The cluster that tenants run on. */
+export type KubernetesSettings = Omit<NonNullable<Configuration["kubernetes"]>, "images">;
 
 /** How the proxy gets its certificate from an ACME server by itself. */
 export type AcmeSettings = NonNullable<Configuration["acme"]>;
@@ -100,7 +108,9 @@ export function checkedSettings(
 }
 
 function settingsOf(configuration: Configuration, dockerHost: unknown): Settings {
-  const { images, backups, backupCredentials, monitoring, ...others } = configuration;
+  const { images, backups, backupCredentials, monitoring, kubernetes: given, ...others } = configuration;
+  const onKubernetes = others.platform === "kubernetes" ? (given ?? defaultKubernetes) : undefined;
+  const { images: operandImages, ...kubernetes } = onKubernetes ?? { images: undefined };
   const { schedule, retention, destination, ...server } = backups;
   const { accessKeyId = "", secretAccessKey = "" } = backupCredentials ?? {};
   return {
@@ -108,7 +118,9 @@ function settingsOf(configuration: Configuration, dockerHost: unknown): Settings
     proxyImage: images.proxy as string,
     barmanImage: images.barman as string,
     poolerImage: images.pooler as string,
-    postgresImages: new Map(Object.entries(images).filter(([key]) => /^\d/.test(key))),
+    postgresImages: new Map(
+      Object.entries<string>(operandImages ?? images).filter(([key]) => /^\d/.test(key)),
+    ),
     backups: { schedule, retention },
     monitoring: monitoring.enabled ? monitoring : undefined,
     monitoringImages: {
@@ -120,6 +132,7 @@ function settingsOf(configuration: Configuration, dockerHost: unknown): Settings
     backupDestination:
       destination === undefined ? undefined : { destination, ...server, accessKeyId, secretAccessKey },
     dockerHost: typeof dockerHost === "string" ? dockerHost : undefined,
+    ...(onKubernetes && { kubernetes: kubernetes as KubernetesSettings }),
   };
 }
 
@@ -159,9 +172,52 @@ function keysBeside(path: readonly PropertyKey[]): string[] {
     "monitoring.alerts.email": alerts.email.unwrap().out.shape,
     alertCredentials: shape.alertCredentials.unwrap().out.shape,
     certificate: shape.certificate.unwrap().out.shape,
+    kubernetes: shape.kubernetes.unwrap().out.shape,
     backupCredentials: shape.backupCredentials.unwrap().out.shape,
   };
   return Object.keys(maps[path.slice(0, -1).join(".")] ?? {});
+}
+
+/**
+ * Keys that the stack's platform does not have. Pulumi hands over defaults like any value (Pulumi.yaml), so a key at its
+ * default is none that somebody set.
+ */
+function platformProblems(given: ReadonlyMap<string, unknown>): string[] {
+  const { platform } = configurationSchema
+    .pick({ platform: true })
+    .catch({ platform: "docker" })
+    .parse({
+      platform: given.get("platform") ?? "docker",
+    });
+  const defaults: Readonly<Record<string, unknown>> = configurationSchema.parse({});
+  const problems = Object.entries(missingKeys[platform]).flatMap(([key, { instead }]) => {
+    if (!given.has(key)) return [];
+    const { shape } = configurationSchema;
+    const value = shape[key as keyof typeof shape].safeParse(given.get(key));
+    if (value.success && isDeepStrictEqual(value.data, defaults[key])) return [];
+    const remove = `pulumi config rm '${address([key])}'`;
+    return [`${address([key])}: ${platformNames[platform]} has no such key: ${instead} (${remove})`];
+  });
+  const { schedule } = mapOf(given.get("backups"));
+  if (platform === "kubernetes" && schedule !== "off") {
+    const message = "pgs makes no backups on Kubernetes yet: expected off, so that nobody counts on them";
+    problems.push(problemAt(["backups", "schedule"], message));
+  }
+  if (platform === "kubernetes") problems.push(...portProblems(given));
+  return problems;
+}
+
+/** https://kubernetes.io/docs/concepts/services-networking/service/#type-nodeport */
+function portProblems(given: ReadonlyMap<string, unknown>): string[] {
+  const { exposure } = mapOf(given.get("kubernetes"));
+  const port = Number(given.get("port") ?? 5432);
+  if (exposure !== "NodePort" || (port >= 30_000 && port <= 32_767)) return [];
+  return [
+    problemAt(
+      ["port"],
+      `expected a port from 30000 to 32767 with pgs:kubernetes.exposure NodePort, got ${port}`,
+    ),
+  ];
 }
 
 /** What the receivers of alerts ask for. */
@@ -206,6 +262,7 @@ function relationProblems(given: ReadonlyMap<string, unknown>, options: CheckOpt
   } else if (ofServer !== undefined) {
     problems.push(problemAt(["backups", ofServer], "expected backups.destination beside it"));
   }
+  problems.push(...platformProblems(given));
   if (!options.withoutSecrets) problems.push(...credentialProblems(given));
   return problems;
 }

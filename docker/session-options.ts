@@ -1,7 +1,7 @@
 /** What pg_stat_activity calls the sessions of pgs. */
 export const sessionName = "pgs";
 
-/** The role that monitoring logs in as, where the stack has it (components/monitoring.ts). */
+/** The role that monitoring logs in as, where the stack has it (components/docker/monitoring.ts). */
 export const monitorRole = "pgs_monitor";
 
 /** Seconds that an answer may take by default. */

@@ -7,6 +7,9 @@ import { AcmeCertificate } from "./acme-certificate";
 import { BackupDestination } from "./backup-destination";
 import { Container } from "./container";
 import { FailuresLast } from "./failures";
+import { ClusterRollout } from "./kubernetes/cluster-rollout";
+import { KubernetesOperator } from "./kubernetes/operator";
+import { TenantData } from "./kubernetes/tenant-data";
 import { Programs } from "./programs";
 import { IncompleteError, type ResourceType } from "./resource-type";
 import { Restore } from "./restore";
@@ -20,10 +23,13 @@ type Fields = Record<string, unknown>;
 const types: Record<string, ResourceType<Fields>> = {
   "pgs:index:AcmeCertificate": AcmeCertificate as unknown as ResourceType<Fields>,
   "pgs:index:BackupDestination": BackupDestination as unknown as ResourceType<Fields>,
+  "pgs:index:ClusterRollout": ClusterRollout as unknown as ResourceType<Fields>,
   "pgs:index:Container": Container as unknown as ResourceType<Fields>,
+  "pgs:index:KubernetesOperator": KubernetesOperator as unknown as ResourceType<Fields>,
   "pgs:index:PostgresServer": PostgresServer as unknown as ResourceType<Fields>,
   "pgs:index:Programs": Programs as unknown as ResourceType<Fields>,
   "pgs:index:Restore": Restore as unknown as ResourceType<Fields>,
+  "pgs:index:TenantData": TenantData as unknown as ResourceType<Fields>,
   "pgs:index:TraefikFile": TraefikFile as unknown as ResourceType<Fields>,
 };
 

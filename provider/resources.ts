@@ -5,6 +5,9 @@ import * as pulumi from "@pulumi/pulumi";
 import type { AcmeCertificateInputs } from "./acme-certificate";
 import type { BackupDestinationInputs } from "./backup-destination";
 import type { ContainerInputs } from "./container";
+import type { ClusterRolloutInputs } from "./kubernetes/cluster-rollout";
+import type { KubernetesOperatorInputs } from "./kubernetes/operator";
+import type { TenantDataInputs } from "./kubernetes/tenant-data";
 import type { ProgramsInputs } from "./programs";
 import type { RestoreInputs } from "./restore";
 import type { PostgresServerInputs } from "./server/inputs";
@@ -104,5 +107,29 @@ export class BackupDestination extends pulumi.CustomResource {
 export class Restore extends pulumi.CustomResource {
   constructor(name: string, args: Args<RestoreInputs>, opts?: pulumi.CustomResourceOptions) {
     super("pgs:index:Restore", name, args, opts);
+  }
+}
+
+/** CloudNativePG's operator on a cluster, once it takes Clusters. */
+export class KubernetesOperator extends pulumi.CustomResource {
+  constructor(name: string, args: Args<KubernetesOperatorInputs>, opts?: pulumi.CustomResourceOptions) {
+    super("pgs:index:KubernetesOperator", name, args, opts);
+  }
+}
+
+/** A tenant's data on a cluster, which outlives its entry. */
+export class TenantData extends pulumi.CustomResource {
+  /** That the tenant was made in: another pgs:prefix later does not move it. */
+  declare readonly namespace: pulumi.Output<string>;
+
+  constructor(name: string, args: Args<TenantDataInputs>, opts?: pulumi.CustomResourceOptions) {
+    super("pgs:index:TenantData", name, args, { ...opts, ignoreChanges: ["namespace"] });
+  }
+}
+
+/** The end of what the operator does after a change of a tenant's Cluster. */
+export class ClusterRollout extends pulumi.CustomResource {
+  constructor(name: string, args: Args<ClusterRolloutInputs>, opts?: pulumi.CustomResourceOptions) {
+    super("pgs:index:ClusterRollout", name, args, opts);
   }
 }

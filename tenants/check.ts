@@ -2,6 +2,7 @@ import { normalize } from "node:path";
 import type { z } from "zod";
 import { imageKey, versionsOf } from "./extensions";
 import { memoryBytes, memoryPattern } from "./memory";
+import type { MissingFields } from "./parse";
 import { poolerPlan, poolerSuffix, type WrittenPooler } from "./pooler";
 import { roleSettingProblem, settingNames, settingProblem, sizeInBytes } from "./postgres-settings";
 import { formatKey, formatPath, type Problem, show } from "./problems";
@@ -24,7 +25,12 @@ type Schema = ReturnType<typeof tenantsFileSchema>;
  * Everything that is wrong with the data of tenants.yaml. The rules about more than one field also look at
  * a file whose fields are wrong, so that one run names every problem.
  */
-export function findProblems(yaml: YamlData, schema: Schema, images: readonly string[]): Problem[] {
+export function findProblems(
+  yaml: YamlData,
+  schema: Schema,
+  images: readonly string[],
+  missing?: MissingFields,
+): Problem[] {
   const tenants = tenantEntries(yaml.data);
   const suggest = suggestions();
   return [
@@ -39,7 +45,54 @@ export function findProblems(yaml: YamlData, schema: Schema, images: readonly st
     ...restoreProblems(yaml, tenants),
     ...localeProblems(yaml, tenants),
     ...withoutSuperuserProblems(yaml, tenants),
+    ...syncProblems(yaml, tenants),
+    ...(missing ? missingFieldProblems(yaml, tenants, missing) : []),
   ];
+}
+
+/** Fields that the stack's platform does not have, at their keys. */
+function missingFieldProblems(
+  yaml: YamlData,
+  tenants: [string, TenantEntry][],
+  { on, fields }: MissingFields,
+): Problem[] {
+  const maps: [string[], TenantEntry][] = [
+    [["defaults"], defaultsOf(yaml)],
+    ...tenants.map(([id, entry]): [string[], TenantEntry] => [["tenants", id], entry]),
+  ];
+  return maps.flatMap(([at, entry]) =>
+    Object.entries(entry).flatMap(([field, value]) => {
+      const found = Object.hasOwn(fields, field) ? fields[field] : undefined;
+      const fits = field === "disk" ? value !== "off" : found?.only !== undefined && value === found.only;
+      if (!found || fits) return [];
+      const path = [...at, field];
+      return [
+        {
+          ...yaml.keyPosition(path),
+          path: formatPath(path),
+          message: `there is no ${field}${found.only === undefined && field !== "disk" ? "" : `: ${show(value)}`} on ${on}: ${found.instead}`,
+        },
+      ];
+    }),
+  );
+}
+
+/** A commit that waits for a replica that is not there would wait for ever. */
+function syncProblems(yaml: YamlData, tenants: [string, TenantEntry][]): Problem[] {
+  const defaults = defaultsOf(yaml);
+  return tenants.flatMap(([id, entry]) => {
+    const { sync, replicas = 0 } = { ...defaults, ...entry };
+    if (sync !== "on" || replicas !== 0) return [];
+    const own = ["tenants", id, "sync"];
+    const path = valueAt(yaml.data, own) === undefined ? ["defaults", "sync"] : own;
+    return [
+      {
+        ...yaml.valuePosition(path),
+        path: formatPath(path),
+        message: `sync: on needs a replica, and ${id} has none; write replicas: 1 or more, or leave sync out`,
+      },
+    ];
+  });
 }
 
 function schemaProblems(yaml: YamlData, schema: Schema, suggest: Suggest): Problem[] {

@@ -1,4 +1,5 @@
 export {
+  type MissingFields,
   type ParseOptions,
   parseTenants,
   positionOf,

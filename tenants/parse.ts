@@ -26,6 +26,10 @@ export interface Tenant {
   readonly memory: number;
   /** Hard limit of processor time in CPUs, at most two decimals. Default: 1. */
   readonly cpus: number;
+  /** How many replicas its server has. Default: 0. */
+  readonly replicas: number;
+  /** Whether a commit waits for a replica. Default: with two replicas or more. */
+  readonly sync: boolean;
   /** How many bytes its volume may take; undefined: any. Default: any. */
   readonly disk: number | undefined;
   /** Whether clients can connect. Default: true. */
@@ -94,6 +98,15 @@ export interface ParseOptions {
   folder?: string;
   /** PostgreSQL's images by their keys in pgs:images: a major version, or one with a variant. Default: 18 only. */
   images?: readonly string[];
+  /** Fields that the stack's platform does not have. Default: none. */
+  missing?: MissingFields;
+}
+
+/** By field: what to do instead, and the one value that means the same there. */
+export interface MissingFields {
+  /** What the fields are missing on, such as Kubernetes. */
+  readonly on: string;
+  readonly fields: Readonly<Record<string, { readonly instead: string; readonly only?: unknown }>>;
 }
 
 /**
@@ -102,7 +115,7 @@ export interface ParseOptions {
  * @returns the tenants, in the order of the file
  * @throws TenantsFileError when the file cannot be read, or naming everything that is wrong with it
  */
-export function readTenants(path: string, options: Pick<ParseOptions, "images"> = {}): Tenant[] {
+export function readTenants(path: string, options: Pick<ParseOptions, "images" | "missing"> = {}): Tenant[] {
   const fromHere = relative("", path);
   const file = fromHere === "" || fromHere.startsWith("..") ? path : fromHere;
   return parseTenants(readText(path, file), { ...options, file, folder: dirname(resolve(path)) });
@@ -125,7 +138,7 @@ export function parseTenants(text: string, options: ParseOptions = {}): Tenant[]
 
   const problems = [
     ...yaml.problems,
-    ...findProblems(yaml, schema, images).filter(isElsewhere(yaml.problems)),
+    ...findProblems(yaml, schema, images, options.missing).filter(isElsewhere(yaml.problems)),
   ];
   if (problems.length > 0) throw new TenantsFileError(file, problems);
 
@@ -187,6 +200,8 @@ function toTenant(id: string, content: TenantsFileContent, folder: string): Omit
     memory: memoryBytes(fields.memory),
     cpus: fields.cpus,
     disk: diskBudget(fields.disk),
+    replicas: fields.replicas,
+    sync: fields.sync === undefined ? fields.replicas >= 2 : fields.sync === "on",
     access: fields.access,
     state: fields.state,
     tls: fields.tls,

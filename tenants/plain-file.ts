@@ -1,13 +1,14 @@
 import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
 
 /** More than a tenants.yaml of a thousand tenants has, or a chain of certificates. YAML that fits is read in a second. */
-const limit = 256 * 2 ** 10;
+const usualLimit = 256 * 2 ** 10;
 
 /**
  * The text of a file that an operator named. A device or a pipe might never end, or block.
- * @throws Error when it is no plain file, or has more than 256 KiB
+ * @param limit in bytes
+ * @throws Error when it is no plain file, or has more than the limit
  */
-export function readPlainFile(path: string): string {
+export function readPlainFile(path: string, limit = usualLimit): string {
   const file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   try {
     const stat = fstatSync(file);
@@ -18,7 +19,7 @@ export function readPlainFile(path: string): string {
     for (let read = -1; read !== 0 && length <= limit; length += read) {
       read = readSync(file, content, length, limit + 1 - length, null);
     }
-    if (length > limit) throw new Error("it has more than 256 KiB");
+    if (length > limit) throw new Error(`it has more than ${limit / 1024} KiB`);
     return content.toString("utf8", 0, length);
   } finally {
     closeSync(file);

@@ -12,6 +12,7 @@ export const builtInDefaults = {
   version: 18,
   memory: "512Mi",
   cpus: 1,
+  replicas: 0,
   access: true,
   state: "running",
   tls: "terminate",
@@ -65,6 +66,20 @@ function tenantFields({ versions, initProblem }: SchemaRules) {
     memory: memorySchema,
     cpus: cpusSchema,
     disk: diskSchema,
+    replicas: z
+      .int(replicasError)
+      .min(0, replicasError)
+      .max(8, replicasError)
+      .meta({
+        description:
+          "How many replicas the server has, from 0 to 8: one of them takes over when it is lost. On Kubernetes alone. Changed live. Default: 0.",
+        examples: [2],
+      }),
+    sync: z.enum(["on", "off"], expected("on or off")).meta({
+      description:
+        "Whether a commit waits until a replica has it too. On Kubernetes alone. Changed live. Default: on with two replicas or more.",
+      examples: ["on"],
+    }),
     access: z.boolean(expected("a boolean: true or false")).meta({
       description:
         "Whether clients can connect. false takes the route away and ends the open sessions; the server runs on. Changed live.",
@@ -299,6 +314,8 @@ const allowSchema = z
       "Addresses and ranges (CIDR) that clients may connect from; where pgs:allow is set too, an address has to be in both. Default: any address. Changed live; where a range goes, the tenant's open sessions are ended.",
     examples: [["203.0.113.0/24", "2001:db8::/32"]],
   });
+
+const replicasError = expected("a whole number of replicas from 0 to 8");
 
 const perClientError = expected("a whole number of connections such as 200, or 0 for no limit");
 

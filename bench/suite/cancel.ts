@@ -4,7 +4,7 @@ import { cpus } from "node:os";
 import { dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { stringify } from "yaml";
-import { cancelAddress } from "../../components/cancel-requests";
+import { cancelAddress } from "../../components/docker/cancel-requests";
 import { dockerClient } from "../../docker/client";
 import { writeFile } from "../../provider/traefik-file";
 import { Checkout } from "../../test/e2e/support/checkout";

@@ -15,5 +15,5 @@ export const completion = command(
   .action(async (shell: string, _options: unknown, self: Command) => {
     if (!(shell in shells)) throw new CommandError(`completion is for bash, zsh or fish, got ${shell}`, 2);
     const commands = self.parent?.commands ?? [];
-    console.log(completionScript(shell, commands, (await stackConfig()).tenantsFile));
+    console.log(completionScript(shell, commands, (await stackConfig("any")).tenantsFile));
   });

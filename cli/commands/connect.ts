@@ -1,7 +1,7 @@
 import { accessSync, constants, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
-import { connectionParameters, conninfo } from "../lib/address";
+import { connectionParameters, conninfo, proxyHost } from "../lib/address";
 import { withClientContainer } from "../lib/client-container";
 import { command, roleOption } from "../lib/command";
 import { CommandError, runOnTerminal } from "../lib/pulumi";
@@ -29,8 +29,10 @@ export const connect = command(
  * @returns psql's exit code
  */
 async function openSession(id: string, role: string | undefined, psqlArgs: string[]): Promise<number> {
-  const login = await tenantLogin(id, role);
+  const login = await tenantLogin(id, role, "any");
   const psql = findProgram("psql");
+  if (!psql && login.config.platform === "kubernetes")
+    throw new CommandError("there is no psql on the PATH: install PostgreSQL's client");
   return psql ? runHere(psql, login, psqlArgs) : runInContainer(login, psqlArgs);
 }
 
@@ -43,7 +45,7 @@ function tlsParameters(ca: string | null, caFile: string): Record<string, string
 
 async function runHere(psql: string, login: TenantLogin, psqlArgs: string[]): Promise<number> {
   const { tenant, config, pgpass, ca } = login;
-  const parameters = await connectionParameters(tenant, config.dockerHost);
+  const parameters = await connectionParameters(tenant, await proxyHost(config));
   // Of mode 0700.
   const folder = mkdtempSync(join(tmpdir(), "pgs-connect-"));
   const remove = () => rmSync(folder, { recursive: true, force: true });

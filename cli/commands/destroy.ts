@@ -15,7 +15,7 @@ export const destroy = pulumiCommand(
   .option("--verbose", "Pulumi's own full output")
   .action(async (args: string[], options: { yes?: boolean; verbose?: boolean }) => {
     ensureStack();
-    const [{ tenantsFile }, outputs] = await Promise.all([stackConfig(), stackOutputs()]);
+    const [{ tenantsFile }, outputs] = await Promise.all([stackConfig("any"), stackOutputs()]);
     await inTurn(tenantsFile, async () => {
       if (!options.yes) {
         if (!isAttended()) throw new CommandError("destroy without a terminal needs --yes", 2);

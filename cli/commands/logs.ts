@@ -21,7 +21,7 @@ async function showLogs(
 ): Promise<void> {
   if (!/^(all|\d+)$/.test(tail))
     throw new CommandError(`--tail takes a number of lines or all, got ${tail}`, 2);
-  const [config, { tenants }] = await Promise.all([stackConfig(), requiredOutputs()]);
+  const [config, { tenants }] = await Promise.all([stackConfig("any"), requiredOutputs()]);
   const lines = tail === "all" ? undefined : Number(tail);
   const text = await serverLog(id, tenantOf(tenants, id), config, { follow, tail: lines });
   // `| head` closes the output: no failure.

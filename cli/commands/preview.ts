@@ -3,7 +3,7 @@ import { pulumiCommand } from "../lib/command";
 import { CommandError, ensureStack, runPulumi } from "../lib/pulumi";
 import { plan } from "../lib/run";
 import { planText } from "../lib/run-text";
-import { requiredOutputs, stackConfig } from "../lib/stack";
+import { refreshing, requiredOutputs, stackConfig } from "../lib/stack";
 import { TenantBackups } from "../lib/tenant-backups";
 
 export const preview = pulumiCommand(
@@ -16,10 +16,11 @@ export const preview = pulumiCommand(
   .option("--note-drift", "with --expect-no-changes: monitoring tells of what it finds")
   .action(async (args: string[], options: { verbose?: boolean; noteDrift?: boolean }) => {
     ensureStack();
+    const all = [...refreshing(await stackConfig("any")), ...args];
     if (options.noteDrift) await lookForDrift(args);
     else if (options.verbose || args.some((arg) => arg.startsWith("-") && !/^(-s|--stack(=.*)?)$/.test(arg)))
-      await runPulumi(["preview", ...args]);
-    else console.log(planText(await plan({ args })));
+      await runPulumi(["preview", ...all]);
+    else console.log(planText(await plan({ args: all })));
   });
 
 /** For the nightly run: one that cannot compare counts as one that found a difference. */

@@ -4,7 +4,7 @@ import { copyTenant } from "../lib/edit-tenants";
 import { type EditOptions, Stack } from "../lib/edited-stack";
 import { CommandError } from "../lib/pulumi";
 import { restoreInPlace } from "../lib/restore-in-place";
-import { requiredOutputs, type StackConfig } from "../lib/stack";
+import { requireDocker, requiredOutputs, type StackConfig } from "../lib/stack";
 import { TenantBackups, type UsableBackup } from "../lib/tenant-backups";
 
 interface RestoreOptions extends EditOptions {
@@ -25,7 +25,12 @@ export const restore = editingCommand(
   .argument("<tenant>", "whose backups; it may have been removed")
   .option("--at <time>", "such as 2026-11-23T10:15:00Z; default: the end of what was backed up")
   .option("--as <tenant>", "a new tenant, with the fields of the other; without it, in place")
-  .action((id: string, options: RestoreOptions) => Stack.edit((stack) => restoreTenant(stack, id, options)));
+  .action((id: string, options: RestoreOptions) =>
+    Stack.edit((stack) => {
+      requireDocker(stack.config);
+      return restoreTenant(stack, id, options);
+    }),
+  );
 
 /** Makes a new tenant of another's backups, with its fields; or puts the tenant itself back. */
 async function restoreTenant(

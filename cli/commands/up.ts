@@ -1,11 +1,13 @@
+import { proxyHost } from "../lib/address";
 import { pulumiCommand } from "../lib/command";
 import { confirmConsequences } from "../lib/edited-stack";
+import { requireCluster } from "../lib/kubernetes";
 import { namingTenants } from "../lib/limited-up";
 import { loginHint } from "../lib/login-hint";
 import { isAttended } from "../lib/prompt";
 import { ensureStack } from "../lib/pulumi";
 import { apply } from "../lib/run";
-import { requiredOutputs, stackConfig } from "../lib/stack";
+import { refreshing, requiredOutputs, stackConfig } from "../lib/stack";
 import { inTurn } from "../lib/turn";
 
 /** Options of Pulumi's that ask for more than the outcome. */
@@ -21,13 +23,15 @@ export const up = pulumiCommand(
   .option("--verbose", "Pulumi's own full output")
   .action(async (args: string[], options: { yes?: boolean; verbose?: boolean }) => {
     ensureStack();
-    const { tenantsFile, dockerHost } = await stackConfig();
+    const config = await stackConfig("any");
+    if (config.platform === "kubernetes") await requireCluster(config);
     const verbose = options.verbose || args.some((arg) => asksForMore.test(arg));
-    await inTurn(tenantsFile, async () => {
+    const run = { args: [...refreshing(config), ...args] };
+    await inTurn(config.tenantsFile, async () => {
       const asks = !options.yes && !verbose && isAttended();
-      const changed = asks ? await confirmConsequences({ args }) : [];
-      const report = await apply({ args: [...args, ...namingTenants(changed, args)], verbose });
+      const changed = asks ? await confirmConsequences(run) : [];
+      const report = await apply({ args: [...run.args, ...namingTenants(changed, args)], verbose });
       if (!report?.changes().some(({ effect }) => effect === "new")) return;
-      console.log(`\n${await loginHint((await requiredOutputs()).tenants, dockerHost)}`);
+      console.log(`\n${await loginHint((await requiredOutputs()).tenants, await proxyHost(config))}`);
     });
   });

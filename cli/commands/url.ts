@@ -1,7 +1,7 @@
-import { dockerHostAddress, resolve } from "../lib/address";
+import { dockerHostAddress, proxyHost, resolve } from "../lib/address";
 import { command, roleOption } from "../lib/command";
 import { CommandError } from "../lib/pulumi";
-import { connectionStringOf, requiredOutputs, stackConfig, tenantOf } from "../lib/stack";
+import { connectionStringOf, requireDocker, requiredOutputs, stackConfig, tenantOf } from "../lib/stack";
 
 export const url = command(
   "url",
@@ -15,7 +15,8 @@ export const url = command(
   .option("--pooler", "of its pooler")
   .option("--from-container", "for a container on the same Docker host, with the hostname as an extra host")
   .action(async (id: string, options: { role?: string; pooler?: boolean; fromContainer?: boolean }) => {
-    const [outputs, { dockerHost }] = await Promise.all([requiredOutputs({ secrets: true }), stackConfig()]);
+    const [outputs, config] = await Promise.all([requiredOutputs({ secrets: true }), stackConfig("any")]);
+    if (options.fromContainer) requireDocker(config, "url --from-container");
     const connection = connectionStringOf(outputs, id, options.role);
     const tenant = tenantOf(outputs.tenants, id);
     const host = options.pooler ? tenant.pooler : tenant.host;
@@ -28,7 +29,7 @@ export const url = command(
         `For docker run: --add-host ${host}:host-gateway\nIn a compose file: extra_hosts: ["${host}:host-gateway"]`,
       );
     } else if ((await resolve(host)).length === 0) {
-      const address = await dockerHostAddress(dockerHost);
+      const address = await dockerHostAddress(await proxyHost(config));
       if (address) connection.searchParams.set("hostaddr", address);
       hint(`${host} does not resolve here, so hostaddr gives its address: only libpq's clients know it.`);
     }

@@ -1,6 +1,7 @@
 import { lookup } from "node:dns/promises";
 import { isIP } from "node:net";
-import type { TenantSummary } from "./stack";
+import { clusterProxyHost } from "./kubernetes";
+import type { StackConfig, TenantSummary } from "./stack";
 
 /** The addresses that a name resolves to on this machine; none when it does not. */
 export async function resolve(name: string): Promise<string[]> {
@@ -9,6 +10,11 @@ export async function resolve(name: string): Promise<string[]> {
   } catch {
     return [];
   }
+}
+
+/** As in DOCKER_HOST: the host that the proxy's port is on; undefined means this machine. */
+export async function proxyHost(config: StackConfig): Promise<string | undefined> {
+  return config.platform === "kubernetes" ? clusterProxyHost(config) : config.dockerHost;
 }
 
 /**

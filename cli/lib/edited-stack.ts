@@ -9,6 +9,7 @@ import { consequenceQuestion, hasConsequence, planText } from "./run-text";
 import {
   commandsConfig,
   readConfiguration,
+  refreshing,
   type StackConfig,
   type StackConfiguration,
   type StackOutputs,
@@ -106,7 +107,8 @@ export class Stack {
     const { settings, raw } = this.configuration;
     const { DOCKER_HOST: dockerHost } = process.env;
     const digests = digestsOf({ settings, raw, dockerHost, tenants: wanted, folder: projectFolder });
-    return limitedUp(ids, this.digest, digests);
+    const up = limitedUp(ids, this.digest, digests);
+    return { ...up, args: [...refreshing(this.config), ...up.args] };
   }
 }
 

@@ -99,9 +99,7 @@ export class RunReport {
     const step = resOutputsEvent?.metadata ?? resOpFailedEvent?.metadata;
     if (!step || step.op === "same") return undefined;
     const isLast =
-      step.type === tenantType
-        ? step.op === "delete"
-        : /:PostgresServer$/.test(step.type) && step.op !== "delete";
+      step.type === tenantType ? step.op === "delete" : isServer(step.type) && step.op !== "delete";
     if (!isLast) return undefined;
     const id = tenantOf(step);
     return this.changes().find((change) => change.id === id);
@@ -209,16 +207,16 @@ export class RunReport {
     if (failed || own.some(({ severity }) => severity === "error")) return "failed";
     const component = steps.find(({ type }) => type === tenantType)?.op;
     const losesData = steps.some(
-      ({ op, type, old }) => /^delete|^replace/.test(op) && /:Volume$/.test(type) && !old?.retainOnDelete,
+      ({ op, type, old }) => /^delete|^replace/.test(op) && holdsData(type) && !old?.retainOnDelete,
     );
     if (losesData) return "data";
     if (component === "delete") return "remove";
     if (component === "create") return stateAfter(steps) === "stopped" ? "newStopped" : "new";
-    const before = steps.find(({ type }) => /:PostgresServer$/.test(type))?.old?.inputs?.state;
+    const before = steps.find(({ type }) => isServer(type))?.old?.inputs?.state;
     const after = stateAfter(steps);
     if (before === "running" && after === "stopped") return "stop";
     if (before === "stopped" && after === "running") return "start";
-    const replaced = steps.some(({ op, type }) => /replace/.test(op) && /:PostgresServer$/.test(type));
+    const replaced = steps.some(({ op, type }) => /replace/.test(op) && isServer(type));
     const restarts = own.some(({ message }) => restartReason(message) !== undefined);
     return restarts || replaced ? "restart" : "live";
   }
@@ -227,7 +225,16 @@ export class RunReport {
 const tenantType = "pgs:index:PgTenant";
 
 function stateAfter(steps: Step[]): unknown {
-  return steps.find(({ type }) => /:PostgresServer$/.test(type))?.new?.inputs?.state;
+  return steps.find(({ type }) => isServer(type))?.new?.inputs?.state;
+}
+
+/** What is last made of a tenant, and knows its state: on Docker, and on Kubernetes. */
+function isServer(type: string): boolean {
+  return /:(PostgresServer|ClusterRollout)$/.test(type);
+}
+
+function holdsData(type: string): boolean {
+  return /:Volume$|^kubernetes:postgresql\.cnpg\.io\/v1:Cluster$/.test(type);
 }
 
 /** Inputs of a container that the engine changes while it runs; for any other it is replaced. */

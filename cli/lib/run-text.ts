@@ -76,7 +76,7 @@ export function consequenceQuestion(report: RunReport): string {
 /** One tenant, once its change is made. */
 export function outcomeText({ id, effect, details, seconds }: TenantChange, width = 0): string {
   const { done, doneMeaning } = words[effect];
-  const kept = details.find((detail) => effect === "remove" && /volume/.test(detail));
+  const kept = details.find((detail) => effect === "remove" && / stays in the /.test(detail));
   const meaning =
     kept ?? (effect === "restart" && details[0] ? `${doneMeaning}: ${details[0]}` : doneMeaning);
   const time = `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;

@@ -2,6 +2,7 @@ import { PassThrough, type Readable, Transform } from "node:stream";
 import { finished } from "node:stream/promises";
 import { dockerClient, engineName } from "../../docker/client";
 import { resourceNames } from "../../docker/names";
+import { clusterLog } from "./kubernetes";
 import { CommandError } from "./pulumi";
 import { wayBack } from "./restore-in-place";
 import type { StackConfig, TenantSummary } from "./stack";
@@ -17,6 +18,9 @@ export async function serverLog(
   config: StackConfig,
   { follow = false, tail }: { follow?: boolean; tail?: number } = {},
 ): Promise<Readable> {
+  if (config.platform === "kubernetes") {
+    return (await clusterLog(id, tenant, config, { follow, tail })).pipe(printable());
+  }
   const container = dockerClient(config.dockerHost).getContainer(resourceNames(config.prefix).tenant(id));
   const which = { stdout: true, stderr: true, tail };
   let source: Readable;

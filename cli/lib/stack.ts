@@ -1,5 +1,12 @@
 import { resolve } from "node:path";
-import { ConfigurationError, checkedSettings, type Settings, secretKeys } from "../../config";
+import {
+  ConfigurationError,
+  checkedSettings,
+  type KubernetesSettings,
+  type Platform,
+  type Settings,
+  secretKeys,
+} from "../../config";
 import type { Digests } from "../../config/digest";
 import type { BackupPlan } from "../../tenants/backup";
 import { nearest } from "../../tenants/suggest";
@@ -33,6 +40,8 @@ export interface TenantSummary {
   backup?: BackupPlan;
   /** Hostname of its pooler, where it has one. */
   pooler?: string;
+  /** Beside the primary; missing on Docker. */
+  replicas?: number;
 }
 
 export type TenantSummaries = Record<string, TenantSummary>;
@@ -54,6 +63,9 @@ export interface StackOutputs {
 
 /** What the commands need of the stack's configuration. */
 export interface StackConfig {
+  platform: Platform;
+  /** The cluster; undefined on Docker. */
+  kubernetes?: KubernetesSettings;
   domain: string;
   port: number;
   /** `none`, or `random` characters behind the hostnames that follow from the ids. */
@@ -78,13 +90,33 @@ export interface StackConfig {
   dockerHost: string | undefined;
 }
 
-/** @throws CommandError that lists what is wrong in the configuration */
-export async function stackConfig(): Promise<StackConfig> {
-  return commandsConfig((await readConfiguration({ withoutSecrets: true })).settings);
+/**
+ * @param platform `any` by a command that works on each; else it is refused where it does not
+ * @throws CommandError that lists what is wrong in the configuration
+ */
+export async function stackConfig(platform: "docker" | "any" = "docker"): Promise<StackConfig> {
+  const config = commandsConfig((await readConfiguration({ withoutSecrets: true })).settings);
+  if (platform === "docker") requireDocker(config);
+  return config;
+}
+
+/** @throws CommandError of a command that works on Docker alone */
+export function requireDocker({ platform }: StackConfig, what = process.argv[2]): void {
+  if (platform === "docker") return;
+  throw new CommandError(
+    `./pgs ${what} is not there yet on Kubernetes: docs/kubernetes.md lists the commands that are`,
+  );
+}
+
+/** Options of Pulumi's: on Kubernetes, Pulumi sees what was changed by hand in a refresh alone. */
+export function refreshing({ platform }: StackConfig): string[] {
+  return platform === "kubernetes" ? ["--refresh"] : [];
 }
 
 export function commandsConfig(settings: Settings): StackConfig {
   return {
+    platform: settings.platform,
+    ...(settings.kubernetes && { kubernetes: settings.kubernetes }),
     domain: settings.domain,
     port: settings.port,
     hostnameSuffix: settings.hostnameSuffix,

@@ -30,17 +30,24 @@ export interface TenantLogin {
 
 /**
  * @param role one of the roles of the tenant's entry; without it, the tenant's superuser
+ * @param platform as in stackConfig
  * @throws CommandError where there is no way to the tenant: the proxy would only close the connection
  */
-export async function tenantLogin(id: string, role?: string): Promise<TenantLogin> {
+export async function tenantLogin(
+  id: string,
+  role?: string,
+  platform: "docker" | "any" = "docker",
+): Promise<TenantLogin> {
   const [config, outputs] = await Promise.all([
-    stackConfig(),
+    stackConfig(platform),
     requiredOutputs({ secrets: true, states: true }),
   ]);
   const { username, password } = connectionStringOf(outputs, id, role);
   const tenant = { ...runningTenant(outputs, id, config), user: username };
   if (!tenant.access) {
     const server = resourceNames(config.prefix).tenant(id);
+    if (config.platform === "kubernetes")
+      throw new CommandError(`${id} has no route: ./pgs enable-access ${id}`);
     throw new CommandError(
       `${id} has no route: ./pgs enable-access ${id}, or without one docker exec -it ${server} psql -U postgres ${tenant.database}`,
     );

@@ -4,6 +4,7 @@ import { type DiskUse, diskUseText, parseDiskUse } from "../../docker/disk-use";
 import { resourceNames } from "../../docker/names";
 import { askServer, byReplication } from "./ask-server";
 import { containersOf } from "./containers";
+import { clusterStatuses } from "./kubernetes";
 import type { StackConfig, StackOutputs, TenantSummary } from "./stack";
 
 /** A tenant as it is now; null stands for a figure that was not asked for, or that its server does not give. */
@@ -15,11 +16,14 @@ export interface TenantStatus {
   access: boolean;
   /** Hostname of its pooler; null without one. */
   pooler: string | null;
+  /** Primary and replicas; missing on Docker, where there is one server. */
+  servers?: { ready: number; wanted: number };
   /**
    * `running`: answers. `stopped`: as tenants.yaml wants it. `incomplete`: no `up` has made it yet.
    * `missing`: should run, and has no container.
    * `starting`, `silent`: runs, but does not answer (yet). `unhealthy`: by its health check. Otherwise the
-   * engine's own word: `exited`, `restarting`, `paused`, `created`, `dead`.
+   * engine's own word: `exited`, `restarting`, `paused`, `created`, `dead`. On Kubernetes also `degraded`: answers, and
+   * not all its servers are ready; `stopping`.
    */
   state: string;
   /** Bytes. */
@@ -53,6 +57,7 @@ export async function tenantStatuses(
   config: StackConfig,
   { usage = false } = {},
 ): Promise<TenantStatus[]> {
+  if (config.platform === "kubernetes") return clusterStatuses(outputs, config);
   const names = resourceNames(config.prefix);
   const containers = await containersOf(config, outputs);
   const infos = new Map(

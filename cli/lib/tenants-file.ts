@@ -12,7 +12,8 @@ import {
 import { dirname, join, relative } from "node:path";
 import { createTwoFilesPatch } from "diff";
 import { parseDocument } from "yaml";
-import { parseTenants, readTenants, type Tenant, TenantsFileError } from "../../tenants";
+import { missingOn } from "../../config";
+import { type ParseOptions, parseTenants, readTenants, type Tenant, TenantsFileError } from "../../tenants";
 import { type Edit, EditError, edited, unknownTenant } from "./edit-tenants";
 import { CommandError } from "./pulumi";
 import type { StackConfig } from "./stack";
@@ -32,16 +33,16 @@ export interface Change {
 /** The stack's tenants.yaml. */
 export class TenantsFile {
   readonly path: string;
-  private readonly images: string[];
+  private readonly rules: Pick<ParseOptions, "images" | "missing">;
 
-  constructor(config: Pick<StackConfig, "tenantsFile" | "images">) {
+  constructor(config: Pick<StackConfig, "tenantsFile" | "images" | "platform">) {
     this.path = config.tenantsFile;
-    this.images = Object.keys(config.images);
+    this.rules = { images: Object.keys(config.images), missing: missingOn(config.platform) };
   }
 
   /** @throws CommandError that lists what is wrong in the file */
   tenants(): Tenant[] {
-    return explained(() => readTenants(this.path, { images: this.images }));
+    return explained(() => readTenants(this.path, this.rules));
   }
 
   tenant(id: string): Tenant {
@@ -63,7 +64,7 @@ export class TenantsFile {
     const name = fromHere.startsWith("..") ? this.path : fromHere;
     const before = this.read();
     return explained(() => {
-      const options = { file: name, folder: dirname(this.path), images: this.images };
+      const options = { file: name, folder: dirname(this.path), ...this.rules };
       parseTenants(before, options);
       const after = edits.reduce(edited, before);
       const tenants = parseTenants(after, options);

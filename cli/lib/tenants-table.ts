@@ -34,6 +34,7 @@ const listed: Column<TenantStatus>[] = [
   { title: "PORT", cell: ({ port }) => String(port) },
   access,
   state,
+  { title: "SERVERS", cell: ({ servers }) => (servers ? `${servers.ready}/${servers.wanted}` : "-") },
   { title: "VERSION", cell: ({ version }) => String(version), right: true },
   { title: "MEMORY", cell: ({ memory }) => bytes(memory.limit), right: true },
   { title: "CPUS", cell: ({ cpu }) => String(cpu.limit), right: true },
@@ -143,7 +144,14 @@ const dispensable = [
  * @param width of the terminal, in characters; without one, all columns are there
  */
 export function tenantsTable(tenants: TenantStatus[], width?: number): string {
-  const shown = listed.filter(({ title }) => title !== "POOLER" || tenants.some(({ pooler }) => pooler));
+  const optional: Record<string, (tenant: TenantStatus) => unknown> = {
+    POOLER: ({ pooler }) => pooler,
+    SERVERS: ({ servers }) => servers,
+  };
+  const shown = listed.filter(({ title }) => {
+    const has = optional[title];
+    return has === undefined || tenants.some(has);
+  });
   return table(shown, tenants, width);
 }
 
@@ -198,5 +206,5 @@ function problemColour(text: string): string {
 function stateColour(text: string): string {
   if (text.startsWith("running")) return coloured.good(text);
   if (text.startsWith("stopped")) return coloured.faint(text);
-  return text.startsWith("starting") ? coloured.warning(text) : coloured.bad(text);
+  return /^(starting|stopping|degraded)/.test(text) ? coloured.warning(text) : coloured.bad(text);
 }

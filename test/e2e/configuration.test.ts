@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { configurationSchema, secretKeys } from "../../config/schema";
@@ -59,6 +60,22 @@ const values: Record<string, string> = {
   "alertCredentials.slackUrl": "https://hooks.slack.com/services/T/B/X",
   "alertCredentials.smtpPassword": "of the server",
 };
+
+/** Of a stack on a cluster, with keys of its own in the place of others. */
+const onCluster: Record<string, string> = {
+  platform: "kubernetes",
+  "backups.schedule": "off",
+  port: "30432",
+  "kubernetes.kubeconfig": "kubeconfig.yaml",
+  "kubernetes.context": "production",
+  "kubernetes.storageClass": "fast",
+  "kubernetes.exposure": "NodePort",
+  "kubernetes.proxyReplicas": "3",
+  "kubernetes.operatorManifest": "cnpg.yaml",
+  "kubernetes.proxyManifest": "traefik.yaml",
+  "kubernetes.images.18": "ghcr.io/cloudnative-pg/postgresql:18.7-system-trixie",
+};
+
 const isSecret = (key: string) => secretKeys.some((secret) => key.startsWith(`${secret}.`));
 
 /** The program's settings as an output, in the place of the program. */
@@ -96,16 +113,17 @@ async function commandsAnswer(withoutSecrets: boolean) {
 }
 
 test("every key of the schema is tried", () => {
-  const tried = new Set(Object.keys(values).map((key) => key.split(/[.[]/)[0]));
+  const all = { ...values, ...onCluster };
+  const tried = new Set(Object.keys(all).map((key) => key.split(/[.[]/)[0]));
   expect([...tried].sort()).toEqual(Object.keys(configurationSchema.shape).sort());
   for (const group of [
     ...(["backups", "acme", "certificate", "backupCredentials"] as const),
-    ...(["monitoring", "alertCredentials"] as const),
+    ...(["monitoring", "alertCredentials", "kubernetes"] as const),
   ]) {
     const { shape } = configurationSchema.shape[group].unwrap().out;
     for (const key of Object.keys(shape)) {
       expect(
-        Object.keys(values).some((tried) => `${tried.split("[")[0]}.`.startsWith(`${group}.${key}.`)),
+        Object.keys(all).some((tried) => `${tried.split("[")[0]}.`.startsWith(`${group}.${key}.`)),
         key,
       ).toBe(true);
     }
@@ -132,13 +150,33 @@ test("program and commands read every key in the same way, as pulumi config set 
   });
   expect(
     Object.keys(answer).filter((key) => JSON.stringify(answer[key]) === JSON.stringify(defaults[key])),
-  ).toEqual([]);
+    // The other one has keys of its own: the next test.
+  ).toEqual(["platform"]);
 
   await checkout.pulumi("config", "rm", "pgs:certificate");
   for (const key of Object.keys(values).filter((key) => key.startsWith("acme."))) await set(key);
   const withAcme = await programsAnswer();
   expect(withAcme.acme).toMatchObject({ propagationSeconds: 30, resolvers: ["9.9.9.9:53"] });
   expect(await commandsAnswer(false)).toEqual(withAcme);
+});
+
+test("and those of a stack on Kubernetes", async () => {
+  const before = readFileSync(join(checkout.folder, "Pulumi.dev.yaml"), "utf8");
+  onTestFinished(() => checkout.write("Pulumi.dev.yaml", before));
+  await checkout.pulumi(
+    "config",
+    "rm-all",
+    ...Object.keys(JSON.parse(await checkout.pulumi("config", "--json"))),
+  );
+  const pairs = Object.entries(onCluster).flatMap(([key, value]) => ["--plaintext", `pgs:${key}=${value}`]);
+  await checkout.pulumi("config", "set-all", "--path", ...pairs);
+  const answer = await programsAnswer();
+  expect(await commandsAnswer(false)).toEqual(answer);
+  expect(answer).toMatchObject({
+    platform: "kubernetes",
+    kubernetes: { context: "production", exposure: "NodePort", proxyReplicas: 3 },
+    postgresImages: { 18: "ghcr.io/cloudnative-pg/postgresql:18.7-system-trixie" },
+  });
 });
 
 test("both refuse a wrong one with the same lines", async () => {

@@ -57,6 +57,8 @@ describe("no edit plans anything for a volume of a tenant that stays:", () => {
       memory: { to: "300Mi" },
       cpus: { to: "0.5" },
       disk: { to: "10Gi" },
+      replicas: { to: "2", refused: /tenants\.yaml:1:\d+: .*no replicas on Docker/ },
+      sync: { to: "off", refused: /tenants\.yaml:1:\d+: .*no sync on Docker/ },
       access: { to: "false" },
       state: { to: "running" },
       hostname: { to: "other", ofRoute: true },
@@ -135,7 +137,20 @@ describe("no edit plans anything for a volume of a tenant that stays:", () => {
     });
   });
 
-  const keys: Record<string, { path: string; to: string; secret?: boolean; plansNothing?: boolean }> = {
+  const keys: Record<
+    string,
+    { path: string; to: string; secret?: boolean; plansNothing?: boolean; refused?: RegExp }
+  > = {
+    platform: {
+      path: "pgs:platform",
+      to: "kubernetes",
+      refused: /the kubeconfig|no cluster is chosen|the cluster says/,
+    },
+    kubernetes: {
+      path: "pgs:kubernetes.proxyReplicas",
+      to: "3",
+      refused: /pgs:kubernetes: Docker has no such key/,
+    },
     domain: { path: "pgs:domain", to: "db.example.com" },
     port: { path: "pgs:port", to: "1" },
     tenantsFile: { path: "pgs:tenantsFile", to: "tenants-moved.yaml", plansNothing: true },
@@ -160,16 +175,20 @@ describe("no edit plans anything for a volume of a tenant that stays:", () => {
     expect(Object.keys(keys)).toEqual(expect.arrayContaining(declared));
   });
 
-  test.each(Object.entries(keys))("configuration: %s", async (key, { path, to, secret, plansNothing }) => {
-    const before = readFileSync(join(checkout.folder, "Pulumi.dev.yaml"), "utf8");
-    onTestFinished(() => checkout.write("Pulumi.dev.yaml", before));
-    if (key === "certificate") await useOwnCertificate();
-    else await checkout.pulumi("config", "set", ...(secret ? ["--secret"] : []), "--path", path, to);
-    const { steps, problem } = await plan();
-    expect(problem).toBe("");
-    expectVolumesKept(steps);
-    if (!plansNothing) expect(changes(steps)).not.toEqual([]);
-  });
+  test.each(Object.entries(keys))(
+    "configuration: %s",
+    async (key, { path, to, secret, plansNothing, refused }) => {
+      const before = readFileSync(join(checkout.folder, "Pulumi.dev.yaml"), "utf8");
+      onTestFinished(() => checkout.write("Pulumi.dev.yaml", before));
+      if (key === "certificate") await useOwnCertificate();
+      else await checkout.pulumi("config", "set", ...(secret ? ["--secret"] : []), "--path", path, to);
+      const { steps, problem } = await plan();
+      if (refused) return expect(problem).toMatch(refused);
+      expect(problem).toBe("");
+      expectVolumesKept(steps);
+      if (!plansNothing) expect(changes(steps)).not.toEqual([]);
+    },
+  );
 
   test("and applied, another prefix makes new containers on the old volumes", async () => {
     const before = readFileSync(join(checkout.folder, "Pulumi.dev.yaml"), "utf8");

@@ -1,6 +1,6 @@
 import type { Client } from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { cancelAddress } from "../../components/cancel-requests";
+import { cancelAddress } from "../../components/docker/cancel-requests";
 import { cancelPort } from "../../docker/names";
 import { Checkout } from "./support/checkout";
 import { eventually, run, succeed } from "./support/command";

@@ -41,6 +41,7 @@ const undeclared = [
   "backupCredentials",
   "certificate",
   "ipv6Subnet",
+  "kubernetes",
   "passwords",
 ];
 

@@ -138,6 +138,8 @@ const sharedFields = {
     { maxKeys: 2 },
   ),
   disk: fc.constantFrom("off", "512Mi", "10Gi", "900000Gi"),
+  replicas: fc.integer({ min: 1, max: 8 }),
+  sync: fc.constantFrom("off"),
   maxConnectionsPerClient: fc.integer({ min: 0, max: 1_000_000 }),
   pooler: fc.record(
     { mode: fc.constantFrom("transaction", "session", "off"), size: fc.integer({ min: 1, max: 20 }) },

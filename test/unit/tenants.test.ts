@@ -63,6 +63,8 @@ describe("a file that is right", () => {
       extensions: [],
       memory: 512 * 2 ** 20,
       cpus: 1,
+      replicas: 0,
+      sync: false,
       access: true,
       state: "running",
       superuser: "on",
@@ -342,7 +344,7 @@ describe("the file as a whole", () => {
       "  initech: { settings: { port: 5, work_mem: [1] } }", // 12
     ].join("\n");
     const shared =
-      "version, image, memory, cpus, disk, access, state, tls, allow, maxConnectionsPerClient, pooler, locale, encoding, icu, extensions, settings, superuser, roles, passwordVersion, backup, onRemove";
+      "version, image, memory, cpus, disk, replicas, sync, access, state, tls, allow, maxConnectionsPerClient, pooler, locale, encoding, icu, extensions, settings, superuser, roles, passwordVersion, backup, onRemove";
     expect(errorsOf(text)).toEqual([
       `tenants.yaml:2:3: defaults.memroy: there is no field memroy; did you mean memory? (allowed: ${shared})`,
       'tenants.yaml:3:11: defaults.memory: expected a whole number with the unit Ki, Mi or Gi, such as 512Mi, got "512MB"; write 512Mi',
@@ -531,6 +533,25 @@ describe("hostname", () => {
     ],
   ])("is that of one tenant only: %j", (text, message) => {
     expect(errorsOf(text)).toEqual([expect.stringContaining(message)]);
+  });
+});
+
+describe("replicas", () => {
+  it.each([
+    ["replicas: 1", 1, false],
+    ["replicas: 2", 2, true],
+    ["replicas: 2, sync: off", 2, false],
+    ["replicas: 1, sync: on", 1, true],
+  ])("{ %s } are %d, and a commit waits for one: %s", (fields, replicas, sync) => {
+    expect(tenant(fields)).toMatchObject({ replicas, sync });
+  });
+
+  it.each([
+    ["replicas: 9", "replicas: expected a whole number of replicas from 0 to 8, got 9"],
+    ["sync: true", "sync: expected on or off, got true"],
+    ["sync: on", "sync: sync: on needs a replica, and acme has none"],
+  ])("{ %s } is refused", (fields, message) => {
+    expect(errorOf(fields)).toContain(message);
   });
 });
 

@@ -6,7 +6,7 @@ import type { Part } from "../part";
 /** Milliseconds after which the proxy has applied a route that was written (bench/results.md). */
 const applied = 400;
 
-/** What passes cancel requests on reads it too, and nothing else in the folder (components/cancel-requests.ts). */
+/** What passes cancel requests on reads it too, and nothing else in the folder (components/docker/cancel-requests.ts). */
 const mode = 0o644;
 
 /** The proxy's file for the tenant. */

@@ -16,6 +16,7 @@ beforeEach(() => {
     "config",
     "docker",
     "provider",
+    "kubernetes",
     "restore",
     "cancel",
     "monitoring",

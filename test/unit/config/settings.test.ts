@@ -25,6 +25,7 @@ const keysOf = (raw: Record<string, unknown>) =>
 describe("a configuration", () => {
   it("that is empty is the defaults", () => {
     expect(checkedSettings({})).toEqual({
+      platform: "docker",
       domain: "pgs.localhost",
       port: 5432,
       tenantsFile: "tenants.yaml",
@@ -153,7 +154,7 @@ describe("a wrong configuration", () => {
       "pgs:images.18: expected a tag other than latest, such as 18.6-bookworm, or a digest, got postgres (pulumi config set --path 'pgs:images.18' …)",
       "pgs:certificate.key: expected the path of a PEM file (pulumi config set --path 'pgs:certificate.key' …)",
       expect.stringMatching(
-        /^pgs:prefx: there is no such key; did you mean prefix\?; allowed: domain, .* \(pulumi config rm --path 'pgs:prefx'\)$/,
+        /^pgs:prefx: there is no such key; did you mean prefix\?; allowed: platform, domain, .* \(pulumi config rm --path 'pgs:prefx'\)$/,
       ),
     ]);
   });
@@ -294,6 +295,60 @@ describe("alerts", () => {
     expect(() => checkedSettings({ "pgs:monitoring": monitoring })).toThrow(
       /pgs:monitoring.alerts.email.too: there is no such key; did you mean to\?; allowed: to, from, smarthost, username/,
     );
+  });
+});
+
+describe("a platform", () => {
+  const onCluster = { "pgs:platform": "kubernetes", "pgs:backups": { schedule: "off" } };
+
+  it("has the keys of its own with their defaults, and images that are made for it", () => {
+    const settings = checkedSettings(onCluster);
+    expect(settings.kubernetes).toEqual({ exposure: "LoadBalancer", proxyReplicas: 2 });
+    expect(settings.postgresImages.get("18")).toMatch(/cloudnative-pg/);
+    const other = { ...onCluster, "pgs:kubernetes": { images: { 17: "registry.example.com/pg:17.5" } } };
+    expect([...checkedSettings(other).postgresImages.keys()].sort()).toEqual(["17", "18"]);
+  });
+
+  it("refuses the keys of the other, and says what to do instead", () => {
+    expect(
+      problemsOf({ ...onCluster, "pgs:isolation": "shared", "pgs:monitoring": { enabled: true } }),
+    ).toEqual([
+      "pgs:isolation: Kubernetes has no such key: NetworkPolicies keep tenants apart there (pulumi config rm 'pgs:isolation')",
+      expect.stringMatching(/^pgs:monitoring: Kubernetes has no such key: /),
+    ]);
+    expect(problemsOf({ "pgs:kubernetes": { proxyReplicas: 3 } })).toEqual([
+      expect.stringMatching(
+        /^pgs:kubernetes: Docker has no such key: only a stack with pgs:platform kubernetes/,
+      ),
+    ]);
+  });
+
+  it("takes those that are at their defaults, as Pulumi hands them over", () => {
+    const handed = { "pgs:isolation": "network", "pgs:monitoring": "{}", "pgs:diskReserve": "2Gi" };
+    expect(checkedSettings({ ...onCluster, ...handed }).platform).toBe("kubernetes");
+  });
+
+  it("without backups has to be told that there are none", () => {
+    expect(problemsOf({ "pgs:platform": "kubernetes" })).toEqual([
+      expect.stringMatching(/^pgs:backups\.schedule: pgs makes no backups on Kubernetes yet: expected off/),
+    ]);
+  });
+
+  it("with NodePorts has a port of their range", () => {
+    const kubernetes = { exposure: "NodePort" };
+    expect(problemsOf({ ...onCluster, "pgs:kubernetes": kubernetes })).toEqual([
+      expect.stringMatching(/^pgs:port: expected a port from 30000 to 32767 .*, got 5432/),
+    ]);
+    checkedSettings({ ...onCluster, "pgs:kubernetes": kubernetes, "pgs:port": "30432" });
+  });
+
+  it.each([
+    [{ exposure: "Ingress" }, "pgs:kubernetes.exposure: expected LoadBalancer, NodePort or hostPort"],
+    [{ contxt: "x" }, "pgs:kubernetes.contxt: there is no such key; did you mean context?"],
+    [{ images: { 18: "postgres:latest" } }, "pgs:kubernetes.images.18: expected a tag other than latest"],
+    [{ images: { new: "postgres:18.1" } }, "pgs:kubernetes.images.new: expected a PostgreSQL major version"],
+  ])("refuses %j", (kubernetes, message) => {
+    expect(problemsOf({ ...onCluster, "pgs:kubernetes": kubernetes })[0]).toContain(message);
   });
 });
 

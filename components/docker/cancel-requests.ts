@@ -1,8 +1,8 @@
 import { createHash } from "node:crypto";
 import * as pulumi from "@pulumi/pulumi";
 import { stringify } from "yaml";
-import { cancelPort, type ResourceNames } from "../docker/names";
-import { Container, type Programs, programText, programVersion, TraefikFile } from "../provider/resources";
+import { cancelPort, type ResourceNames } from "../../docker/names";
+import { Container, type Programs, programText, programVersion, TraefikFile } from "../../provider/resources";
 import { barmanVolumes, type PostgresImages } from "./postgres-images";
 import { dynamicFolder, entryPoints, type PostgresProxy, proxyNetwork } from "./proxy";
 

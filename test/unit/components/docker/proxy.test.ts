@@ -3,9 +3,9 @@ import { join } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
-import type { ContainerInputs } from "../../../provider/container";
-import { unwrap } from "../../../provider/wire";
-import { certificateFiles } from "../support/certificates";
+import type { ContainerInputs } from "../../../../provider/container";
+import { unwrap } from "../../../../provider/wire";
+import { certificateFiles } from "../../support/certificates";
 import {
   childrenOf,
   containerOptions,
@@ -16,9 +16,9 @@ import {
   runTenant,
   serverOf,
   types,
-} from "../support/graph";
-import { type Graph, imageId, runProgram, stackId, temporaryFolder } from "../support/program";
-import { isSecret, plain } from "../support/wire";
+} from "../../support/graph";
+import { type Graph, imageId, runProgram, stackId, temporaryFolder } from "../../support/program";
+import { isSecret, plain } from "../../support/wire";
 
 function proxyOf(graph: Graph): ContainerInputs {
   return unwrap(find(graph, "container", "proxy").inputs) as ContainerInputs;

@@ -1,7 +1,7 @@
 import { createHmac } from "node:crypto";
 import { expect, it } from "vitest";
 import { parse } from "yaml";
-import { containerOptions, find, ofKind, runTenant, serverOf } from "../support/graph";
+import { containerOptions, find, ofKind, runTenant, serverOf } from "../../support/graph";
 
 const watched = { "pgs:monitoring": '{"enabled":true}' };
 const watchers = ["collector", "exporter", "prometheus", "relay"];

@@ -2,10 +2,11 @@ import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
 import * as random from "@pulumi/random";
 import { stringify } from "yaml";
-import type { AcmeSettings } from "../config";
-import { cancelPort, innerPort, type ResourceNames } from "../docker/names";
-import { AcmeCertificate, Container, TraefikFile } from "../provider/resources";
-import { allBut } from "../tenants/addresses";
+import type { AcmeSettings } from "../../config";
+import { cancelPort, innerPort, type ResourceNames } from "../../docker/names";
+import { AcmeCertificate, Container, TraefikFile } from "../../provider/resources";
+import { allBut } from "../../tenants/addresses";
+import type { KeyPair, WildcardCertificate } from "../wildcard-certificate";
 import {
   type AcmeFiles,
   acmeArguments,
@@ -14,7 +15,6 @@ import {
   acmeResolver,
   acmeStorage,
 } from "./acme";
-import type { KeyPair, WildcardCertificate } from "./wildcard-certificate";
 
 export interface PostgresProxyArgs {
   /** The stack's id, which its containers are labelled with. */

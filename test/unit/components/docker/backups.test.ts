@@ -2,8 +2,8 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
-import type { ContainerInputs } from "../../../provider/container";
-import { unwrap } from "../../../provider/wire";
+import type { ContainerInputs } from "../../../../provider/container";
+import { unwrap } from "../../../../provider/wire";
 import {
   childrenOf,
   containerOptions,
@@ -13,15 +13,15 @@ import {
   runTenant,
   serverOf,
   types,
-} from "../support/graph";
-import { type Graph, imageId, runProgram, stackId } from "../support/program";
-import { isSecret, plain } from "../support/wire";
+} from "../../support/graph";
+import { type Graph, imageId, runProgram, stackId } from "../../support/program";
+import { isSecret, plain } from "../../support/wire";
 
 const on = { "pgs:backups": '{"schedule":"02:30"}' };
 
 describe("backups", () => {
   it("are on by default", async () => {
-    const project = parse(readFileSync(join(__dirname, "../../../Pulumi.yaml"), "utf8"));
+    const project = parse(readFileSync(join(__dirname, "../../../../Pulumi.yaml"), "utf8"));
     const declared = project.config.backups.default;
     expect(declared).toMatchObject({ schedule: "02:30", retention: "7d" });
     const graph = await runTenant("", { "pgs:backups": JSON.stringify(declared) });

@@ -1,8 +1,8 @@
 import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
-import type { Settings } from "../config";
-import type { Tenant } from "../tenants";
-import { imageKey } from "../tenants/extensions";
+import type { Settings } from "../../config";
+import type { Tenant } from "../../tenants";
+import { imageKey } from "../../tenants/extensions";
 
 export interface PostgresImagesArgs {
   /** Names of PostgreSQL's images by major version, or one with a variant. */

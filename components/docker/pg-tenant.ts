@@ -1,18 +1,17 @@
 import { relative } from "node:path";
 import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
-import * as random from "@pulumi/random";
 import { stringify } from "yaml";
-import type { ResourceNames } from "../docker/names";
-import { monitorRole } from "../docker/session-options";
-import { PostgresServer, type Programs, Restore } from "../provider/resources";
-import type { RoleInputs } from "../provider/server/inputs";
-import { positionOf, type Tenant } from "../tenants";
-import { inBoth } from "../tenants/addresses";
-import { type BackupPlan, backupPlan, retentionDays } from "../tenants/backup";
-import { extensionSettings } from "../tenants/extensions";
-import { poolerSuffix } from "../tenants/pooler";
-import { needsRestart } from "../tenants/postgres-settings";
+import type { ResourceNames } from "../../docker/names";
+import { monitorRole } from "../../docker/session-options";
+import { PostgresServer, type Programs, Restore } from "../../provider/resources";
+import type { RoleInputs } from "../../provider/server/inputs";
+import { positionOf, type Tenant } from "../../tenants";
+import { inBoth } from "../../tenants/addresses";
+import { type BackupPlan, backupPlan, retentionDays } from "../../tenants/backup";
+import { extensionSettings } from "../../tenants/extensions";
+import { poolerSuffix } from "../../tenants/pooler";
+import { needsRestart } from "../../tenants/postgres-settings";
 import {
   backupSettings,
   connectionsPerClient,
@@ -21,13 +20,14 @@ import {
   pooledConnectionsPerClient,
   poolerSettings,
   sizedSettings,
-} from "../tenants/sizing";
+} from "../../tenants/sizing";
+import { connectionString, createHost, createPassword, loginOf } from "../tenant-login";
+import type { WildcardCertificate } from "../wildcard-certificate";
 import type { Backups } from "./backups";
 import { cancelAddress } from "./cancel-requests";
 import { type Monitoring, monitoredRole } from "./monitoring";
 import type { PostgresImages } from "./postgres-images";
 import { dynamicFolder, entryPoints, type PostgresProxy, tenantNetwork } from "./proxy";
-import type { WildcardCertificate } from "./wildcard-certificate";
 
 export interface PgTenantArgs {
   tenant: Tenant;
@@ -65,11 +65,6 @@ export interface PgTenantArgs {
   dockerHost?: string;
 }
 
-/** The role that a tenant logs in as: its server's superuser, or one that owns its database. */
-function loginOf({ id, superuser }: Tenant): string {
-  return superuser === "on" ? "postgres" : id;
-}
-
 /** A PostgreSQL server for one tenant, and the route to it. */
 export class PgTenant extends pulumi.ComponentResource {
   readonly id: string;
@@ -86,12 +81,12 @@ export class PgTenant extends pulumi.ComponentResource {
   constructor(name: string, args: PgTenantArgs, opts?: pulumi.ComponentResourceOptions) {
     super("pgs:index:PgTenant", name, {}, opts);
     const { tenant } = args;
-    const host = this.createHost(name, args);
-    const password = this.createPassword(name, args, tenant);
+    const host = createHost(name, args, this);
+    const password = createPassword(name, args, tenant, this);
     const rolePasswords = Object.fromEntries(
       Object.entries(tenant.roles).map(([roleName, entry]) => [
         roleName,
-        this.createPassword(`${name}/${roleName}`, args, entry),
+        createPassword(`${name}/${roleName}`, args, entry, this),
       ]),
     );
     const volume = this.createVolume(name, args);
@@ -99,14 +94,11 @@ export class PgTenant extends pulumi.ComponentResource {
     this.createServer(name, args, { restore, volume, password, rolePasswords, host });
 
     this.id = tenant.id;
-    const connectionString = (user: string, secret: pulumi.Output<string>) =>
-      pulumi.secret(
-        pulumi.interpolate`postgresql://${user}:${secret.apply(encodeURIComponent)}@${host}:${args.port}/${tenant.id}?sslmode=require`,
-      );
-    this.connectionString = connectionString(loginOf(tenant), password);
+    const to = { host, port: args.port, database: tenant.id };
+    this.connectionString = connectionString(loginOf(tenant), password, to);
     this.roleConnectionStrings = pulumi.output(
       Object.fromEntries(
-        Object.entries(rolePasswords).map(([user, secret]) => [user, connectionString(user, secret)]),
+        Object.entries(rolePasswords).map(([user, secret]) => [user, connectionString(user, secret, to)]),
       ),
     );
     this.summary = {
@@ -127,35 +119,6 @@ export class PgTenant extends pulumi.ComponentResource {
       ...(tenant.pooler && { pooler: pulumi.output(host).apply(poolerHost) }),
     };
     this.registerOutputs();
-  }
-
-  /** The name that clients connect to. One that the operator wrote is used as it is. */
-  private createHost(name: string, args: PgTenantArgs): pulumi.Input<string> {
-    const { tenant, domain } = args;
-    if (tenant.hostname !== undefined) return `${tenant.hostname}.${domain}`;
-    if (args.hostnameSuffix === "none") return `${tenant.id}.${domain}`;
-    const suffix = new random.RandomString(
-      name,
-      { length: 6, special: false, upper: false },
-      { parent: this },
-    );
-    return pulumi.interpolate`${tenant.id}-${suffix.result}.${domain}`;
-  }
-
-  /** Letters and digits alone, unless the operator chose it: safe in a URL, and in a shell. */
-  private createPassword(
-    name: string,
-    { passwords }: PgTenantArgs,
-    { passwordVersion }: { passwordVersion: number },
-  ): pulumi.Output<string> {
-    const password = new random.RandomPassword(
-      name,
-      { length: 32, special: false, keepers: { version: String(passwordVersion) } },
-      { parent: this },
-    );
-    return pulumi
-      .all([passwords, password.result])
-      .apply(([chosen, generated]) => (Object.hasOwn(chosen, name) ? (chosen[name] as string) : generated));
   }
 
   /**

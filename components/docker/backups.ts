@@ -1,11 +1,11 @@
 import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
-import type { ResourceNames } from "../docker/names";
-import { BackupDestination, Container } from "../provider/resources";
-import type { Tenant } from "../tenants";
-import { type BackupPlan, backupPlan, retentionDays } from "../tenants/backup";
+import type { ResourceNames } from "../../docker/names";
+import { BackupDestination, Container } from "../../provider/resources";
+import type { Tenant } from "../../tenants";
+import { type BackupPlan, backupPlan, retentionDays } from "../../tenants/backup";
+import type { StackSettings } from "../stack-settings";
 import { barmanVolumes, type PinnedImage, type PostgresImages } from "./postgres-images";
-import type { StackSettings } from "./stack-settings";
 
 export interface BackupsArgs {
   /** The stack's id, which its containers are labelled with. */

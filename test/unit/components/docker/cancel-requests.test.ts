@@ -1,8 +1,8 @@
 import { BlockList, isIP } from "node:net";
 import { expect, it } from "vitest";
 import { parse } from "yaml";
-import { cancelAddress } from "../../../components/cancel-requests";
-import { containerOptions, find, runTenant } from "../support/graph";
+import { cancelAddress } from "../../../../components/docker/cancel-requests";
+import { containerOptions, find, runTenant } from "../../support/graph";
 
 it("cancel requests have a container that reads the proxy's routes, and has no secret and no right", async () => {
   const graph = await runTenant();

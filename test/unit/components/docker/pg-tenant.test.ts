@@ -1,10 +1,10 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { cancelAddress } from "../../../components/cancel-requests";
-import type { ContainerInputs } from "../../../provider/container";
-import { unwrap } from "../../../provider/wire";
-import { certificateFiles } from "../support/certificates";
+import { cancelAddress } from "../../../../components/docker/cancel-requests";
+import type { ContainerInputs } from "../../../../provider/container";
+import { unwrap } from "../../../../provider/wire";
+import { certificateFiles } from "../../support/certificates";
 import {
   childrenOf,
   connectionString,
@@ -16,7 +16,7 @@ import {
   serverOf,
   serverOptions,
   types,
-} from "../support/graph";
+} from "../../support/graph";
 import {
   type Graph,
   generatedPassword,
@@ -24,8 +24,8 @@ import {
   runProgram,
   stackId,
   temporaryFolder,
-} from "../support/program";
-import { isSecret, plain } from "../support/wire";
+} from "../../support/program";
+import { isSecret, plain } from "../../support/wire";
 
 describe("a tenant", () => {
   const made = [`${types.password} acme`, `${types.server} acme`, `${types.volume} acme`].sort();

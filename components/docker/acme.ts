@@ -1,6 +1,6 @@
 import * as pulumi from "@pulumi/pulumi";
-import type { AcmeSettings } from "../config";
-import { readPlainFile } from "../tenants/plain-file";
+import type { AcmeSettings } from "../../config";
+import { readPlainFile } from "../../tenants/plain-file";
 
 /** What the proxy calls its certificate resolver. */
 export const acmeResolver = "acme";

@@ -5,13 +5,13 @@ import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
 import * as random from "@pulumi/random";
 import { stringify } from "yaml";
-import type { Settings } from "../config";
-import { innerPort, type ResourceNames } from "../docker/names";
-import { monitorRole } from "../docker/session-options";
-import { alertmanagerConfiguration, secretsFolder } from "../monitoring/alertmanager";
-import { grafanaFiles } from "../monitoring/grafana";
-import { ruleFile } from "../monitoring/rules";
-import { Container, type Programs, programText, programVersion, TraefikFile } from "../provider/resources";
+import type { Settings } from "../../config";
+import { innerPort, type ResourceNames } from "../../docker/names";
+import { monitorRole } from "../../docker/session-options";
+import { alertmanagerConfiguration, secretsFolder } from "../../monitoring/alertmanager";
+import { grafanaFiles } from "../../monitoring/grafana";
+import { ruleFile } from "../../monitoring/rules";
+import { Container, type Programs, programText, programVersion, TraefikFile } from "../../provider/resources";
 import { barmanVolumes, type PostgresImages } from "./postgres-images";
 import { dynamicFolder, entryPoints, metricsPort, monitoringNetwork, type PostgresProxy } from "./proxy";
 
@@ -315,7 +315,7 @@ export class Monitoring extends pulumi.ComponentResource {
 }
 
 function queries(): string {
-  return readFileSync(join(__dirname, "..", "monitoring", "queries.yaml"), "utf8");
+  return readFileSync(join(__dirname, "..", "..", "monitoring", "queries.yaml"), "utf8");
 }
 
 /**

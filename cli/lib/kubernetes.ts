@@ -1,0 +1,159 @@
+import { PassThrough, type Readable } from "node:stream";
+import {
+  clientLibrary,
+  ifPresent,
+  type KubernetesClient,
+  kubernetesClient,
+  readable,
+} from "../../kubernetes/client";
+import { type Cluster, healthy, listClusters } from "../../kubernetes/clusters";
+import { serverContainer } from "../../kubernetes/exec";
+import { labels, objectNames } from "../../kubernetes/names";
+import { CommandError } from "./pulumi";
+import type { StackConfig, StackOutputs, TenantSummary } from "./stack";
+import type { TenantStatus } from "./tenant-status";
+
+/** @throws CommandError that says what is wrong with the kubeconfig */
+async function clientOf({ kubernetes }: Pick<StackConfig, "kubernetes">): Promise<KubernetesClient> {
+  return kubernetesClient(kubernetes ?? {}).catch((error: Error) => {
+    throw new CommandError(error.message);
+  });
+}
+
+/** What an `up` does on the cluster: verb, API group, resource. */
+const neededRights: [string, string, string][] = [
+  ["create", "", "namespaces"],
+  ["create", "", "secrets"],
+  ["create", "", "services"],
+  ["create", "", "pods/exec"],
+  ["create", "apps", "deployments"],
+  ["create", "networking.k8s.io", "networkpolicies"],
+  ["create", "policy", "poddisruptionbudgets"],
+  ["create", "rbac.authorization.k8s.io", "roles"],
+  ["create", "postgresql.cnpg.io", "clusters"],
+  ["create", "traefik.io", "ingressroutetcps"],
+];
+
+const rightsToInstall: [string, string, string][] = [
+  ["create", "apiextensions.k8s.io", "customresourcedefinitions"],
+  ["create", "rbac.authorization.k8s.io", "clusterroles"],
+];
+
+/** @throws CommandError when the cluster does not answer, or does not let this user do what an `up` does */
+export async function requireCluster(config: Pick<StackConfig, "kubernetes">): Promise<void> {
+  const client = await clientOf(config);
+  const { operatorManifest, proxyManifest } = config.kubernetes ?? {};
+  const rights = [...neededRights, ...(operatorManifest || proxyManifest ? rightsToInstall : [])];
+  const answers = await Promise.all(
+    rights.map(([verb, group, name]) => {
+      const [resource, subresource] = name.split("/");
+      const resourceAttributes = { verb, group, resource, subresource };
+      return client.authorization.createSelfSubjectAccessReview({ body: { spec: { resourceAttributes } } });
+    }),
+  ).catch((error) => {
+    const { server, name } = client.config.getCurrentCluster() ?? {};
+    throw new CommandError(
+      `the cluster ${name} at ${server} (context ${client.config.getCurrentContext()}) does not answer: ${readable(error).message}`,
+    );
+  });
+  const lacking = rights.filter((_, index) => !answers[index]?.status?.allowed);
+  if (lacking.length === 0) return;
+  const list = lacking.map(([verb, group, name]) => `${verb} ${name}${group && `.${group}`}`).join(", ");
+  throw new CommandError(
+    `the user of the context ${client.config.getCurrentContext()} may not do what an up does: ${list}`,
+  );
+}
+
+/** The tenants as their Clusters tell: one request, whatever their number. */
+export async function clusterStatuses(outputs: StackOutputs, config: StackConfig): Promise<TenantStatus[]> {
+  const client = await clientOf(config);
+  const clusters = await listClusters(client, labels.version).catch((error: Error) => {
+    throw new CommandError(error.message);
+  });
+  const names = objectNames(config.prefix);
+  return Object.entries(outputs.tenants).map(([id, summary]) => {
+    const cluster = clusters.find(
+      ({ metadata }) => metadata.namespace === names.tenant(id) && metadata.name === id,
+    );
+    const wanted = 1 + (summary.replicas ?? 0);
+    return {
+      id,
+      host: summary.host,
+      port: summary.port,
+      version: summary.version,
+      access: summary.access,
+      pooler: null,
+      state: clusterState(summary, cluster),
+      servers: {
+        ready: cluster?.status?.readyInstances ?? 0,
+        wanted: summary.state === "running" ? wanted : 0,
+      },
+      restartPending: null,
+      memory: { used: null, limit: summary.memory },
+      cpu: { used: null, limit: summary.cpus },
+      size: null,
+      wal: null,
+      disk: { used: null, limit: summary.disk ?? null, readOnly: null },
+      connections: null,
+      maxConnections: null,
+      uptime: null,
+    };
+  });
+}
+
+/** `degraded`: answers, and not all its servers are ready. */
+function clusterState({ state }: TenantSummary, cluster: Cluster | undefined): string {
+  if (!cluster) return state === "running" ? "missing" : "stopped";
+  const { phase, readyInstances = 0 } = cluster.status ?? {};
+  if (state === "stopped") return readyInstances === 0 ? "stopped" : "stopping";
+  if (phase === healthy) return "running";
+  return readyInstances > 0 ? "degraded" : "starting";
+}
+
+/** An address where the proxy is reached, as in DOCKER_HOST; undefined where the cluster knows none. */
+export async function clusterProxyHost(config: StackConfig): Promise<string | undefined> {
+  const client = await clientOf(config);
+  const namespace = objectNames(config.prefix).proxy;
+  const address = await proxyAddress(client, namespace).catch(() => undefined);
+  return address && `tcp://${address.includes(":") ? `[${address}]` : address}`;
+}
+
+async function proxyAddress({ core }: KubernetesClient, namespace: string): Promise<string | undefined> {
+  const service = await ifPresent(core.readNamespacedService({ namespace, name: "traefik" }));
+  const [ingress] = service?.status?.loadBalancer?.ingress ?? [];
+  if (service?.spec?.type === "LoadBalancer") return ingress?.ip ?? ingress?.hostname;
+  const pods = await ifPresent(core.listNamespacedPod({ namespace, labelSelector: "app=traefik" }));
+  return pods?.items.find(({ status }) => status?.phase === "Running")?.status?.hostIP;
+}
+
+/**
+ * What the tenant's primary wrote, as the cluster keeps it.
+ * @param options.tail only so many last lines
+ * @throws CommandError where no server runs
+ */
+export async function clusterLog(
+  id: string,
+  tenant: TenantSummary,
+  config: StackConfig,
+  { follow = false, tail }: { follow?: boolean; tail?: number },
+): Promise<Readable> {
+  const client = await clientOf(config);
+  const namespace = objectNames(config.prefix).tenant(id);
+  const clusters = await listClusters(client, labels.version);
+  const cluster = clusters.find(({ metadata }) => metadata.namespace === namespace && metadata.name === id);
+  const primary = cluster?.status?.currentPrimary;
+  if (tenant.state !== "running" || !primary) {
+    throw new CommandError(`${id} ${tenant.state === "running" ? "has no server: ./pgs up" : "is stopped"}`);
+  }
+  const { Log } = await clientLibrary();
+  const text = new PassThrough();
+  await new Log(client.config)
+    .log(namespace, primary, serverContainer, text, {
+      follow,
+      ...(tail !== undefined && { tailLines: tail }),
+    })
+    .catch((error) => {
+      throw new CommandError(readable(error).message);
+    });
+  return text;
+}

@@ -1,0 +1,358 @@
+import * as pulumi from "@pulumi/pulumi";
+import type { KubernetesSettings } from "../../config";
+import { cnpg, labels, type ObjectNames, primaryService } from "../../kubernetes/names";
+import { ClusterRollout, TenantData } from "../../provider/resources";
+import { positionOf, type Tenant } from "../../tenants";
+import { imageKey } from "../../tenants/extensions";
+import { formatMemory } from "../../tenants/memory";
+import { listElements, needsRestart } from "../../tenants/postgres-settings";
+import { budgetSetting, diskSettings, guardSettings, sizedSettings } from "../../tenants/sizing";
+import type { TenantOutputs } from "../platform";
+import { connectionString, createHost, createPassword, loginOf } from "../tenant-login";
+import { Manifest } from "./manifest";
+import type { Operator } from "./operator";
+import { entryPoint, type KubernetesProxy } from "./proxy";
+
+export interface KubernetesTenantArgs {
+  tenant: Tenant;
+  /** The stack's id. */
+  stack: pulumi.Input<string>;
+  names: ObjectNames;
+  /** The tenant is reached at HOSTNAME.domain, on `port`. */
+  domain: string;
+  port: number;
+  /** Whether a hostname that follows from the id ends in random characters, so that it cannot be guessed. */
+  hostnameSuffix: "none" | "random";
+  /** PostgreSQL's images by major version, or one with a variant. */
+  postgresImages: Map<string, string>;
+  /** The operator's own passwords by tenant id; without one, it is random. */
+  passwords: pulumi.Output<Record<string, string>>;
+  kubernetes: KubernetesSettings;
+  operator: Operator;
+  proxy: KubernetesProxy;
+}
+
+/** Of the volume of a tenant whose entry says nothing of it. */
+const defaultDisk = 10 * 2 ** 30;
+
+/** A PostgreSQL server for one tenant, with its replicas, in a namespace of its own, and the route to it. */
+export class PgTenant extends pulumi.ComponentResource implements TenantOutputs {
+  readonly id: string;
+  readonly connectionString: pulumi.Output<string>;
+  readonly roleConnectionStrings: TenantOutputs["roleConnectionStrings"];
+  readonly summary: TenantOutputs["summary"];
+
+  constructor(name: string, args: KubernetesTenantArgs, opts?: pulumi.ComponentResourceOptions) {
+    super("pgs:index:PgTenant", name, {}, opts);
+    const { tenant, port } = args;
+    const host = createHost(name, args, this);
+    const password = createPassword(name, args, tenant, this);
+    const data = this.createData(name, args);
+    const namespace = this.createNamespace(name, args, data);
+    const login = this.createLogin(name, namespace, tenant, password);
+    const policy = this.createNetworkPolicy(name, args, namespace);
+    const cluster = this.createCluster(name, args, namespace, [login, policy]);
+    const rollout = this.createRollout(name, args, cluster);
+    this.createRoute(name, args, host, namespace, rollout);
+
+    this.id = tenant.id;
+    this.connectionString = connectionString(loginOf(tenant), password, { host, port, database: tenant.id });
+    this.roleConnectionStrings = pulumi.output<Record<string, string>>({});
+    this.summary = {
+      host,
+      port,
+      database: tenant.id,
+      user: loginOf(tenant),
+      access: tenant.access,
+      state: tenant.state,
+      tls: tenant.tls,
+      version: tenant.version,
+      ...(tenant.image && { image: tenant.image }),
+      memory: tenant.memory,
+      cpus: tenant.cpus,
+      disk: diskOf(tenant),
+      replicas: tenant.replicas,
+      sync: tenant.sync,
+    };
+    this.registerOutputs();
+  }
+
+  /**
+   * Made first and removed last: it refuses, before anything changes, what would harm data that is there, and shuts down the
+   * servers of an entry that is removed.
+   */
+  private createData(name: string, { tenant, names, stack, operator, kubernetes }: KubernetesTenantArgs) {
+    return new TenantData(
+      name,
+      {
+        kubeconfig: kubernetes.kubeconfig,
+        context: kubernetes.context,
+        stack,
+        tenant: tenant.id,
+        namespace: names.tenant(tenant.id),
+        version: tenant.version,
+        disk: diskOf(tenant),
+        onRemove: tenant.onRemove,
+        positions: { version: positionOf(tenant, "version"), disk: positionOf(tenant, "disk") },
+      },
+      { parent: this, dependsOn: operator.ready },
+    );
+  }
+
+  /** With the volumes in it: it stays with them. No edit takes a tenant to another one. */
+  private createNamespace(name: string, { tenant, stack }: KubernetesTenantArgs, data: TenantData): Manifest {
+    return new Manifest(
+      name,
+      {
+        apiVersion: "v1",
+        kind: "Namespace",
+        metadata: {
+          name: data.namespace,
+          labels: {
+            [labels.stack]: stack,
+            [labels.tenant]: tenant.id,
+            "pod-security.kubernetes.io/enforce": "restricted",
+          },
+        },
+      },
+      { parent: this, retainOnDelete: tenant.onRemove === "retain" },
+    );
+  }
+
+  /** What the tenant logs in with. The operator gives it to the server. */
+  private createLogin(
+    name: string,
+    namespace: Manifest,
+    tenant: Tenant,
+    password: pulumi.Output<string>,
+  ): Manifest {
+    const encode = (text: string) => Buffer.from(text).toString("base64");
+    return new Manifest(
+      name,
+      {
+        apiVersion: "v1",
+        kind: "Secret",
+        metadata: {
+          name: loginName(tenant),
+          namespace: nameOf(namespace),
+          labels: { [cnpg.reload]: "true" },
+        },
+        type: "kubernetes.io/basic-auth",
+        data: pulumi.secret({ username: encode(loginOf(tenant)), password: password.apply(encode) }),
+      },
+      { parent: this, additionalSecretOutputs: ["data"] },
+    );
+  }
+
+  /**
+   * In: clients by the proxy, the operator, and the tenant's own servers. Out: these, names, and the API server, which each
+   * server tells who it is; its address is known to the cluster alone.
+   */
+  private createNetworkPolicy(name: string, { names }: KubernetesTenantArgs, namespace: Manifest): Manifest {
+    const tcp = (...ports: number[]) => ports.map((port) => ({ protocol: "TCP", port }));
+    const itself = { podSelector: {} };
+    const inNamespace = (other: string) => ({
+      namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": other } },
+    });
+    const operator = {
+      namespaceSelector: {},
+      podSelector: { matchLabels: { "app.kubernetes.io/name": "cloudnative-pg" } },
+    };
+    return new Manifest(
+      name,
+      {
+        apiVersion: "networking.k8s.io/v1",
+        kind: "NetworkPolicy",
+        metadata: { name: "tenant", namespace: nameOf(namespace) },
+        spec: {
+          podSelector: {},
+          policyTypes: ["Ingress", "Egress"],
+          ingress: [
+            { from: [inNamespace(names.proxy)], ports: tcp(5432) },
+            { from: [operator], ports: tcp(5432, 8000) },
+            { from: [itself], ports: tcp(5432, 8000) },
+          ],
+          egress: [
+            { to: [itself], ports: tcp(5432, 8000) },
+            { to: [{ namespaceSelector: {} }], ports: [{ protocol: "UDP", port: 53 }, ...tcp(53)] },
+            { ports: tcp(443, 6443) },
+          ],
+        },
+      },
+      { parent: this },
+    );
+  }
+
+  /** https://cloudnative-pg.io/documentation/1.28/cloudnative-pg.v1/#clusterspec */
+  private createCluster(
+    name: string,
+    args: KubernetesTenantArgs,
+    namespace: Manifest,
+    dependsOn: pulumi.Resource[],
+  ): Manifest {
+    const { tenant, kubernetes } = args;
+    const { id, superuser } = tenant;
+    const login = { name: loginName(tenant) };
+    const limits = limitsOf(tenant);
+    const libraries = listElements(tenant.settings.shared_preload_libraries ?? "");
+    return new Manifest(
+      name,
+      {
+        apiVersion: "postgresql.cnpg.io/v1",
+        kind: "Cluster",
+        metadata: {
+          name: id,
+          namespace: nameOf(namespace),
+          labels: { [labels.version]: String(tenant.version) },
+          annotations: { [cnpg.hibernation]: tenant.state === "stopped" ? "on" : "off" },
+        },
+        spec: {
+          instances: 1 + tenant.replicas,
+          imageName: imageOf(args),
+          enableSuperuserAccess: superuser === "on",
+          ...(superuser === "on" && { superuserSecret: login }),
+          bootstrap: { initdb: { database: id, owner: id, ...(superuser === "off" && { secret: login }) } },
+          storage: {
+            size: formatMemory(diskOf(tenant)),
+            ...(kubernetes.storageClass && { storageClass: kubernetes.storageClass }),
+          },
+          resources: { requests: limits, limits },
+          // Clients are not waited for: as on Docker, their sessions end.
+          smartShutdownTimeout: 1,
+          postgresql: {
+            parameters: settingsOf(tenant),
+            // Empty lists do not come back from the API server.
+            ...(libraries.length > 0 && { shared_preload_libraries: libraries }),
+            // The route goes last, so that no client comes back while sessions are ended.
+            ...(!tenant.access && { pg_hba: [closed] }),
+            // A replica takes over only where it is known to have every commit.
+            ...(tenant.sync && { synchronous: { method: "any", number: 1, failoverQuorum: true } }),
+          },
+        },
+      },
+      {
+        parent: this,
+        dependsOn: [...args.operator.ready, ...dependsOn],
+        retainOnDelete: tenant.onRemove === "retain",
+        // It counts for new volumes.
+        ignoreChanges: ["spec.storage.storageClass"],
+      },
+    );
+  }
+
+  /** Waits until the operator has done it. */
+  private createRollout(name: string, args: KubernetesTenantArgs, cluster: Manifest): ClusterRollout {
+    const { tenant, kubernetes } = args;
+    return new ClusterRollout(
+      name,
+      {
+        kubeconfig: kubernetes.kubeconfig,
+        context: kubernetes.context,
+        namespace: cluster.metadata.apply(({ namespace = "" }) => namespace),
+        cluster: tenant.id,
+        generation: cluster.metadata.apply(({ generation = 0 }) => generation),
+        state: tenant.state,
+        version: tenant.version,
+        instances: 1 + tenant.replicas,
+        image: imageOf(args),
+        limits: limitsOf(tenant),
+        settings: byEffect(tenant),
+        closed: tenant.access ? undefined : closed,
+      },
+      { parent: this, dependsOn: cluster },
+    );
+  }
+
+  /** In the proxy's namespace, which is the only one that the proxy reads. */
+  private createRoute(
+    name: string,
+    { tenant, proxy }: KubernetesTenantArgs,
+    host: pulumi.Input<string>,
+    namespace: Manifest,
+    rollout: ClusterRollout,
+  ): void {
+    if (!tenant.access || tenant.state === "stopped") return;
+    const opts = { parent: this, dependsOn: [rollout, ...proxy.ready] };
+    const metadata = { name: tenant.id, namespace: proxy.namespace };
+    const service = new Manifest(
+      name,
+      {
+        apiVersion: "v1",
+        kind: "Service",
+        metadata,
+        spec: {
+          type: "ExternalName",
+          externalName: pulumi.output(nameOf(namespace)).apply((own) => primaryService(tenant.id, own)),
+          ports: [{ name: entryPoint, port: 5432 }],
+        },
+      },
+      opts,
+    );
+    new Manifest(
+      name,
+      {
+        apiVersion: "traefik.io/v1alpha1",
+        kind: "IngressRouteTCP",
+        metadata,
+        spec: {
+          entryPoints: [entryPoint],
+          routes: [
+            {
+              match: pulumi.interpolate`HostSNI(\`${host}\`)`,
+              services: [{ name: tenant.id, port: 5432 }],
+            },
+          ],
+          tls: {},
+        },
+      },
+      { ...opts, dependsOn: [...opts.dependsOn, service] },
+    );
+  }
+}
+
+/** A line of pg_hba.conf, before the one that lets clients log in. */
+const closed = "host all all all reject";
+
+function nameOf(namespace: Manifest): pulumi.Output<string> {
+  return namespace.metadata.apply(({ name }) => name);
+}
+
+function loginName({ id }: Tenant): string {
+  return `${id}-login`;
+}
+
+function diskOf({ disk = defaultDisk }: Tenant): number {
+  return disk;
+}
+
+/** As Kubernetes writes them. Requests are the same: what a server may use is kept for it. */
+function limitsOf({ memory, cpus }: Tenant): { memory: string; cpu: string } {
+  return {
+    memory: formatMemory(memory),
+    cpu: Number.isInteger(cpus) ? String(cpus) : `${Math.round(cpus * 1000)}m`,
+  };
+}
+
+function imageOf({ tenant, postgresImages }: KubernetesTenantArgs): string {
+  const key = imageKey(tenant.version, tenant.image);
+  const image = postgresImages.get(key);
+  if (!image) throw new pulumi.RunError(`pgs:kubernetes.images has no image for PostgreSQL ${key}`);
+  return image;
+}
+
+/** The tenant's own, and what follows from its limits. Libraries are a field of their own in a Cluster. */
+function settingsOf(tenant: Tenant): Record<string, string> {
+  const { shared_preload_libraries: _, ...own } = tenant.settings;
+  const { [budgetSetting]: __, ...disk } = diskSettings(diskOf(tenant));
+  return { ...guardSettings, ...sizedSettings(tenant.memory), ...disk, ...own };
+}
+
+/** By when a change of them counts. */
+function byEffect(tenant: Tenant) {
+  const all = Object.entries(settingsOf(tenant));
+  const restarts = ([name]: [string, string]) => needsRestart(tenant.version, name);
+  return {
+    live: Object.fromEntries(all.filter((setting) => !restarts(setting))),
+    restart: Object.fromEntries(all.filter(restarts)),
+  };
+}

@@ -1,0 +1,56 @@
+import * as pulumi from "@pulumi/pulumi";
+import * as random from "@pulumi/random";
+import type { Tenant } from "../tenants";
+
+/** The role that a tenant logs in as: its server's superuser, or one that owns its database. */
+export function loginOf({ id, superuser }: Tenant): string {
+  return superuser === "on" ? "postgres" : id;
+}
+
+export interface HostArgs {
+  tenant: Tenant;
+  /** The tenant is reached at HOSTNAME.domain. */
+  domain: string;
+  /** Whether a hostname that follows from the id ends in random characters, so that it cannot be guessed. */
+  hostnameSuffix: "none" | "random";
+}
+
+/** The name that clients connect to. One that the operator wrote is used as it is. */
+export function createHost(name: string, args: HostArgs, parent: pulumi.Resource): pulumi.Input<string> {
+  const { tenant, domain } = args;
+  if (tenant.hostname !== undefined) return `${tenant.hostname}.${domain}`;
+  if (args.hostnameSuffix === "none") return `${tenant.id}.${domain}`;
+  const suffix = new random.RandomString(name, { length: 6, special: false, upper: false }, { parent });
+  return pulumi.interpolate`${tenant.id}-${suffix.result}.${domain}`;
+}
+
+/**
+ * Letters and digits alone, unless the operator chose it: safe in a URL, and in a shell.
+ * @param passwords the operator's own by tenant id, and of roles by ID/ROLE
+ */
+export function createPassword(
+  name: string,
+  { passwords }: { passwords: pulumi.Output<Record<string, string>> },
+  { passwordVersion }: { passwordVersion: number },
+  parent: pulumi.Resource,
+): pulumi.Output<string> {
+  const password = new random.RandomPassword(
+    name,
+    { length: 32, special: false, keepers: { version: String(passwordVersion) } },
+    { parent },
+  );
+  return pulumi
+    .all([passwords, password.result])
+    .apply(([chosen, generated]) => (Object.hasOwn(chosen, name) ? (chosen[name] as string) : generated));
+}
+
+/** postgresql://…, a secret. */
+export function connectionString(
+  user: string,
+  password: pulumi.Output<string>,
+  { host, port, database }: { host: pulumi.Input<string>; port: number; database: string },
+): pulumi.Output<string> {
+  return pulumi.secret(
+    pulumi.interpolate`postgresql://${user}:${password.apply(encodeURIComponent)}@${host}:${port}/${database}?sslmode=require`,
+  );
+}

@@ -1,0 +1,34 @@
+/** Names of what a stack has on a cluster. */
+export interface ObjectNames {
+  /** Namespace of the proxy and of all routes. */
+  proxy: string;
+  /** Namespace of a tenant. Its Cluster has the tenant's id for a name. */
+  tenant(id: string): string;
+}
+
+/** `proxy` is no tenant's id (tenants/schema.ts). */
+export function objectNames(prefix: string): ObjectNames {
+  return { proxy: `${prefix}-proxy`, tenant: (id) => `${prefix}-${id}` };
+}
+
+/** A Service of CloudNativePG's that leads to a Cluster's primary, by its name in the whole cluster. */
+export function primaryService(cluster: string, namespace: string): string {
+  return `${cluster}-rw.${namespace}.svc.cluster.local`;
+}
+
+/** Labels of what belongs to a stack, and to a tenant of it. */
+export const labels = { stack: "pgs.stack", tenant: "pgs.tenant", version: "pgs.version" } as const;
+
+/** Those of CloudNativePG. https://cloudnative-pg.io/documentation/1.28/labels_annotations/ */
+export const cnpg = {
+  /** On pods, volumes and what else belongs to a Cluster. */
+  cluster: "cnpg.io/cluster",
+  /** `primary` or `replica`, on pods. */
+  role: "cnpg.io/instanceRole",
+  /** `instance`, on pods that run a server. */
+  pod: "cnpg.io/podRole",
+  /** On Secrets whose change counts at once. */
+  reload: "cnpg.io/reload",
+  /** `on` or `off`, an annotation of a Cluster: without pods, and with its volumes. */
+  hibernation: "cnpg.io/hibernation",
+} as const;

@@ -1,0 +1,189 @@
+import { setTimeout as delay } from "node:timers/promises";
+import {
+  type ClusterAddress,
+  type KubernetesClient,
+  kubernetesClient,
+  type Pod,
+} from "../../kubernetes/client";
+import { healthy, instancePods, readCluster } from "../../kubernetes/clusters";
+import { askServer, serverContainer } from "../../kubernetes/exec";
+import { IncompleteError, type ResourceType } from "../resource-type";
+
+/**
+ * What follows a change of a Cluster: the operator has brought all its servers to what is asked for, and where access is
+ * closed no session is left.
+ */
+export interface ClusterRolloutInputs extends ClusterAddress {
+  namespace: string;
+  cluster: string;
+  /** The Cluster's: another one after each change of it. */
+  generation: number;
+  state: "running" | "stopped";
+  /** PostgreSQL's major version. */
+  version: number;
+  /** Servers, the primary among them. */
+  instances: number;
+  image: string;
+  /** As Kubernetes writes them. */
+  limits: { memory: string; cpu: string };
+  /** PostgreSQL's, by when a change of them counts. */
+  settings: { live: Record<string, string>; restart: Record<string, string> };
+  /** The line of pg_hba.conf that keeps clients out; without one, they may come in. */
+  closed?: string;
+}
+
+/** Of an `up`. A new replica copies all data. */
+const seconds = 900;
+const pause = 400;
+
+export const ClusterRollout: ResourceType<ClusterRolloutInputs> = {
+  updatable: ["generation", "state", "instances", "image", "limits", "settings", "closed"],
+  replacing: ["namespace", "cluster"],
+
+  planWarnings(before, after) {
+    if (before.state !== "running" || after.state !== "running") return [];
+    const changed = (one: object, other: object) =>
+      Object.keys({ ...one, ...other }).filter(
+        (key) => one[key as keyof typeof one] !== other[key as keyof typeof other],
+      );
+    const reasons = [
+      ...changed({ image: before.image }, { image: after.image }),
+      ...changed(before.limits, after.limits).map((name) => (name === "cpu" ? "cpus" : name)),
+      ...changed(before.settings.restart, after.settings.restart),
+    ];
+    return reasons.length > 0 ? [`${after.namespace} is restarted once: ${reasons.join(", ")}`] : [];
+  },
+
+  async create(inputs) {
+    const id = `${inputs.namespace}/${inputs.cluster}`;
+    return { id, state: await rolledOut(id, inputs) };
+  },
+
+  async read(_id, state) {
+    return state;
+  },
+
+  async update(id, _state, inputs) {
+    return rolledOut(id, inputs);
+  },
+
+  async delete() {
+    // The Cluster outlives it.
+  },
+};
+
+/** @throws IncompleteError when it takes too long: the next `up` goes on */
+async function rolledOut(id: string, inputs: ClusterRolloutInputs): Promise<ClusterRolloutInputs> {
+  const client = await kubernetesClient(inputs);
+  const deadline = Date.now() + seconds * 1000;
+  try {
+    for (;;) {
+      const problem = await whatIsMissing(client, inputs).catch((error: Error) => error.message);
+      if (problem === undefined) break;
+      if (Date.now() > deadline) throw new Error(`${id} is not ready after ${seconds} s: ${problem}`);
+      await delay(pause);
+    }
+    if (inputs.closed && inputs.state === "running") await endSessions(client, inputs);
+    return inputs;
+  } catch (error) {
+    // What is not known to be true is asked for again.
+    throw new IncompleteError(id, { ...inputs, generation: 0 }, error as Error);
+  }
+}
+
+/** Undefined when all is as it should be. */
+async function whatIsMissing(
+  client: KubernetesClient,
+  inputs: ClusterRolloutInputs,
+): Promise<string | undefined> {
+  const { namespace, cluster: name, instances } = inputs;
+  const [cluster, pods] = await Promise.all([
+    readCluster(client, namespace, name),
+    instancePods(client, namespace, name),
+  ]);
+  if (!cluster) return "the Cluster is gone";
+  if (inputs.state === "stopped") return pods.length > 0 ? "its servers are shutting down" : undefined;
+  const {
+    phase = "the operator has not seen it yet",
+    phaseReason,
+    readyInstances,
+    ...status
+  } = cluster.status ?? {};
+  if (phase !== healthy) return [phase, phaseReason, ...pods.map(whyNotReady)].filter(Boolean).join("; ");
+  if (pods.length !== instances || readyInstances !== instances) {
+    return `${readyInstances} of ${instances} servers are ready`;
+  }
+  if (status.currentPrimary !== status.targetPrimary)
+    return `${status.targetPrimary} is to become the primary`;
+  const different = pods.find((pod) => !isReady(pod) || !runsAs(pod, inputs));
+  if (different) return `${different.metadata?.name} is not what it should be yet`;
+  for (const pod of pods) {
+    const names = await notInForce(client, pod, inputs);
+    if (names !== "") return `settings that are not in force yet: ${names}`;
+  }
+  return undefined;
+}
+
+function isReady({ status, metadata }: Pod): boolean {
+  const ready = status?.conditions?.find(({ type }) => type === "Ready");
+  return metadata?.deletionTimestamp === undefined && ready?.status === "True";
+}
+
+function whyNotReady(pod: Pod): string | undefined {
+  const [waiting] = (pod.status?.containerStatuses ?? []).flatMap(({ state }) => state?.waiting ?? []);
+  const unscheduled = pod.status?.conditions?.find(
+    ({ type, status }) => type === "PodScheduled" && status === "False",
+  );
+  const reason = waiting?.message ?? waiting?.reason ?? unscheduled?.message;
+  return reason && `${pod.metadata?.name}: ${reason}`;
+}
+
+function runsAs(pod: Pod, { image, limits }: ClusterRolloutInputs): boolean {
+  const server = pod.spec?.containers.find(({ name }) => name === serverContainer);
+  const { memory, cpu } = server?.resources?.limits ?? {};
+  return server?.image === image && memory === limits.memory && cpu === limits.cpu;
+}
+
+/** Names of settings, and `pg_hba.conf`. A tenant may have set others of them by itself. */
+async function notInForce(
+  client: KubernetesClient,
+  pod: Pod,
+  { settings, closed, version, namespace }: ClusterRolloutInputs,
+): Promise<string> {
+  const wanted = Object.entries({ ...settings.live, ...settings.restart });
+  const rows = wanted.map((pair) => `(${pair.map(literal).join(", ")})`).join(", ");
+  const sql = `SELECT pg_catalog.string_agg(name, ', ') FROM (
+    SELECT name FROM (VALUES ${rows}) AS wanted (name, value) WHERE NOT EXISTS (
+      SELECT FROM pg_catalog.pg_file_settings AS f
+      WHERE pg_catalog.lower(f.name) = pg_catalog.lower(wanted.name) AND f.setting = value AND f.applied)
+    UNION ALL SELECT 'pg_hba.conf' WHERE ${closed ? "NOT" : ""} EXISTS (
+      SELECT FROM pg_catalog.pg_hba_file_rules WHERE auth_method = 'reject' AND address = 'all'
+      AND 'all' = ANY (user_name) AND 'all' = ANY (database))
+  ) AS missing`;
+  const target = { namespace, name: pod.metadata?.name ?? "" };
+  return (await askServer(client, target, { version, kind: "read", sql })).trim();
+}
+
+function literal(text: string): string {
+  return `'${text.replaceAll("'", "''")}'`;
+}
+
+/**
+ * By then no new one can begin: the line in pg_hba.conf counts once it is reloaded. Those of the operator and of replicas
+ * are by other ways.
+ */
+async function endSessions(client: KubernetesClient, inputs: ClusterRolloutInputs): Promise<void> {
+  const { namespace, cluster, version } = inputs;
+  const sql = `SELECT pg_catalog.count(pg_catalog.pg_terminate_backend(pid)) FROM pg_catalog.pg_stat_activity
+    WHERE backend_type = 'client backend' AND client_addr IS NOT NULL AND pid <> pg_catalog.pg_backend_pid()`;
+  for (const pod of await instancePods(client, namespace, cluster)) {
+    const target = { namespace, name: pod.metadata?.name ?? "" };
+    const ask = (text: string) => askServer(client, target, { version, kind: "change", sql: text });
+    await ask("SELECT pg_catalog.pg_reload_conf()");
+    const deadline = Date.now() + 30_000;
+    do {
+      await delay(pause);
+      if (Date.now() > deadline) throw new Error(`${namespace}/${target.name}: its sessions do not end`);
+    } while ((await ask(sql)).trim() !== "0");
+  }
+}

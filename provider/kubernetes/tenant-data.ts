@@ -1,0 +1,125 @@
+import { log } from "@pulumi/pulumi";
+import {
+  type ClusterAddress,
+  clientLibrary,
+  ifPresent,
+  type KubernetesClient,
+  kubernetesClient,
+} from "../../kubernetes/client";
+import { type Cluster, hibernate, readCluster } from "../../kubernetes/clusters";
+import { labels } from "../../kubernetes/names";
+import type { ResourceType } from "../resource-type";
+
+/**
+ * A tenant's data, which its Cluster and its namespace have. It comes before both: what would harm data that is there is
+ * refused before anything changes. Removing it shuts the servers down and leaves Cluster, volumes and namespace to whoever
+ * writes the entry again.
+ */
+export interface TenantDataInputs extends ClusterAddress {
+  /** The stack's id. */
+  stack: string;
+  /** The tenant's id, and its Cluster's name. */
+  tenant: string;
+  namespace: string;
+  /** PostgreSQL's major version. */
+  version: number;
+  /** Bytes of a server's volume. */
+  disk: number;
+  /** What removing it does to the data. */
+  onRemove: "retain" | "delete";
+  /** Where tenants.yaml says `version` and `disk`, for messages. */
+  positions: Record<string, string>;
+}
+
+const secondsToEnd = 180;
+
+export const TenantData: ResourceType<TenantDataInputs> = {
+  updatable: ["version", "disk", "onRemove"],
+  replacing: [],
+
+  async check(inputs) {
+    const { kubeconfig, context, namespace = "", tenant = "", stack } = inputs;
+    const client = await kubernetesClient({ kubeconfig, context });
+    const present = await ifPresent(client.core.readNamespace({ name: namespace }));
+    if (!present) return [];
+    const found = present.metadata?.labels ?? {};
+    const owner = found[labels.stack];
+    // Of an entry that was removed, there is no stack.
+    if (found[labels.tenant] !== tenant || (owner !== undefined && owner !== stack)) {
+      const whose =
+        owner === undefined || owner === stack ? "no tenant's of this name" : `of the stack ${owner}`;
+      return [
+        {
+          property: "namespace",
+          reason: `the namespace ${namespace} is ${whose}: it is left alone; choose another id, or another pgs:prefix`,
+        },
+      ];
+    }
+    const cluster = await readCluster(client, namespace, tenant);
+    return cluster ? dataProblems(inputs, cluster) : [];
+  },
+
+  async create(inputs) {
+    return { id: inputs.namespace, state: inputs };
+  },
+
+  async read(_id, state) {
+    return state;
+  },
+
+  async update(_id, _state, inputs) {
+    return inputs;
+  },
+
+  async delete(_id, { kubeconfig, context, namespace, tenant, onRemove }) {
+    if (onRemove === "delete") {
+      await log.info(`The data of ${tenant} is deleted: onRemove is delete.`);
+      return;
+    }
+    const client = await kubernetesClient({ kubeconfig, context });
+    await hibernate(client, namespace, tenant, secondsToEnd);
+    await releaseNamespace(client, namespace);
+    await log.info(`The data of ${tenant} stays in the namespace ${namespace}.`);
+  },
+};
+
+/** What the data that is there does not allow. */
+function dataProblems(
+  { tenant, version, disk = 0, positions = {} }: Partial<TenantDataInputs>,
+  cluster: Cluster,
+) {
+  const at = (field: string) => `${positions[field]}: tenants.${tenant}.${field}`;
+  const made = cluster.metadata.labels?.[labels.version];
+  const size = bytesOf(cluster.spec.storage?.size ?? "");
+  const problems: { property: keyof TenantDataInputs; reason: string }[] = [];
+  if (made !== undefined && made !== String(version)) {
+    problems.push({
+      property: "version",
+      reason: `${at("version")}: the tenant's data is that of PostgreSQL ${made} and cannot be used by ${version}: write version: ${made} again. To move to ${version}, add a second tenant and load a dump`,
+    });
+  }
+  if (size !== undefined && disk < size) {
+    problems.push({
+      property: "disk",
+      reason: `${at("disk")}: a volume grows and does not shrink, and this one has ${cluster.spec.storage?.size}: write that or more`,
+    });
+  }
+  return problems;
+}
+
+const units: Readonly<Record<string, number>> = { Ki: 2 ** 10, Mi: 2 ** 20, Gi: 2 ** 30, Ti: 2 ** 40 };
+
+/** Of a size as pgs writes it; undefined for another. */
+function bytesOf(size: string): number | undefined {
+  const [, number, unit = ""] = /^(\d+)(Ki|Mi|Gi|Ti)$/.exec(size) ?? [];
+  return number === undefined ? undefined : Number(number) * (units[unit] ?? 1);
+}
+
+/** No stack's any more, so that the next one with this tenant takes it up. */
+async function releaseNamespace({ core }: KubernetesClient, name: string): Promise<void> {
+  const { setHeaderOptions, PatchStrategy } = await clientLibrary();
+  const body = { metadata: { labels: { [labels.stack]: null } } };
+  await ifPresent(
+    core.patchNamespace({ name, body }, setHeaderOptions("Content-Type", PatchStrategy.MergePatch)),
+  );
+}

@@ -1,0 +1,44 @@
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { run, succeed } from "./command";
+
+const toolchain = join(__dirname, "..", "..", "..", "toolchain/cluster");
+const cache = process.env.PGS_CACHE_DIR ?? join(homedir(), ".cache/pgs");
+
+/** The small real cluster of the toolchain: a kubelet, an API server, storage and DNS, in namespaces of this machine. */
+export class TestCluster {
+  /** The kinds of objects that Traefik reads, relative to a checkout. */
+  readonly proxyManifest = "toolchain/kubernetes/traefik-crds.yaml";
+  /** CloudNativePG's manifest. */
+  readonly operatorManifest = join(cache, "artifacts/cnpg-1.28.0.yaml");
+
+  private constructor(
+    /** Path of its kubeconfig. */
+    readonly kubeconfig: string,
+  ) {}
+
+  /** Builds what is missing, which takes a quarter of an hour once. */
+  static async start(): Promise<TestCluster> {
+    const said = await succeed(toolchain, ["up", "--nodes", "1"], { timeout: 1800 });
+    return new TestCluster(said.trim().split("\n").at(-1) ?? "");
+  }
+
+  async kubectl(...args: string[]): Promise<string> {
+    return succeed(join(cache, "cluster/bin/kubectl"), ["--kubeconfig", this.kubeconfig, ...args]);
+  }
+
+  /** An object as the API server has it. */
+  async get(kind: string, name: string, namespace: string) {
+    return JSON.parse(await this.kubectl("--namespace", namespace, "get", kind, name, "--output", "json"));
+  }
+
+  /** Address of a node: ports of pods that are ports of their node too answer there. */
+  async nodeAddress(): Promise<string> {
+    const path = "jsonpath={.items[0].status.addresses[?(@.type=='InternalIP')].address}";
+    return this.kubectl("get", "nodes", "--output", path);
+  }
+
+  async remove(): Promise<void> {
+    await run(toolchain, ["down", "--wipe"], { timeout: 120 });
+  }
+}
