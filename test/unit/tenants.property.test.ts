@@ -37,16 +37,19 @@ function read(text: string): Tenant[] | TenantsFileError {
 function format(tenants: readonly Tenant[]): string {
   return stringify({
     tenants: Object.fromEntries(
-      tenants.map(({ id, memory, disk, extensions, positions: _, initFiles: __, newDatabase, ...fields }) => [
-        id,
-        {
-          ...fields,
-          ...newDatabase,
-          memory: `${memory / 1024}Ki`,
-          disk: disk === undefined ? "off" : `${disk / 1024}Ki`,
-          extensions: extensions.map(({ name, version }) => (version ? `${name}@${version}` : name)),
-        },
-      ]),
+      tenants.map(
+        ({ id, memory, disk, sync, extensions, positions: _, initFiles: __, newDatabase, ...fields }) => [
+          id,
+          {
+            ...fields,
+            ...newDatabase,
+            memory: `${memory / 1024}Ki`,
+            disk: disk === undefined ? "off" : `${disk / 1024}Ki`,
+            sync: sync ? "on" : "off",
+            extensions: extensions.map(({ name, version }) => (version ? `${name}@${version}` : name)),
+          },
+        ],
+      ),
     ),
   });
 }

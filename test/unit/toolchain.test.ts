@@ -46,6 +46,7 @@ function sandbox() {
   for (const path of [
     "pgs",
     "cli/help.txt",
+    "components/kubernetes/manifest.ts",
     "toolchain",
     "package.json",
     "package-lock.json",
