@@ -124,7 +124,7 @@ describe("the commands", () => {
   test.each([
     ["doctor"],
     ["backups"],
-    ["top"],
+    ["top", "acme"],
     ["dump", "acme"],
     ["restore", "acme", "--as", "copy"],
     ["metrics"],

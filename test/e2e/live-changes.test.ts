@@ -419,6 +419,18 @@ describe("a pooler", () => {
     expect(await logIn("pooled", pooler)).toBe("pooled");
   });
 
+  test("gives each client a server process of its own in session mode, from one moment to the next", async () => {
+    const [one, other] = [await openPooled(), await openPooled()];
+    const pid = async (client: Client) =>
+      (await client.query<{ pid: number }>("SELECT pg_backend_pid() AS pid")).rows[0]?.pid;
+    expect(await pid(one)).toBe(await pid(other));
+    edit({ ...entries, pooled: { pooler: { size: 6, mode: "session" } } });
+    await checkout.up();
+    expect(await pid(one)).not.toBe(await pid(other));
+    await one.end();
+    await other.end();
+  });
+
   test("goes with its clients where access is closed, and what they were running ends", async () => {
     const client = await openPooled();
     const ended = new Promise<void>((resolve) => client.on("end", resolve));

@@ -49,6 +49,12 @@ describe("roles of an entry", () => {
       await expect(as(role, "CREATE ROLE more")).rejects.toThrow("permission denied");
     }
     expect(await as("app", "SHOW statement_timeout")).toEqual([{ statement_timeout: "30s" }]);
+    const both = [
+      await checkout.client("globex", undefined, "report"),
+      await checkout.client("globex", undefined, "report"),
+    ];
+    await expect(as("report", "SELECT 1")).rejects.toThrow("too many connections");
+    for (const client of both) await client.end();
     await checkout.pulumi("preview", "--expect-no-changes");
   });
 
@@ -91,7 +97,9 @@ describe("roles of an entry", () => {
     const former = await checkout.clientConfig("globex", "app");
     checkout.write(
       "tenants.yaml",
-      tenantsWith("{ migrator: { grants: owner }, byhand: { inRoles: [pg_monitor] } }"),
+      tenantsWith(
+        `{ migrator: { grants: owner }, byhand: { inRoles: [pg_monitor] }, late: { validUntil: "2020-01-01T00:00:00Z" } }`,
+      ),
     );
     const planned = await preview();
     expect(planned).toContain("the role app is removed");
@@ -99,6 +107,7 @@ describe("roles of an entry", () => {
     await checkout.up();
     await ended;
     await expect(new Client(former).connect()).rejects.toThrow("password authentication failed");
+    await expect(as("late", "SELECT 1")).rejects.toThrow("password authentication failed");
     expect(await as("migrator", "SELECT * FROM shop.owned")).toEqual([{ one: 1 }]);
     await as("migrator", "DROP TABLE shop.owned");
     expect(
