@@ -3,10 +3,10 @@ import * as random from "@pulumi/random";
 import { onDocker } from "./components/docker";
 import { onKubernetes } from "./components/kubernetes";
 import { LimitedUp } from "./components/limited-up";
-import type { TenantOutputs } from "./components/platform";
+import { placeOf, type TenantOutputs } from "./components/platform";
 import { readDigests, readSettings, readTenantEntries } from "./components/stack-settings";
 import { WildcardCertificate } from "./components/wildcard-certificate";
-import { PgsProvider } from "./provider/resources";
+import { PgsProvider, Platform } from "./provider/resources";
 
 const settings = readSettings();
 const entries = readTenantEntries(settings);
@@ -14,11 +14,16 @@ const digests = readDigests(entries);
 const limited = LimitedUp.asked(entries, digests);
 
 const provider = new PgsProvider("pgs");
+const platform = new Platform("platform", placeOf(settings), { provider });
 /** The stack's id, the value of the label `pgs.stack`. */
-export const stack = new random.RandomId("stack", { byteLength: 6, prefix: `${pulumi.getStack()}-` }).hex;
+export const stack = new random.RandomId(
+  "stack",
+  { byteLength: 6, prefix: `${pulumi.getStack()}-` },
+  { dependsOn: platform },
+).hex;
 const certificate = new WildcardCertificate("certificate", settings);
-const platform = settings.platform === "kubernetes" ? onKubernetes : onDocker;
-const servers = platform(
+const declare = settings.platform === "kubernetes" ? onKubernetes : onDocker;
+const servers = declare(
   { ...settings, stack, certificate, tenants: entries, declared: limited?.declared ?? entries },
   provider,
 );

@@ -1,4 +1,5 @@
 import type * as pulumi from "@pulumi/pulumi";
+import type { PlatformInputs } from "../provider/platform";
 import type { Tenant } from "../tenants";
 import type { StackSettings } from "./stack-settings";
 import type { WildcardCertificate } from "./wildcard-certificate";
@@ -12,6 +13,12 @@ export interface PlatformArgs extends Omit<StackSettings, "certificate"> {
   tenants: Tenant[];
   /** Those of them that are declared. */
   declared: Tenant[];
+}
+
+/** What cannot change as long as the stack has tenants. */
+export function placeOf({ platform, prefix, kubernetes }: StackSettings): PlatformInputs {
+  if (platform === "docker") return { platform };
+  return { platform, prefix, kubeconfig: kubernetes?.kubeconfig, context: kubernetes?.context };
 }
 
 /** What the stack's outputs tell of a tenant, whatever it runs on. */

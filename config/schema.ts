@@ -128,7 +128,8 @@ const objectName = (value: string) => /^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/.t
 
 const kubernetes = object(
   {
-    kubeconfig: text("the path of a kubeconfig")
+    // Its text, which has secrets, would be no path.
+    kubeconfig: text("the path of a kubeconfig", (value) => value !== "" && !/[{}\n]/.test(value))
       .optional()
       .describe("path of the kubeconfig; without it, KUBECONFIG names it, or it is ~/.kube/config"),
     context: text("the name of a context")

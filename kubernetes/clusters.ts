@@ -8,9 +8,8 @@ export interface Cluster {
     name: string;
     namespace: string;
     labels?: Record<string, string>;
-    annotations?: Record<string, string>;
   };
-  spec: { instances?: number; imageName?: string; storage?: { size?: string } };
+  spec: { storage?: { size?: string } };
   status?: {
     phase?: string;
     phaseReason?: string;

@@ -23,8 +23,6 @@ export const labels = { stack: "pgs.stack", tenant: "pgs.tenant", version: "pgs.
 export const cnpg = {
   /** On pods, volumes and what else belongs to a Cluster. */
   cluster: "cnpg.io/cluster",
-  /** `primary` or `replica`, on pods. */
-  role: "cnpg.io/instanceRole",
   /** `instance`, on pods that run a server. */
   pod: "cnpg.io/podRole",
   /** On Secrets whose change counts at once. */

@@ -10,6 +10,7 @@ import { FailuresLast } from "./failures";
 import { ClusterRollout } from "./kubernetes/cluster-rollout";
 import { KubernetesOperator } from "./kubernetes/operator";
 import { TenantData } from "./kubernetes/tenant-data";
+import { Platform } from "./platform";
 import { Programs } from "./programs";
 import { IncompleteError, type ResourceType } from "./resource-type";
 import { Restore } from "./restore";
@@ -26,6 +27,7 @@ const types: Record<string, ResourceType<Fields>> = {
   "pgs:index:ClusterRollout": ClusterRollout as unknown as ResourceType<Fields>,
   "pgs:index:Container": Container as unknown as ResourceType<Fields>,
   "pgs:index:KubernetesOperator": KubernetesOperator as unknown as ResourceType<Fields>,
+  "pgs:index:Platform": Platform as unknown as ResourceType<Fields>,
   "pgs:index:PostgresServer": PostgresServer as unknown as ResourceType<Fields>,
   "pgs:index:Programs": Programs as unknown as ResourceType<Fields>,
   "pgs:index:Restore": Restore as unknown as ResourceType<Fields>,

@@ -8,6 +8,7 @@ import type { ContainerInputs } from "./container";
 import type { ClusterRolloutInputs } from "./kubernetes/cluster-rollout";
 import type { KubernetesOperatorInputs } from "./kubernetes/operator";
 import type { TenantDataInputs } from "./kubernetes/tenant-data";
+import type { PlatformInputs } from "./platform";
 import type { ProgramsInputs } from "./programs";
 import type { RestoreInputs } from "./restore";
 import type { PostgresServerInputs } from "./server/inputs";
@@ -17,6 +18,13 @@ import type { TraefikFileInputs } from "./traefik-file";
 export class PgsProvider extends pulumi.ProviderResource {
   constructor(name: string, opts?: pulumi.ResourceOptions) {
     super("pgs", name, {}, opts);
+  }
+}
+
+/** Where the stack's tenants are. All else waits for it, so that another place is refused before anything changes. */
+export class Platform extends pulumi.CustomResource {
+  constructor(name: string, args: PlatformInputs, opts?: pulumi.CustomResourceOptions) {
+    super("pgs:index:Platform", name, args, opts);
   }
 }
 

@@ -1,5 +1,6 @@
 import { command } from "../lib/command";
 import { CommandError } from "../lib/pulumi";
+import { stackConfig } from "../lib/stack";
 
 export const dashboard = command(
   "dashboard",
@@ -14,6 +15,7 @@ export const dashboard = command(
     const port = /^\d{1,5}$/.test(options.port) ? Number(options.port) : 0;
     if (port < 1 || port > 65535)
       throw new CommandError(`--port is a number from 1 to 65535, got ${options.port}`, 2);
+    await stackConfig();
     // Only this command needs what it loads.
     const { runDashboard } = require("../dashboard") as typeof import("../dashboard");
     await runDashboard({ port, open: options.open });

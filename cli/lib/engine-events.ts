@@ -138,11 +138,13 @@ export class RunReport {
     return [...this.others].map(([urn, { op }]) => `${nameOf(urn)} (${op})`);
   }
 
-  /** Whether every tenant's sessions end, as the proxy's container is replaced or removed. */
+  /** Whether every tenant's sessions end: the proxy changes, or, on a cluster, the operator, which restarts the servers. */
   interruptsAll(): boolean {
     return [...this.others].some(
       ([urn, step]) =>
-        /:Container$/.test(step.type) && nameOf(urn) === "proxy" && step.op !== "create" && !isLive(step),
+        step.op !== "create" &&
+        (step.type === "kubernetes:apps/v1:Deployment" ||
+          (/:Container$/.test(step.type) && nameOf(urn) === "proxy" && !isLive(step))),
     );
   }
 

@@ -21,6 +21,7 @@ import {
   poolerSettings,
   sizedSettings,
 } from "../../tenants/sizing";
+import type { TenantOutputs } from "../platform";
 import { connectionString, createHost, createPassword, loginOf } from "../tenant-login";
 import type { WildcardCertificate } from "../wildcard-certificate";
 import type { Backups } from "./backups";
@@ -66,17 +67,11 @@ export interface PgTenantArgs {
 }
 
 /** A PostgreSQL server for one tenant, and the route to it. */
-export class PgTenant extends pulumi.ComponentResource {
+export class PgTenant extends pulumi.ComponentResource implements TenantOutputs {
   readonly id: string;
-  /** A secret. */
   readonly connectionString: pulumi.Output<string>;
-  /** Those of its other roles, by name; a secret. */
-  readonly roleConnectionStrings: pulumi.Output<Record<string, string>>;
-  /** What the stack's output says of the tenant. */
-  readonly summary: Record<
-    string,
-    pulumi.Input<string | number | boolean | string[] | Record<string, string>>
-  >;
+  readonly roleConnectionStrings: TenantOutputs["roleConnectionStrings"];
+  readonly summary: TenantOutputs["summary"];
 
   constructor(name: string, args: PgTenantArgs, opts?: pulumi.ComponentResourceOptions) {
     super("pgs:index:PgTenant", name, {}, opts);

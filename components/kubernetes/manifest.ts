@@ -47,10 +47,10 @@ export class Manifest extends pulumi.CustomResource {
     const group = apiVersion.includes("/") ? apiVersion : `core/${apiVersion}`;
     const annotations = {
       ...metadata.annotations,
-      // The one who applies a field of it, in this run and in those of a stack that is made again: so what is not asked
+      // Whoever applies fields under this name owns them, also in a stack that is made again: a field that is not asked
       // for any more goes.
       "pulumi.com/patchFieldManager": "pgs",
-      // What somebody changed by hand is that one's: it is put right all the same.
+      // Fields that somebody changed by hand are taken back.
       "pulumi.com/patchForce": "true",
     };
     super(

@@ -51,9 +51,10 @@ export class Operator extends pulumi.ComponentResource {
     const rest = objects.filter(({ kind }) => !isFirst(kind));
     const create = (object: ManifestArgs, opts: pulumi.CustomResourceOptions) =>
       new Manifest(nameOf(object), object, { parent: this, ...opts });
-    // With the definition of Clusters, every tenant's data would go: no edit and no destroy takes it away.
-    const made = first.map((object) => create(object, { retainOnDelete: true }));
-    return [...made, ...rest.map((object) => create(object, { dependsOn: made }))];
+    // Other stacks may use it, and with the definition of Clusters every tenant's data would go: it stays.
+    const kept = { retainOnDelete: true };
+    const made = first.map((object) => create(object, kept));
+    return [...made, ...rest.map((object) => create(object, { ...kept, dependsOn: made }))];
   }
 }
 

@@ -148,7 +148,11 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
    * In: clients by the proxy, the operator, and the tenant's own servers. Out: these, names, and the API server, which each
    * server tells who it is; its address is known to the cluster alone.
    */
-  private createNetworkPolicy(name: string, { names }: KubernetesTenantArgs, namespace: Manifest): Manifest {
+  private createNetworkPolicy(
+    name: string,
+    { tenant, names }: KubernetesTenantArgs,
+    namespace: Manifest,
+  ): Manifest {
     const tcp = (...ports: number[]) => ports.map((port) => ({ protocol: "TCP", port }));
     const itself = { podSelector: {} };
     const inNamespace = (other: string) => ({
@@ -179,7 +183,8 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
           ],
         },
       },
-      { parent: this },
+      // It stays with the servers, which end after it would have gone.
+      { parent: this, retainOnDelete: tenant.onRemove === "retain" },
     );
   }
 
@@ -211,7 +216,16 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
           imageName: imageOf(args),
           enableSuperuserAccess: superuser === "on",
           ...(superuser === "on" && { superuserSecret: login }),
-          bootstrap: { initdb: { database: id, owner: id, ...(superuser === "off" && { secret: login }) } },
+          bootstrap: {
+            initdb: {
+              database: id,
+              owner: id,
+              // The operator's own is C, which knows no letters beyond ASCII.
+              localeCollate: "C.UTF-8",
+              localeCType: "C.UTF-8",
+              ...(superuser === "off" && { secret: login }),
+            },
+          },
           storage: {
             size: formatMemory(diskOf(tenant)),
             ...(kubernetes.storageClass && { storageClass: kubernetes.storageClass }),

@@ -1,7 +1,7 @@
 import * as pulumi from "@pulumi/pulumi";
 import type { KubernetesSettings } from "../../config";
 import { labels, type ObjectNames } from "../../kubernetes/names";
-import type { WildcardCertificate } from "../wildcard-certificate";
+import type { KeyPair, WildcardCertificate } from "../wildcard-certificate";
 import { Manifest } from "./manifest";
 import type { Operator } from "./operator";
 
@@ -69,7 +69,8 @@ export class KubernetesProxy extends pulumi.ComponentResource {
       roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "Role", name: metadata.name },
       subjects: [{ kind: "ServiceAccount", name: metadata.name, namespace: this.namespace }],
     });
-    const pair = certificate.served;
+    // There is always one: ACME, which would have none here, is not there on a cluster.
+    const pair = certificate.served as KeyPair;
     const shown = [
       object(
         "Secret",
@@ -77,8 +78,8 @@ export class KubernetesProxy extends pulumi.ComponentResource {
         {
           type: "kubernetes.io/tls",
           data: pulumi.secret({
-            "tls.crt": base64(pair?.chain ?? pulumi.output("")),
-            "tls.key": base64(pair?.key ?? pulumi.output("")),
+            "tls.crt": base64(pair.chain),
+            "tls.key": base64(pair.key),
           }),
         },
         "certificate",

@@ -37,7 +37,17 @@ const seconds = 900;
 const pause = 400;
 
 export const ClusterRollout: ResourceType<ClusterRolloutInputs> = {
-  updatable: ["generation", "state", "instances", "image", "limits", "settings", "closed"],
+  updatable: [
+    "kubeconfig",
+    "context",
+    "generation",
+    "state",
+    "instances",
+    "image",
+    "limits",
+    "settings",
+    "closed",
+  ],
   replacing: ["namespace", "cluster"],
 
   planWarnings(before, after) {

@@ -17,7 +17,7 @@ export interface KubernetesOperatorInputs extends ClusterAddress {
 const seconds = 120;
 
 export const KubernetesOperator: ResourceType<KubernetesOperatorInputs> = {
-  updatable: ["installed"],
+  updatable: ["kubeconfig", "context", "installed"],
   replacing: [],
 
   async check({ kubeconfig, context, prefix = "", stack, installed }) {

@@ -34,7 +34,7 @@ export interface TenantDataInputs extends ClusterAddress {
 const secondsToEnd = 180;
 
 export const TenantData: ResourceType<TenantDataInputs> = {
-  updatable: ["version", "disk", "onRemove"],
+  updatable: ["kubeconfig", "context", "version", "disk", "onRemove"],
   replacing: [],
 
   async check(inputs) {

@@ -94,9 +94,24 @@ describe("from nothing", () => {
     expect(await pgs("up", "--yes")).toContain("No changes (2 tenants).");
   });
 
-  test("nobody else's pod reaches a server past the proxy", async () => {
-    const { spec } = await cluster.get("networkpolicy", "tenant", namespace("acme"));
-    expect(spec.policyTypes).toEqual(["Ingress", "Egress"]);
+  test("a pod of another namespace reaches no server past the proxy, and another tenant's neither", async () => {
+    const { spec } = await cluster.get("cluster", "acme", namespace("acme"));
+    const { clusterIP } = (await cluster.get("service", "acme-rw", namespace("acme"))).spec;
+    const ask = `psql 'host=${clusterIP} user=postgres sslmode=require connect_timeout=5' -c 'SELECT 1' 2>&1; true`;
+    const run = [
+      "run",
+      "stranger",
+      "--image",
+      spec.imageName,
+      "--restart=Never",
+      "--attach",
+      "--rm",
+      "--quiet",
+    ];
+    const said = await cluster.kubectl("--namespace", "default", ...run, "--command", "--", "sh", "-c", ask);
+    expect(said).toMatch(/timeout expired/);
+    const pod = ["exec", "globex-1", "--container", "postgres", "--", "sh", "-c", ask];
+    expect(await cluster.kubectl("--namespace", namespace("globex"), ...pod)).toMatch(/timeout expired/);
   });
 });
 

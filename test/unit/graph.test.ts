@@ -48,13 +48,14 @@ function counting(one: Registration | undefined): unknown {
 }
 
 describe("the stack", () => {
-  it("is a provider, an id, a certificate, a proxy, programs, images, cancel requests, and one component a tenant", async () => {
+  it("is a provider, a platform, an id, a certificate, a proxy, programs, images, cancel requests, and one component a tenant", async () => {
     const graph = await runProgram("tenants: { acme: {}, globex: {} }");
     expect(childrenOf(graph, "stack", "pgs-test")).toEqual(
       [
         `${types.cancel} cancel`,
         `${types.certificate} certificate`,
         `${types.images} images`,
+        `${types.platform} platform`,
         `${types.programs} programs`,
         `${types.provider} pgs`,
         `${types.proxy} proxy`,
@@ -77,6 +78,7 @@ describe("the stack", () => {
           types.container,
           types.destination,
           types.file,
+          types.platform,
           types.programs,
           types.restore,
           types.server,
@@ -138,12 +140,12 @@ describe("the stack", () => {
     for (const { name, inputs } of images) expect(inputs.keepLocally, name).toBe(true);
   });
 
-  it("passes the Docker provider's host on to every pgs resource, and none when there is none", async () => {
+  it("passes the Docker provider's host on to every pgs resource that asks it, and none when there is none", async () => {
     const host = "ssh://root@docker.example.com";
     const remote = await runProgram(tenants, { ...everything, "docker:host": host });
     const local = await runProgram(tenants, everything);
     const custom = ({ resources }: Graph) =>
-      resources.filter((one) => one.custom && one.type.startsWith("pgs:"));
+      resources.filter(({ custom, type }) => custom && type.startsWith("pgs:") && type !== types.platform);
     expect(custom(remote).length).toBeGreaterThan(6);
     for (const { type, name, inputs } of custom(remote)) expect(inputs.host, `${type} ${name}`).toBe(host);
     for (const { type, name, inputs } of custom(local)) {

@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { run, succeed } from "./command";
@@ -19,6 +20,11 @@ export class TestCluster {
 
   /** Builds what is missing, which takes a quarter of an hour once. */
   static async start(): Promise<TestCluster> {
+    if (existsSync(join(cache, "cluster/kubeconfig"))) {
+      throw new Error(
+        "there is a cluster already, which this test would wipe: ./pgs setup --cluster down --wipe does so, too",
+      );
+    }
     const said = await succeed(toolchain, ["up", "--nodes", "1"], { timeout: 1800 });
     return new TestCluster(said.trim().split("\n").at(-1) ?? "");
   }

@@ -20,6 +20,7 @@ export const types = {
   image: "docker:index/remoteImage:RemoteImage",
   images: "pgs:index:PostgresImages",
   password: "random:index/randomPassword:RandomPassword",
+  platform: "pgs:index:Platform",
   programs: "pgs:index:Programs",
   provider: "pulumi:providers:pgs",
   proxy: "pgs:index:PostgresProxy",

@@ -154,12 +154,12 @@ describe("a tenant on Kubernetes", () => {
     expect(kindsOf(graph)).not.toContain("IngressRouteTCP");
   });
 
-  it("keeps Cluster and namespace when its entry goes, unless onRemove: delete was applied", async () => {
+  it("keeps Cluster, namespace and NetworkPolicy when its entry goes, unless onRemove: delete was applied", async () => {
     const retained = (graph: Graph) =>
       graph.resources
         .filter(({ retainOnDelete }) => retainOnDelete)
         .map(({ type }) => type.split(":").at(-1));
-    expect(retained(await run()).sort()).toEqual(["Cluster", "Namespace"]);
+    expect(retained(await run()).sort()).toEqual(["Cluster", "Namespace", "NetworkPolicy"]);
     expect(retained(await run("onRemove: delete"))).toEqual([]);
   });
 
@@ -244,7 +244,7 @@ kind: Deployment
 metadata: { name: cnpg-controller-manager, namespace: cnpg-system }
 `;
 
-  it("is installed from its manifest, and nothing takes the definition of Clusters away again", async () => {
+  it("is installed from its manifest, and nothing takes it, or the definition of Clusters, away again", async () => {
     const operatorManifest = join(temporaryFolder(), "cnpg.yaml");
     writeFileSync(operatorManifest, definition);
     const graph = await run("", { operatorManifest });
@@ -255,7 +255,7 @@ metadata: { name: cnpg-controller-manager, namespace: cnpg-system }
     );
     expect(crd?.retainOnDelete).toBe(true);
     const deployment = registered(graph, "Deployment", "Deployment/cnpg-system/cnpg-controller-manager");
-    expect(deployment?.retainOnDelete).toBe(false);
+    expect(deployment?.retainOnDelete).toBe(true);
     expect(deployment?.dependencies).toContain(`${crd?.type} ${crd?.name}`);
     expect(registered(graph, "Cluster")?.dependencies).toContain("pgs:index:KubernetesOperator operator");
   });
