@@ -46,7 +46,8 @@ async function answerOf(state: PostgresServerState, id: string): Promise<Inside>
 }
 
 function ask(host: string | undefined, id: string, tenant: string, version: number): Promise<Inside> {
-  return askedOnce(`inside ${host} ${id}`, () =>
+  // One that was asked before its turn as if it had another's version counts for nothing.
+  return askedOnce(`inside ${host} ${id} ${version}`, () =>
     lookInside(new Session(dockerClient(host).getContainer(id), version, tenant), planSeconds),
   );
 }
