@@ -44,6 +44,13 @@ export function createPassword(
     .apply(([chosen, generated]) => (Object.hasOwn(chosen, name) ? (chosen[name] as string) : generated));
 }
 
+/** What the stack's outputs tell of a tenant on each platform: where it is reached, and how it is set. */
+export function commonSummary(tenant: Tenant, host: pulumi.Input<string>, port: number) {
+  const { id, access, state, tls, version, image, memory, cpus } = tenant;
+  const login = { host, port, database: id, user: loginOf(tenant) };
+  return { ...login, access, state, tls, version, ...(image && { image }), memory, cpus };
+}
+
 /** postgresql://…, a secret. */
 export function connectionString(
   user: string,

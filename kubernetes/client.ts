@@ -1,4 +1,4 @@
-/** Where a cluster is, as kubectl is told it. */
+/** How a cluster is reached, by the same means as kubectl. */
 export interface ClusterAddress {
   /** Path of a kubeconfig. Default: KUBECONFIG names it, or it is ~/.kube/config. */
   kubeconfig?: string;

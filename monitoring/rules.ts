@@ -55,7 +55,7 @@ export const thresholds = {
   restarts: 3,
   slotBytes: 1 << 30,
   backupExposure: 5 * minute,
-  /** Without an answer about the backups, nobody knows what would be lost. */
+  /** Without an answer about the backups, what would be lost is unknown. */
   backupSilence: 30 * minute,
   /** One and a half times the time between two. */
   baseBackupAge: 36 * hour,

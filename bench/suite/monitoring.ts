@@ -22,7 +22,7 @@ const watchers = ["prometheus", "exporter", "relay", "collector"];
 
 /**
  * What it costs to watch a stack: its tenants' throughput, processor, memory, series, the time of a scrape, of an `up`
- * and of a preview; and how soon a fault is told of.
+ * and of a preview, and the time from a fault to its alert.
  */
 export async function monitoring(): Promise<Row[]> {
   const rows: Row[] = [];

@@ -3,7 +3,7 @@ import { pulumiCommand } from "../lib/command";
 import { CommandError, ensureStack, runPulumi } from "../lib/pulumi";
 import { plan } from "../lib/run";
 import { planText } from "../lib/run-text";
-import { refreshing, requiredOutputs, stackConfig } from "../lib/stack";
+import { refreshing, requireDocker, requiredOutputs, type StackConfig, stackConfig } from "../lib/stack";
 import { TenantBackups } from "../lib/tenant-backups";
 
 export const preview = pulumiCommand(
@@ -16,16 +16,18 @@ export const preview = pulumiCommand(
   .option("--note-drift", "with --expect-no-changes: monitoring tells of what it finds")
   .action(async (args: string[], options: { verbose?: boolean; noteDrift?: boolean }) => {
     ensureStack();
-    const all = [...refreshing(await stackConfig("any")), ...args];
-    if (options.noteDrift) await lookForDrift(args);
+    const config = await stackConfig("any");
+    const all = [...refreshing(config), ...args];
+    if (options.noteDrift) await lookForDrift(config, args);
     else if (options.verbose || args.some((arg) => arg.startsWith("-") && !/^(-s|--stack(=.*)?)$/.test(arg)))
       await runPulumi(["preview", ...all]);
     else console.log(planText(await plan({ args: all })));
   });
 
 /** For the nightly run: one that cannot compare counts as one that found a difference. */
-async function lookForDrift(args: string[]): Promise<void> {
-  const [config, { stack }] = await Promise.all([stackConfig(), requiredOutputs()]);
+async function lookForDrift(config: StackConfig, args: string[]): Promise<void> {
+  requireDocker(config);
+  const { stack } = await requiredOutputs();
   const { docker, trials } = new TenantBackups(config, stack);
   const failure = await runPulumi(["preview", ...args]).then(
     () => undefined,

@@ -6,7 +6,7 @@ export function cpuQuery(tenant?: string): string {
   return `sum by (tenant) (rate(pgs_server_cpu_seconds_total${of(tenant)}[5m]))`;
 }
 
-/** Clients' connections at the proxy (components/proxy.ts has its entry points), of all tenants: Traefik tells no more. */
+/** Clients' connections at the proxy (components/docker/proxy.ts has its entry points), of all tenants: Traefik tells no more. */
 export const connectionsQuery = 'sum(traefik_open_connections{entrypoint="postgres"})';
 
 /** All that a tenant's charts show in one question, told apart by the label `series`. */

@@ -64,41 +64,26 @@ export async function requireCluster(config: Pick<StackConfig, "kubernetes">): P
   );
 }
 
-/** The tenants as their Clusters tell: one request, whatever their number. */
-export async function clusterStatuses(outputs: StackOutputs, config: StackConfig): Promise<TenantStatus[]> {
+/** What the tenants' Clusters tell of each, by its id: one request, whatever their number. */
+export async function clusterStates(
+  { tenants }: StackOutputs,
+  config: StackConfig,
+): Promise<Map<string, Required<Pick<TenantStatus, "state" | "servers">>>> {
   const client = await clientOf(config);
   const clusters = await listClusters(client, labels.version).catch((error: Error) => {
     throw new CommandError(error.message);
   });
   const names = objectNames(config.prefix);
-  return Object.entries(outputs.tenants).map(([id, summary]) => {
-    const cluster = clusters.find(
-      ({ metadata }) => metadata.namespace === names.tenant(id) && metadata.name === id,
-    );
-    const wanted = 1 + (summary.replicas ?? 0);
-    return {
-      id,
-      host: summary.host,
-      port: summary.port,
-      version: summary.version,
-      access: summary.access,
-      pooler: null,
-      state: clusterState(summary, cluster),
-      servers: {
-        ready: cluster?.status?.readyInstances ?? 0,
-        wanted: summary.state === "running" ? wanted : 0,
-      },
-      restartPending: null,
-      memory: { used: null, limit: summary.memory },
-      cpu: { used: null, limit: summary.cpus },
-      size: null,
-      wal: null,
-      disk: { used: null, limit: summary.disk ?? null, readOnly: null },
-      connections: null,
-      maxConnections: null,
-      uptime: null,
-    };
-  });
+  return new Map(
+    Object.entries(tenants).map(([id, summary]) => {
+      const cluster = clusters.find(
+        ({ metadata }) => metadata.namespace === names.tenant(id) && metadata.name === id,
+      );
+      const wanted = summary.state === "running" ? 1 + (summary.replicas ?? 0) : 0;
+      const ready = cluster?.status?.readyInstances ?? 0;
+      return [id, { state: clusterState(summary, cluster), servers: { ready, wanted } }];
+    }),
+  );
 }
 
 /** `degraded`: answers, and not all its servers are ready. */

@@ -4,7 +4,7 @@ import { type DiskUse, diskUseText, parseDiskUse } from "../../docker/disk-use";
 import { resourceNames } from "../../docker/names";
 import { askServer, byReplication } from "./ask-server";
 import { containersOf } from "./containers";
-import { clusterStatuses } from "./kubernetes";
+import { clusterStates } from "./kubernetes";
 import type { StackConfig, StackOutputs, TenantSummary } from "./stack";
 
 /** A tenant as it is now; null stands for a figure that was not asked for, or that its server does not give. */
@@ -57,7 +57,13 @@ export async function tenantStatuses(
   config: StackConfig,
   { usage = false } = {},
 ): Promise<TenantStatus[]> {
-  if (config.platform === "kubernetes") return clusterStatuses(outputs, config);
+  if (config.platform === "kubernetes") {
+    const states = await clusterStates(outputs, config);
+    return Object.entries(outputs.tenants).map(([id, summary]) => ({
+      ...tenantStatus(id, summary, undefined, { asked: false }),
+      ...states.get(id),
+    }));
+  }
   const names = resourceNames(config.prefix);
   const containers = await containersOf(config, outputs);
   const infos = new Map(

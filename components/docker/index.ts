@@ -1,6 +1,5 @@
 import { resourceNames } from "../../docker/names";
-import type { PgsProvider } from "../../provider/resources";
-import { Programs } from "../../provider/resources";
+import { type PgsProvider, Programs } from "../../provider/resources";
 import { diskBudget } from "../../tenants/memory";
 import type { PlatformArgs, TenantOutputs } from "../platform";
 import { Backups } from "./backups";
@@ -24,8 +23,7 @@ export function onDocker(args: PlatformArgs, provider: PgsProvider): TenantOutpu
       image: proxy.imageId,
       files: {
         // No tenant can write there (provider/server/watch-disk.sh).
-        "disk-reserve": `${diskBudget(args.diskReserve) ?? 0}
-`,
+        "disk-reserve": `${diskBudget(args.diskReserve) ?? 0}\n`,
         ...monitoringFiles(common),
       },
     },

@@ -22,7 +22,7 @@ import {
   sizedSettings,
 } from "../../tenants/sizing";
 import type { TenantOutputs } from "../platform";
-import { connectionString, createHost, createPassword, loginOf } from "../tenant-login";
+import { commonSummary, connectionString, createHost, createPassword, loginOf } from "../tenant-login";
 import type { WildcardCertificate } from "../wildcard-certificate";
 import type { Backups } from "./backups";
 import { cancelAddress } from "./cancel-requests";
@@ -97,18 +97,8 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
       ),
     );
     this.summary = {
-      host,
-      port: args.port,
-      database: tenant.id,
-      user: loginOf(tenant),
-      access: tenant.access,
-      state: tenant.state,
-      tls: tenant.tls,
-      version: tenant.version,
-      ...(tenant.image && { image: tenant.image }),
+      ...commonSummary(tenant, host, args.port),
       ...(tenant.extensions.length > 0 && { extensions: tenant.extensions.map(({ name }) => name) }),
-      memory: tenant.memory,
-      cpus: tenant.cpus,
       ...(tenant.disk && { disk: tenant.disk }),
       backup: { ...backupPlan(tenant, args.backups) },
       ...(tenant.pooler && { pooler: pulumi.output(host).apply(poolerHost) }),

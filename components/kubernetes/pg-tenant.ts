@@ -8,7 +8,7 @@ import { formatMemory } from "../../tenants/memory";
 import { listElements, needsRestart } from "../../tenants/postgres-settings";
 import { budgetSetting, diskSettings, guardSettings, sizedSettings } from "../../tenants/sizing";
 import type { TenantOutputs } from "../platform";
-import { connectionString, createHost, createPassword, loginOf } from "../tenant-login";
+import { commonSummary, connectionString, createHost, createPassword, loginOf } from "../tenant-login";
 import { Manifest } from "./manifest";
 import type { Operator } from "./operator";
 import { entryPoint, type KubernetesProxy } from "./proxy";
@@ -59,17 +59,7 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
     this.connectionString = connectionString(loginOf(tenant), password, { host, port, database: tenant.id });
     this.roleConnectionStrings = pulumi.output<Record<string, string>>({});
     this.summary = {
-      host,
-      port,
-      database: tenant.id,
-      user: loginOf(tenant),
-      access: tenant.access,
-      state: tenant.state,
-      tls: tenant.tls,
-      version: tenant.version,
-      ...(tenant.image && { image: tenant.image }),
-      memory: tenant.memory,
-      cpus: tenant.cpus,
+      ...commonSummary(tenant, host, port),
       disk: diskOf(tenant),
       replicas: tenant.replicas,
       sync: tenant.sync,

@@ -64,7 +64,7 @@ export interface ContainerInputs {
   cpuShares?: number;
   /** Seconds from the stop signal until it is killed. */
   stopSeconds: number;
-  /** Which text its configuration has, in a volume: after another one it reads it anew, by SIGHUP. */
+  /** A digest of its configuration, which is in a volume: after a change, SIGHUP makes the program reload it. */
   configuration?: string;
 }
 

@@ -38,15 +38,16 @@ async function answerOf(state: PostgresServerState, id: string): Promise<Inside>
   );
   // The engine lists the newest first, and they are planned mostly in the order in which they were made.
   const servers = all.reverse();
-  const next = servers.findIndex(({ Id }) => Id === id) + 1;
-  for (const { Id, Labels } of servers.slice(next, next + atOnce)) {
+  const own = servers.findIndex(({ Id }) => Id === id);
+  // How a server is asked depends on its version. Those of the same image have the same one.
+  const next = servers.slice(own + 1).filter(({ ImageID }) => ImageID === servers[own]?.ImageID);
+  for (const { Id, Labels } of next.slice(0, atOnce)) {
     ask(state.host, Id, Labels[tenantLabel] ?? "", state.version).catch(() => {});
   }
   return answer;
 }
 
 function ask(host: string | undefined, id: string, tenant: string, version: number): Promise<Inside> {
-  // One that was asked before its turn as if it had another's version counts for nothing.
   return askedOnce(`inside ${host} ${id} ${version}`, () =>
     lookInside(new Session(dockerClient(host).getContainer(id), version, tenant), planSeconds),
   );

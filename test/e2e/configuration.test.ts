@@ -61,7 +61,7 @@ const values: Record<string, string> = {
   "alertCredentials.smtpPassword": "of the server",
 };
 
-/** Of a stack on a cluster, with keys of its own in the place of others. */
+/** The configuration of a stack on a cluster, which has some keys of its own and lacks others. */
 const onCluster: Record<string, string> = {
   platform: "kubernetes",
   "backups.schedule": "off",

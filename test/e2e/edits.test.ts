@@ -104,7 +104,7 @@ describe("no edit plans anything for a volume of a tenant that stays:", () => {
       checkout.write("tenants.yaml", `tenants: { acme: { ${field}: ${to} }, globex: {} }`);
       const { steps, problem } = await plan();
       expect(problem).toMatch(refused as RegExp);
-      // The plan ends early; what it has keeps the volumes nevertheless.
+      // The plan ends early, and none of its steps changes a volume.
       expect(steps.filter(({ op, urn }) => urn.includes("Volume::") && op !== "same")).toEqual([]);
     });
 

@@ -291,7 +291,7 @@ test("the dashboard's charts are those of Prometheus, and its host has what the 
   }
 });
 
-test("a server that is down is told of by command and webhook, and nothing that follows from it", async () => {
+test("a server that is down raises one alert, by command and webhook, and none for its consequences", async () => {
   await docker("kill", checkout.name("globex"));
   await fires(60, "PgsTenantDown globex critical");
   const { code, stdout } = await checkout.pgs(["alerts"]);
@@ -306,7 +306,7 @@ test("a server that is down is told of by command and webhook, and nothing that 
   );
 });
 
-test("what no longer watches is told of, and never taken for silence", async () => {
+test("a watcher that is gone raises an alert, and is never taken for silence", async () => {
   await docker("kill", nameOf("exporter"));
   await fires(60, "PgsExporterDown critical");
   await docker("start", nameOf("exporter"));
@@ -388,7 +388,7 @@ describe("real faults", () => {
 
   const walAndIds = ["PgsWalHeldBySlot acme warning", "PgsTransactionIdAge acme warning"];
 
-  /** A slot that nobody reads from, and as many transactions as are old in this haste. */
+  /** A slot without a reader, and enough transactions for the alert of their age at this haste. */
   async function fallBehind(): Promise<void> {
     const client = await checkout.client("acme");
     await client.query("SELECT pg_create_physical_replication_slot('forgotten', true)");
