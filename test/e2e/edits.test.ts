@@ -144,7 +144,7 @@ describe("no edit plans anything for a volume of a tenant that stays:", () => {
     platform: {
       path: "pgs:platform",
       to: "kubernetes",
-      refused: /the kubeconfig|no cluster is chosen|the cluster says/,
+      refused: /tenants have their data on docker/,
     },
     kubernetes: {
       path: "pgs:kubernetes.proxyReplicas",

@@ -75,8 +75,10 @@ export class Checkout {
     // One command less than by `pulumi config`: there are half a hundred stacks.
     const file = new Document({ config: {} });
     for (const [key, value] of Object.entries(settings)) {
-      const [first, ...rest] = key.split(".");
-      if (value !== undefined) file.setIn(["config", `pgs:${first}`, ...rest], value);
+      // "docker:host" says its provider itself.
+      const [first = "", ...rest] = key.split(".");
+      const name = first.includes(":") ? first : `pgs:${first}`;
+      if (value !== undefined) file.setIn(["config", name, ...rest], value);
     }
     checkout.write("Pulumi.dev.yaml", file.toString());
     await checkout.pulumi("stack", "init", "dev");
