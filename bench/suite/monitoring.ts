@@ -15,8 +15,8 @@ const sizes = (process.env.PGS_BENCH_TENANTS ?? "1,50,200").split(",").map(Numbe
 const counted = 120;
 
 /** Pairs of runs of pgbench, watched and not, and seconds of each run. */
-const pairs = 5;
-const duration = 20;
+const pairs = 10;
+const duration = 12;
 
 const watchers = ["prometheus", "exporter", "relay", "collector"];
 
@@ -59,6 +59,7 @@ async function watched(size: number): Promise<Row[]> {
     const series = await value('max(count by (tenant) ({tenant!=""}))');
     const scrapes = await value('sum(scrape_duration_seconds{job="postgres"})');
     const longest = await value('max(scrape_duration_seconds{job="postgres"})');
+    const atOnce = await scrapeAtOnce(checkout, ids(size));
     // No alert is about a tenant in its first five minutes.
     await eventually(400, async () => {
       const settled = await value("count(pgs:tenant_watched)");
@@ -89,9 +90,9 @@ async function watched(size: number): Promise<Row[]> {
       row(`series of a tenant, of ${tenants} (most)`, String(series), "≤ 150", series <= 150),
       row(
         `one scrape of all, of ${tenants}`,
-        `${scrapes.toFixed(2)} s, spread over a minute; the longest ${longest.toFixed(2)} s`,
+        `${atOnce.toFixed(2)} s at once; as Prometheus does it, over a minute, ${scrapes.toFixed(2)} s in all, the longest ${longest.toFixed(2)} s`,
         "≤ 5 s at 200",
-        scrapes <= 5,
+        atOnce <= 5,
       ),
       ...(["up", "preview"] as const).map((run) =>
         ratioOf(
@@ -127,6 +128,26 @@ async function unchanged(checkout: Checkout): Promise<{ up: number; preview: num
   };
 }
 
+/** Asks the exporter for all tenants, eight at a time. @returns seconds */
+async function scrapeAtOnce(checkout: Checkout, tenants: string[]): Promise<number> {
+  const script = `
+import concurrent.futures, sys, time, urllib.request
+exporter, relay, *tenants = sys.argv[1:]
+def probe(tenant):
+    url = f"http://{exporter}:9187/probe?target=postgresql://pgs_monitor@{relay}:5432/{tenant}?sslmode=disable"
+    with urllib.request.urlopen(url, timeout=12) as answer:
+        assert b"\npg_up 1" in answer.read(), tenant
+begun = time.monotonic()
+with concurrent.futures.ThreadPoolExecutor(8) as pool:
+    list(pool.map(probe, tenants))
+print(time.monotonic() - begun)`;
+  const [collector, exporter, relay] = ["collector", "exporter", "relay"].map((name) =>
+    checkout.name(`-${name}`),
+  ) as [string, string, string];
+  const args = ["exec", collector, "python3", "-c", script, exporter, relay, ...tenants];
+  return Number(await succeed("docker", args));
+}
+
 /** Kills a server. @returns seconds until its alert fires */
 async function fault(checkout: Checkout, metrics: Metrics): Promise<number> {
   return seconds(async () => {
@@ -146,14 +167,18 @@ async function throughput(
   const found: { watched: number[]; paused: number[] } = { watched: [], paused: [] };
   const load = ["--select-only", "--protocol", "prepared", "--client", "4", "--time", String(duration)];
   const run = async () => Number(/^tps = ([\d.]+)/m.exec(await pgbench(checkout, ...load))?.[1]);
-  for (let pair = 0; pair < pairs; pair++) {
-    found.watched.push(await run());
+  const watched = async () => found.watched.push(await run());
+  const paused = async () => {
     await succeed("docker", ["pause", ...names]);
     try {
       found.paused.push(await run());
     } finally {
       await succeed("docker", ["unpause", ...names]);
     }
+  };
+  for (let pair = 0; pair < pairs; pair++) {
+    // Neither is always the second, which finds more in the caches.
+    for (const one of pair % 2 ? [watched, paused] : [paused, watched]) await one();
   }
   return { watched: median(found.watched), paused: median(found.paused) };
 }

@@ -328,17 +328,13 @@ const exporterArguments = [
   "--disable-default-metrics",
   "--disable-settings-metrics",
   "--extend.query-path=/pgs/queries.yaml",
-  ...[
-    "database_wraparound",
-    "locks",
-    "long_running_transactions",
-    "postmaster",
-    "stat_checkpointer",
-    "stat_statements",
-  ].map((name) => `--collector.${name}`),
+  ...["database_wraparound", "locks", "postmaster", "stat_checkpointer", "stat_statements"].map(
+    (name) => `--collector.${name}`,
+  ),
   "--collector.stat_statements.limit=5",
   "--collector.stat_statements.exclude_databases=postgres,template1",
   ...[
+    "database",
     "replication",
     "replication_slot",
     "roles",
