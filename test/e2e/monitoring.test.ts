@@ -347,7 +347,10 @@ describe("real faults", () => {
 
   async function watch(): Promise<void> {
     // On a busy machine it may give no answer in time.
-    while (!over) for (const one of await firing().catch(() => [])) seen.add(one);
+    while (!over) {
+      for (const one of await firing().catch(() => [])) seen.add(one);
+      await new Promise((resolve) => setTimeout(resolve, 300));
+    }
   }
 
   const sessions = [
