@@ -33,7 +33,7 @@ export default defineConfig({
           name: "two at a time",
           include: ["test/e2e/**/*.test.ts"],
           exclude: named ? alone : [...alone, onCluster],
-          maxWorkers: 2,
+          maxWorkers: 3,
           sequence: { groupOrder: 0 },
           ...limits,
         },
