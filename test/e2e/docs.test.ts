@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { blocksOf, commandsOf, pages } from "../unit/support/docs";
 import { Checkout } from "./support/checkout";
 import { run, succeed } from "./support/command";
+import { inspect } from "./support/inside";
 
 const root = join(__dirname, "..", "..");
 
@@ -29,13 +30,12 @@ const volumes = async () =>
 
 /** Configuration, tenants, what Pulumi knows, and the containers since they were started. */
 async function stackAsItIs(): Promise<string> {
-  const names = (await succeed("docker", ["ps", "--all", "--format", "{{.Names}}"]))
+  const names = (await succeed("docker", ["ps", "--format", "{{.Names}}"]))
     .split("\n")
     .filter((name) => name.startsWith(`${checkout.prefix}-`));
-  const format = "{{.Id}} {{.State.StartedAt}} {{.State.Status}}";
-  const containers = await succeed("docker", ["container", "inspect", "--format", format, ...names.sort()]);
+  const containers = await Promise.all(names.sort().map(inspect));
   const files = ["Pulumi.dev.yaml", "tenants.yaml", "state/.pulumi/stacks/pgs/dev.json"];
-  return [...files.map(file), containers].join("\n");
+  return [...files.map(file), ...containers.map(({ Id, State }) => `${Id} ${State.StartedAt}`)].join("\n");
 }
 
 /** Who reads a page has the sample's tenants, and has changed nothing else. */

@@ -144,9 +144,7 @@ async function writeOn(): Promise<void> {
 describe("a tenant that moves to another host", () => {
   let other: Checkout;
 
-  afterAll(() => other?.remove());
-
-  test("has its rows there, and is kept where it was until somebody deletes it", async () => {
+  beforeAll(async () => {
     await checkout.query("hooli", "CREATE TABLE written AS SELECT 1 AS n");
     await eventually(60, async () => expect(await basesOf("hooli")).toHaveLength(2));
     await checkout.query("hooli", "INSERT INTO written VALUES (2)");
@@ -154,6 +152,10 @@ describe("a tenant that moves to another host", () => {
     // WAL that fills no segment is copied once a minute: others go on meanwhile.
     other = await createWithDestination({ initech: {} });
     await Promise.all([other.up(), writeOn()]);
+  });
+  afterAll(() => other?.remove());
+
+  test("has its rows there, and is kept where it was until somebody deletes it", async () => {
     await eventually(120, async () => {
       const { wal, s3: copy } = await status("hooli");
       expect(copy?.wal).toBeGreaterThan(wal);
