@@ -10,8 +10,6 @@ let checkout: Checkout;
 const pgs = (...args: string[]) => checkout.pgs(args);
 /** The outputs with all secrets. */
 const outputs = async () => JSON.parse(await checkout.pulumi("stack", "output", "--json", "--show-secrets"));
-/** All that the state knows. */
-const resources = async () => JSON.parse(await checkout.pulumi("stack", "export")).deployment.resources;
 const summaries = (output: string) =>
   [...output.matchAll(/pgs:index:PostgresServer\s+(\w+)/g)].map(([, id = ""]) => id);
 
@@ -49,20 +47,22 @@ test("a password of one's own for a new tenant leaves the up limited to it", asy
   await checkout.query("acme", "SELECT * FROM kept");
 });
 
-test.each([
-  ["ids alone", async () => "acme"],
-  ["a digest of another stack", async () => `acme:${"0".repeat(64)}`],
-])("PGS_LIMITED_TO with %s, set by hand, takes no tenant away", async (_, variable) => {
+test("PGS_LIMITED_TO with ids alone, or with a digest of another stack, set by hand, takes no tenant away", async () => {
   const options = checkout.options();
-  const wrong = { ...options, env: { ...options.env, PGS_LIMITED_TO: await variable() } };
-  const before = await resources();
-  const { code, output } = await run("pulumi", ["up", "--yes", "--skip-preview", "--non-interactive"], wrong);
-  expect(code).not.toBe(0);
-  expect(output).toContain("PGS_LIMITED_TO does not fit this stack's configuration and tenants");
-  expect(output).not.toMatch(/delet/);
-  await checkout.query("globex", "SELECT 1");
+  for (const variable of ["acme", `acme:${"0".repeat(64)}`]) {
+    const wrong = { ...options, env: { ...options.env, PGS_LIMITED_TO: variable } };
+    const { code, output } = await run(
+      "pulumi",
+      ["up", "--yes", "--skip-preview", "--non-interactive"],
+      wrong,
+    );
+    expect(code, variable).not.toBe(0);
+    expect(output).toContain("PGS_LIMITED_TO does not fit this stack's configuration and tenants");
+    expect(output).not.toMatch(/delet/);
+    await checkout.query("globex", "SELECT 1");
+  }
   // It left nothing in the state.
-  expect(await resources()).toEqual(before);
+  await checkout.pulumi("preview", "--expect-no-changes");
 });
 
 const withBad = "tenants:\n  acme: { cpus: 0.5 }\n  globex: {}\n  bad: { init: [bad.sql] }\n";

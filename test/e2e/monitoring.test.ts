@@ -41,7 +41,10 @@ let existing: number;
 const received: {
   path?: string;
   authorization?: string;
-  alerts: { status: string; labels: Record<string, string> }[];
+  /** As Slack gets it. */
+  channel?: string;
+  attachments?: { title: string; text: string }[];
+  alerts?: { status: string; labels: Record<string, string> }[];
 }[] = [];
 
 beforeAll(async () => {
@@ -91,7 +94,7 @@ async function receive(): Promise<number> {
     });
     request.on("end", () => {
       const { authorization } = request.headers;
-      received.push({ path: request.url, authorization, alerts: JSON.parse(body).alerts });
+      received.push({ path: request.url, authorization, ...JSON.parse(body) });
       response.end();
     });
   });
@@ -101,7 +104,7 @@ async function receive(): Promise<number> {
 
 /** What the webhook was told by this path, of others than wayne. */
 function told(path = "/alerts"): string[] {
-  const all = received.filter((one) => one.path === path).flatMap(({ alerts }) => alerts);
+  const all = received.filter((one) => one.path === path).flatMap(({ alerts = [] }) => alerts);
   const ofOthers = all.filter(({ labels }) => labels.tenant !== "wayne");
   return [...new Set(ofOthers.map(({ status, labels }) => `${labels.alertname} ${status}`))];
 }
@@ -347,10 +350,7 @@ describe("real faults", () => {
 
   async function watch(): Promise<void> {
     // On a busy machine it may give no answer in time.
-    while (!over) {
-      for (const one of await firing().catch(() => [])) seen.add(one);
-      await new Promise((resolve) => setTimeout(resolve, 300));
-    }
+    while (!over) for (const one of await firing().catch(() => [])) seen.add(one);
   }
 
   const sessions = [
@@ -530,14 +530,26 @@ test("another receiver is told without a restart; a certificate ends soon; a sto
   const before = await ofWatchers();
   expect(before).toHaveLength(2);
   const ofGlobex = async () => (await firing()).filter((one) => / globex /.test(one));
-  const changed = { certificateDays: "13", "monitoring.alerts.webhook": `${webhook}/another` };
+  const changed = {
+    certificateDays: "13",
+    "monitoring.alerts.webhook": `${webhook}/another`,
+    "monitoring.alerts.slack": "#operations",
+  };
   const pairs = Object.entries(changed).flatMap(([key, value]) => ["--plaintext", `${key}=${value}`]);
-  await checkout.pulumi("config", "set-all", "--path", ...pairs);
+  const secret = ["--secret", `pgs:alertCredentials.slackUrl=${webhook}/slack`];
+  await checkout.pulumi("config", "set-all", "--path", ...pairs, ...secret);
   await checkout.apply(tenants(", state: stopped"));
   expect(await ofWatchers()).toEqual(before);
   await eventually(90, async () => expect(await firing()).toContain("PgsCertificate warning"));
   expect(await ofGlobex()).toEqual([]);
   await eventually(60, async () => expect(told("/another")).toContain("PgsCertificate firing"));
+  const ofSlack = () =>
+    received.filter(({ path, channel }) => path === "/slack" && channel === "#operations");
+  const attachments = () => ofSlack().flatMap((message) => message.attachments ?? []);
+  await eventually(60, async () =>
+    expect(attachments().map(({ title }) => title)).toContain("PgsCertificate (firing)"),
+  );
+  expect(attachments()[0]?.text).toContain("docs/alerts.md#pgscertificate");
   await checkout.apply(tenants());
   await new Promise((resolve) => setTimeout(resolve, 8000));
   expect(await ofGlobex()).toEqual([]);
