@@ -1,23 +1,27 @@
 import { defineConfig } from "vitest/config";
 import { BaseSequencer, type TestSpecification } from "vitest/node";
 
-/**
- * After the others, one by one: files that run an engine of their own, hold answers to a limit of seconds, or count
- * what clients feel.
- */
-const alone = ["hostile", "logins", "neighbours", "reboot"].map((name) => `test/e2e/${name}.test.ts`);
+/** After the others, one by one: files that hold answers to a limit of seconds. */
+const alone = ["hostile", "logins"].map((name) => `test/e2e/${name}.test.ts`);
 
 /** On a cluster of its own, which takes a quarter of an hour to build once: it runs when its file is named. */
 const onCluster = "test/e2e/kubernetes.test.ts";
 const named = process.argv.some((argument) => argument.endsWith(onCluster));
 
-/** Small files with slow tests go first: left to the end, one of them would run beside nothing. The rest goes by size. */
-const slow = /\/(interrupted|docs)\.test\.ts$/;
+/** Those that take longest go first: left to the end, one of them would run beside nothing. The rest goes by size. */
+const slowest = [
+  ...["offsite", "backup-container", "docs", "interrupted", "limited-up", "monitoring", "backup-faults"],
+  ...["edits", "commands", "live-changes", "operator", "backups", "restore", "drift", "roles", "stop-start"],
+  ...["neighbours", "reboot"],
+];
 
-class SlowFirst extends BaseSequencer {
+class SlowestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
-    const sorted = await super.sort(files);
-    return [true, false].flatMap((first) => sorted.filter(({ moduleId }) => slow.test(moduleId) === first));
+    const rank = ({ moduleId }: TestSpecification) => {
+      const found = slowest.findIndex((name) => moduleId.endsWith(`/${name}.test.ts`));
+      return found < 0 ? slowest.length : found;
+    };
+    return (await super.sort(files)).toSorted((a, b) => rank(a) - rank(b));
   }
 }
 
@@ -26,14 +30,15 @@ const limits = { testTimeout: 300_000, hookTimeout: 300_000 };
 /** Real Pulumi engine, Docker, PostgreSQL, Traefik and clients. */
 export default defineConfig({
   test: {
-    sequence: { sequencer: SlowFirst },
+    sequence: { sequencer: SlowestFirst },
     projects: [
       {
         test: {
-          name: "two at a time",
+          name: "three at a time",
           include: ["test/e2e/**/*.test.ts"],
           exclude: named ? alone : [...alone, onCluster],
-          maxWorkers: 2,
+          // More than there may be processors: half of the time, a file waits for its servers.
+          maxWorkers: 3,
           sequence: { groupOrder: 0 },
           ...limits,
         },

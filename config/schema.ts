@@ -49,7 +49,7 @@ function object<Shape extends z.ZodRawShape>(shape: Shape, what: string) {
 const defaultImages: Readonly<Record<string, string>> = {
   proxy: "traefik:v3.7.15",
   18: "postgres:18.6-bookworm",
-  barman: "pgs-barman:3.19.1-18.6-bookworm-22",
+  barman: "pgs-barman:3.19.1-18.6-bookworm-23",
   pooler: "pgs-pgbouncer:1.24.1-trixie-1",
   prometheus: "prom/prometheus:v3.5.3",
   exporter: "quay.io/prometheuscommunity/postgres-exporter:v0.19.1",

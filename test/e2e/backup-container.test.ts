@@ -92,7 +92,7 @@ class Tenant {
     });
   }
 
-  /** What was written up to now. The server itself writes a little more at any time, and hears back every 10 s. */
+  /** What was written up to now. The server itself writes a little more at any time, and hears back every 2 s. */
   async allIsReceived(database = "postgres"): Promise<void> {
     // Nothing that a superuser has set counts for this session.
     const options = "-c event_triggers=off -c search_path=pg_catalog -c statement_timeout=0";

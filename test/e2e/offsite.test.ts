@@ -16,9 +16,8 @@ const offsite = () => checkout.name("-offsite");
 const backup = (id: string) => checkout.name(`${id}--backup`);
 
 beforeAll(async () => {
-  checkout = await Checkout.create(file({ acme: {}, globex: {}, hooli: {} }));
   s3 = await S3Server.start(bucket);
-  await setDestination(checkout);
+  checkout = await createWithDestination({ acme: {}, globex: {}, hooli: {} });
 });
 afterAll(async () => {
   await checkout?.remove();
@@ -27,14 +26,14 @@ afterAll(async () => {
 
 describe("a destination", () => {
   test("whose credentials are wrong ends the up, and nothing of them is printed", async () => {
-    await credential("accessKeyId", "somebody-else");
+    await setCredentials(checkout, "somebody-else");
     const { code, output } = await checkout.tryUp();
     expect(code).not.toBe(0);
     expect(output).toMatch(
       /destination s3:\/\/off-site\/of\/pgs at http\S+ cannot be used: .*(403|InvalidAccessKeyId)/,
     );
     expect(output).not.toContain(secretAccessKey);
-    await credential("accessKeyId", accessKeyId);
+    await setCredentials(checkout);
   });
 
   test("gets each tenant's base backup and WAL, which the server is asked to encrypt", async () => {
@@ -92,21 +91,71 @@ describe("a destination", () => {
   });
 });
 
+/** When there was a row of that number, by the server's clock. */
+const times: Record<number, string> = {};
+/** A segment of WAL of globex that is taken away from the bucket. */
+let missing: string;
+/** The base backup that was made after the restore in place. */
+let later: string[];
+/** When the last row was written, in seconds since 1970. */
+let written: number;
+
+async function write(id: string, n: number): Promise<void> {
+  await checkout.query(id, `INSERT INTO written VALUES (${n})`);
+  const [{ at } = {}] = await checkout.query(id, "SELECT clock_timestamp() AS at");
+  times[n] = new Date((at as Date).getTime() + 1).toISOString();
+  await new Promise((resolve) => setTimeout(resolve, 20));
+}
+
+/** Acme with a restore in place in between, and globex with several base backups. */
+async function writeOn(): Promise<void> {
+  await checkout.query("globex", "CREATE TABLE written (n int)");
+  await write("acme", 1001);
+  await write("acme", 1002);
+  const before = await basesOf("acme");
+  const command = ["restore", "acme", "--at", times[1001] ?? "", "--yes"];
+  const restored = await run("./pgs", command, checkout.options());
+  expect(restored.code, restored.output).toBe(0);
+  checkout.forgetOutputs();
+  await write("acme", 2001);
+  await eventually(120, async () => {
+    await fileWal("acme");
+    later = (await basesOf("acme")).filter((key) => !before.includes(key));
+    expect(later).toHaveLength(2);
+  });
+  await write("acme", 2002);
+  await write("acme", 2003);
+  for (const n of [1, 2]) await write("globex", n);
+  await checkout.query("globex", "SELECT pg_switch_wal()");
+  for (const n of [3, 4]) await write("globex", n);
+  const [row] = await checkout.query("globex", "SELECT pg_walfile_name(pg_switch_wal()) AS segment");
+  missing = row?.segment as string;
+  for (const n of [5, 6]) await write("globex", n);
+  const first = await basesOf("globex");
+  await succeed("docker", ["exec", backup("globex"), "pgs-backup", "backup", "--tenant", "globex"]);
+  await eventually(90, async () => {
+    await fileWal("globex");
+    expect((await basesOf("globex")).length).toBeGreaterThan(first.length);
+  });
+  for (const n of [7, 8]) await write("globex", n);
+  written = Math.ceil(Date.now() / 1000);
+}
+
 describe("a tenant that moves to another host", () => {
   let other: Checkout;
 
   beforeAll(async () => {
-    other = await Checkout.create(file({ initech: {} }));
-    await setDestination(other);
-    await other.up();
-  });
-  afterAll(() => other?.remove());
-
-  test("has its rows there, and is kept where it was until somebody deletes it", async () => {
     await checkout.query("hooli", "CREATE TABLE written AS SELECT 1 AS n");
     await eventually(60, async () => expect(await basesOf("hooli")).toHaveLength(2));
     await checkout.query("hooli", "INSERT INTO written VALUES (2)");
     await follow("./pgs disable-access acme", checkout, "hooli");
+    // WAL that fills no segment is copied once a minute: others go on meanwhile.
+    other = await createWithDestination({ initech: {} });
+    await Promise.all([other.up(), writeOn()]);
+  });
+  afterAll(() => other?.remove());
+
+  test("has its rows there, and is kept where it was until somebody deletes it", async () => {
     await eventually(120, async () => {
       const { wal, s3: copy } = await status("hooli");
       expect(copy?.wal).toBeGreaterThan(wal);
@@ -125,60 +174,15 @@ describe("when the host is gone", () => {
   /** Of the tenants that were there. */
   let entries: Record<string, object>;
   const passwords: Record<string, string> = {};
-  /** When there was a row of that number, by the server's clock. */
-  const times: Record<number, string> = {};
-  /** A segment of WAL of globex that is taken away from the bucket. */
-  let missing: string;
-  /** The base backup that was made after the restore in place. */
-  let later: string[];
-
   const applyWith = (copies: Record<string, object>, ...options: string[]) =>
     checkout.apply(file({ ...entries, ...copies }), ...options);
 
-  async function write(id: string, n: number): Promise<void> {
-    await checkout.query(id, `INSERT INTO written VALUES (${n})`);
-    const [{ at } = {}] = await checkout.query(id, "SELECT clock_timestamp() AS at");
-    times[n] = new Date((at as Date).getTime() + 1).toISOString();
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-
   beforeAll(async () => {
-    await checkout.query("globex", "CREATE TABLE written (n int)");
-    await write("acme", 1001);
-    await write("acme", 1002);
-    const before = await basesOf("acme");
-    const command = ["restore", "acme", "--at", times[1001] ?? "", "--yes"];
-    const restored = await run("./pgs", command, checkout.options());
-    expect(restored.code, restored.output).toBe(0);
-    checkout.forgetOutputs();
-    await write("acme", 2001);
-    await eventually(120, async () => {
-      await fileWal("acme");
-      later = (await basesOf("acme")).filter((key) => !before.includes(key));
-      expect(later).toHaveLength(2);
-    });
-    await write("acme", 2002);
-    await write("acme", 2003);
-    for (const n of [1, 2]) await write("globex", n);
-    await checkout.query("globex", "SELECT pg_switch_wal()");
-    for (const n of [3, 4]) await write("globex", n);
-    const [row] = await checkout.query("globex", "SELECT pg_walfile_name(pg_switch_wal()) AS segment");
-    missing = row?.segment as string;
-    for (const n of [5, 6]) await write("globex", n);
-    const first = await basesOf("globex");
-    await succeed("docker", ["exec", backup("globex"), "pgs-backup", "backup", "--tenant", "globex"]);
-    await eventually(90, async () => {
-      await fileWal("globex");
-      expect((await basesOf("globex")).length).toBeGreaterThan(first.length);
-    });
-    for (const n of [7, 8]) await write("globex", n);
-    const written = Math.ceil(Date.now() / 1000);
     for (const id of ["acme", "globex"]) {
       passwords[id] = await checkout.password(id);
       // Not by a full segment: what is in one that is being filled arrives as well.
       await eventually(120, async () => expect((await status(id)).s3?.wal).toBeGreaterThan(written));
     }
-    console.log(`a row was at S3 ${Math.round(Date.now() / 1000 - written)} s after its commit`);
     // Another machine: nothing of the stack is on it.
     await removeLeftovers(checkout.prefix);
     expect((await checkout.tryUp()).code).not.toBe(0);
@@ -308,20 +312,23 @@ function file(entries: Record<string, object>): string {
   return stringify({ defaults: { memory: "256Mi" }, tenants: entries });
 }
 
-async function setDestination(on: Checkout): Promise<void> {
-  await configure("schedule", "02:30", on);
-  await configure("destination", `s3://${bucket}/of/pgs`, on);
-  await configure("endpoint", `http://${await hostAddress()}:${s3.port}`, on);
-  await credential("accessKeyId", accessKeyId, on);
-  await credential("secretAccessKey", secretAccessKey, on);
+async function createWithDestination(entries: Record<string, object>): Promise<Checkout> {
+  const made = await Checkout.create(file(entries), {
+    "backups.schedule": "02:30",
+    "backups.destination": `s3://${bucket}/of/pgs`,
+    "backups.endpoint": `http://${await hostAddress()}:${s3.port}`,
+  });
+  await setCredentials(made);
+  return made;
 }
 
-function configure(key: string, value: string, on = checkout): Promise<string> {
-  return on.pulumi("config", "set", "--path", `pgs:backups.${key}`, value);
-}
-
-function credential(key: string, value: string, on = checkout): Promise<string> {
-  return on.pulumi("config", "set", "--secret", "--path", `pgs:backupCredentials.${key}`, value);
+async function setCredentials(on: Checkout, id = accessKeyId): Promise<void> {
+  const secrets = { accessKeyId: id, secretAccessKey };
+  const pairs = Object.entries(secrets).flatMap(([key, value]) => [
+    "--secret",
+    `pgs:backupCredentials.${key}=${value}`,
+  ]);
+  await on.pulumi("config", "set-all", "--path", ...pairs);
 }
 
 /** Of the host, where every container with a way out reaches it. */

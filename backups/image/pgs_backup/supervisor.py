@@ -26,6 +26,8 @@ RETRY = 120
 ARCHIVE_PAUSE = 5
 # Restarts of the server that may cut base backups off, one after another, before the pause counts.
 INTERRUPTIONS = 3
+# How often the server is told what was received: `./pgs backups` is so old at the most.
+TOLD = 2
 LINES_A_MINUTE = 60
 BARMAN_ERROR = re.compile(r"\S+ \S+ \[\d+\] [\w.]+ (?:ERROR|CRITICAL): (.*)")
 
@@ -173,7 +175,7 @@ class Supervisor:
         conninfo = f"{server.conninfo()} application_name={layout.SLOT}"
         command = [
             "pg_receivewal", "--no-password", "--no-loop", "--verbose", "--dbname", conninfo,
-            "--directory", self.folders.streaming, "--slot", layout.SLOT,
+            "--directory", self.folders.streaming, "--slot", layout.SLOT, "--status-interval", str(TOLD),
         ]  # fmt: skip
         read, write = os.pipe2(os.O_CLOEXEC)
         actions = [

@@ -47,7 +47,7 @@ esac
 
 PG_RECEIVEWAL = """
 #!/bin/sh
-echo pg_receivewal >>"$FAKES/calls"
+echo "pg_receivewal $*" >>"$FAKES/calls"
 trap 'exit 0' INT
 folder=$FAKES/barman/tenant-acme/streaming
 printf '\\033]0;title\\007\\n' >&2
@@ -200,7 +200,9 @@ class SupervisorTest(unittest.TestCase):
             os.path.exists(self.path("barman/tenant-acme/wals/0000000100000000/000000010000000000000001"))
         )
         time.sleep(0.5)
-        self.assertEqual(len(self.calls("pg_receivewal")), 1)
+        [receiving] = self.calls("pg_receivewal")
+        # By default the server is told every ten seconds, and `./pgs backups` would be as old.
+        self.assertIn("--status-interval 2", receiving)
         self.assertEqual(len(self.backups()), 1)
         self.assertNotIn("\x1b", self.read("log"))
         self.assertLess(self.stop(), 3)

@@ -114,12 +114,12 @@ export class Checkout {
 
   /** Runs `./pgs`, which may change the stack. @param env beside the checkout's own */
   pgs(args: string[], { env, stdin }: { env?: NodeJS.ProcessEnv; stdin?: string } = {}): Promise<Result> {
-    this.forgetOutputs();
+    if (!["list", "preview", "doctor", "backups", "alerts"].includes(args[0] ?? "")) this.forgetOutputs();
     return run("./pgs", args, { ...this.options(), env: { ...this.env, ...env }, stdin });
   }
 
   private forget(args: string[]): void {
-    if (args[1] !== "output") this.forgetOutputs();
+    if (!["preview", "config"].includes(args[0] ?? "") && args[1] !== "output") this.forgetOutputs();
   }
 
   write(path: string, text: string): void {

@@ -1,4 +1,5 @@
 import { spawn } from "node:child_process";
+import { setTimeout } from "node:timers/promises";
 
 export interface Result {
   code: number;
@@ -52,15 +53,20 @@ export async function succeed(command: string, args: string[], options: Options 
   return result.stdout;
 }
 
-/** Polls until `check` holds. @throws after `seconds` with the last failure */
+/**
+ * Polls until `check` holds. It pauses about as long as a check takes: other files need the processors too.
+ * @throws after `seconds` with the last failure
+ */
 export async function eventually<T>(seconds: number, check: () => Promise<T>): Promise<T> {
   const deadline = performance.now() + seconds * 1000;
   for (;;) {
+    const begun = performance.now();
     try {
       return await check();
     } catch (error) {
-      if (performance.now() > deadline) throw error;
-      await new Promise((resolve) => setTimeout(resolve, 50));
+      const ended = performance.now();
+      if (ended > deadline) throw error;
+      await setTimeout(Math.min(500, Math.max(50, ended - begun)));
     }
   }
 }
