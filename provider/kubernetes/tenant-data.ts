@@ -6,7 +6,7 @@ import {
   type KubernetesClient,
   kubernetesClient,
 } from "../../kubernetes/client";
-import { type Cluster, hibernate, readCluster } from "../../kubernetes/clusters";
+import { bytesOf, type Cluster, hibernate, readCluster } from "../../kubernetes/clusters";
 import { labels } from "../../kubernetes/names";
 import type { ResourceType } from "../resource-type";
 
@@ -105,14 +105,6 @@ function dataProblems(
     });
   }
   return problems;
-}
-
-const units: Readonly<Record<string, number>> = { Ki: 2 ** 10, Mi: 2 ** 20, Gi: 2 ** 30, Ti: 2 ** 40 };
-
-/** Of a size as pgs writes it; undefined for another. */
-function bytesOf(size: string): number | undefined {
-  const [, number, unit = ""] = /^(\d+)(Ki|Mi|Gi|Ti)$/.exec(size) ?? [];
-  return number === undefined ? undefined : Number(number) * (units[unit] ?? 1);
 }
 
 /** No stack's any more, so that the next one with this tenant takes it up. */
