@@ -7,7 +7,7 @@ import {
   kubernetesClient,
 } from "../../kubernetes/client";
 import { bytesOf, type Cluster, hibernate, readCluster } from "../../kubernetes/clusters";
-import { labels } from "../../kubernetes/names";
+import { cnpg, labels } from "../../kubernetes/names";
 import type { ResourceType } from "../resource-type";
 
 /**
@@ -56,7 +56,10 @@ export const TenantData: ResourceType<TenantDataInputs> = {
       ];
     }
     const cluster = await readCluster(client, namespace, tenant);
-    return cluster ? dataProblems(inputs, cluster) : [];
+    if (!cluster) return [];
+    const problems = dataProblems(inputs, cluster);
+    const fixed = problems.length === 0 ? await fixedVolume(client, inputs, cluster) : undefined;
+    return fixed ? [...problems, fixed] : problems;
   },
 
   async create(inputs) {
@@ -82,6 +85,26 @@ export const TenantData: ResourceType<TenantDataInputs> = {
     await log.info(`The data of ${tenant} stays in the namespace ${namespace}.`);
   },
 };
+
+/** A volume that is to grow, and whose StorageClass does not let it. */
+async function fixedVolume(
+  { core, storage }: KubernetesClient,
+  { namespace = "", tenant = "", disk = 0, positions = {} }: Partial<TenantDataInputs>,
+  cluster: Cluster,
+) {
+  const { size = "" } = cluster.spec.storage ?? {};
+  if (disk <= (bytesOf(size) ?? disk)) return undefined;
+  const labelSelector = `${cnpg.cluster}=${tenant}`;
+  const list = await ifPresent(core.listNamespacedPersistentVolumeClaim({ namespace, labelSelector }));
+  const name = list?.items[0]?.spec?.storageClassName;
+  // Whoever may not see StorageClasses hears of it from the rollout.
+  const found = name ? await storage.readStorageClass({ name }).catch(() => undefined) : undefined;
+  if (!found || found.allowVolumeExpansion) return undefined;
+  return {
+    property: "disk" as const,
+    reason: `${positions.disk}: tenants.${tenant}.disk: volumes of the StorageClass ${name} cannot grow: write disk: ${size} again, or set allowVolumeExpansion there`,
+  };
+}
 
 /** What the data that is there does not allow. */
 function dataProblems(

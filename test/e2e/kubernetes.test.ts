@@ -340,6 +340,13 @@ describe("an edit", () => {
       "disk: 512Mi",
       /tenants\.yaml:2:\d+: tenants\.acme\.disk: a volume grows and does not shrink/,
     );
+    const allow = (expansion: boolean) =>
+      cluster.kubectl("patch", "storageclass", "folders", "-p", `{"allowVolumeExpansion":${expansion}}`);
+    await allow(false);
+    await refused(
+      "disk: 9Gi",
+      /tenants\.acme\.disk: volumes of the StorageClass folders cannot grow/,
+    ).finally(() => allow(true));
     await refused("icu: und", /tenants\.yaml:2:\d+: tenants\.acme\.icu: there is no icu on Kubernetes/);
     await refused("roles: { acme: {} }", /tenants\.acme\.roles\.acme: CloudNativePG has a role of this name/);
   });
