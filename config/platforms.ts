@@ -21,7 +21,6 @@ export const missingKeys: Readonly<Record<Platform, Readonly<Record<string, Miss
     isolation: { instead: "NetworkPolicies keep tenants apart there" },
     ipv6Subnet: { instead: "the cluster's own network decides on IPv6" },
     diskReserve: { instead: "each tenant has a volume of its own; disk is its size" },
-    allow: { instead: "limit who reaches the proxy by the load balancer, or by a firewall" },
     acme: { instead: "name the files of a certificate by pgs:certificate" },
     acmeCredentials: { instead: "name the files of a certificate by pgs:certificate" },
     monitoring: { instead: "watch the servers by the metrics of CloudNativePG" },
@@ -39,18 +38,13 @@ const missingFields: Readonly<Record<Platform, Readonly<Record<string, Missing>>
   kubernetes: {
     tls: { only: "terminate", instead: "TLS ends at the proxy there" },
     disk: { instead: "a volume has a size there, such as 10Gi" },
-    allow: { instead: "limit who reaches the proxy by the load balancer, or by a firewall" },
-    maxConnectionsPerClient: { instead: "set a limit of a role's connections by SQL" },
     pooler: { instead: "run a Pooler of CloudNativePG's beside the tenant" },
     locale: { instead: "a new database has the locale C.UTF-8; make another one by SQL" },
     encoding: { instead: "a new database has the encoding UTF8; make another one by SQL" },
     icu: { instead: "make a database with it by SQL" },
-    init: { instead: "run the scripts by ./pgs connect ID -- -f FILE once the tenant is there" },
     volume: { instead: "load a dump by psql or pg_restore" },
     restoreFrom: { instead: "load a dump by psql or pg_restore" },
     backup: { instead: "pgs makes no backups there yet" },
-    extensions: { instead: "make them by SQL: CREATE EXTENSION" },
-    roles: { instead: "make them by SQL: CREATE ROLE" },
   },
 };
 

@@ -203,8 +203,22 @@ function platformProblems(given: ReadonlyMap<string, unknown>): string[] {
     const message = "pgs makes no backups on Kubernetes yet: expected off, so that nobody counts on them";
     problems.push(problemAt(["backups", "schedule"], message));
   }
-  if (platform === "kubernetes") problems.push(...portProblems(given));
+  if (platform === "kubernetes") problems.push(...portProblems(given), ...imageProblems(given));
   return problems;
+}
+
+/** On a cluster, the proxy's is the only one in use; the servers' are those of pgs:kubernetes.images. */
+function imageProblems(given: ReadonlyMap<string, unknown>): string[] {
+  const defaults: Readonly<Record<string, unknown>> = configurationSchema.parse({}).images;
+  return Object.entries(mapOf(given.get("images")))
+    .filter(([key, image]) => key !== "proxy" && image !== defaults[key])
+    .map(([key]) => {
+      const instead = /^\d/.test(key)
+        ? "servers have the images of pgs:kubernetes.images"
+        : "nothing uses it";
+      const at = address(["images", key]);
+      return `${at}: Kubernetes has no such key: ${instead} (pulumi config rm --path '${at}')`;
+    });
 }
 
 /** https://kubernetes.io/docs/concepts/services-networking/service/#type-nodeport */

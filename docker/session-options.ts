@@ -55,3 +55,8 @@ export function sessionEnvironment(
     "PGCONNECT_TIMEOUT=30",
   ];
 }
+
+/** A value in a connection string. https://www.postgresql.org/docs/18/libpq-connect.html#LIBPQ-CONNSTRING */
+export function connectionValue(text: string): string {
+  return `'${text.replaceAll("\\", "\\\\").replaceAll("'", "\\'")}'`;
+}

@@ -13,6 +13,10 @@ export interface KubernetesClient {
   core: InstanceType<Library["CoreV1Api"]>;
   objects: InstanceType<Library["CustomObjectsApi"]>;
   authorization: InstanceType<Library["AuthorizationV1Api"]>;
+  apps: InstanceType<Library["AppsV1Api"]>;
+  discovery: InstanceType<Library["DiscoveryV1Api"]>;
+  storage: InstanceType<Library["StorageV1Api"]>;
+  version: InstanceType<Library["VersionApi"]>;
 }
 
 export type Pod = Awaited<ReturnType<KubernetesClient["core"]["readNamespacedPod"]>>;
@@ -60,6 +64,10 @@ async function connect({ kubeconfig, context }: ClusterAddress): Promise<Kuberne
     core: config.makeApiClient(library.CoreV1Api),
     objects: config.makeApiClient(library.CustomObjectsApi),
     authorization: config.makeApiClient(library.AuthorizationV1Api),
+    apps: config.makeApiClient(library.AppsV1Api),
+    discovery: config.makeApiClient(library.DiscoveryV1Api),
+    storage: config.makeApiClient(library.StorageV1Api),
+    version: config.makeApiClient(library.VersionApi),
   };
 }
 

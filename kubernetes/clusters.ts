@@ -15,6 +15,10 @@ export interface Cluster {
     phaseReason?: string;
     readyInstances?: number;
     currentPrimary?: string;
+    /** Since when it is that. */
+    currentPrimaryTimestamp?: string;
+    /** Begins at 1; one more with each new primary that took over. */
+    timelineID?: number;
     targetPrimary?: string;
   };
 }
@@ -90,4 +94,12 @@ export async function refusesClusters({ objects }: KubernetesClient): Promise<st
   } catch (error) {
     return readable(error).message;
   }
+}
+
+const units: Readonly<Record<string, number>> = { Ki: 2 ** 10, Mi: 2 ** 20, Gi: 2 ** 30, Ti: 2 ** 40 };
+
+/** Of a size as pgs and volumes write it; undefined for another. */
+export function bytesOf(size: string): number | undefined {
+  const [, number, unit = ""] = /^(\d+)(Ki|Mi|Gi|Ti)?$/.exec(size) ?? [];
+  return number === undefined ? undefined : Number(number) * (units[unit] ?? 1);
 }

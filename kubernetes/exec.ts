@@ -1,5 +1,6 @@
 import { PassThrough } from "node:stream";
-import { type SessionKind, sessionEnvironment } from "../docker/session-options";
+import { printable } from "../docker/exec";
+import { connectionValue, type SessionKind, sessionEnvironment } from "../docker/session-options";
 import { clientLibrary, type KubernetesClient } from "./client";
 
 export interface PodName {
@@ -12,45 +13,64 @@ export const serverContainer = "postgres";
 
 const outputLimit = 1 << 20;
 
+export interface Output {
+  stdout: string;
+  /** Its end, where it is long. */
+  stderr: string;
+}
+
 /**
  * Runs a command in the server's container of a pod. A tenant's code runs there too, so time and output are limited.
- * @param seconds that it may take
- * @returns what it printed
+ * @param options.seconds that it may take
+ * @param options.stdin what it reads; it has to know by itself where that ends
  * @throws Error with what it said when it failed
  */
 export async function exec(
   { config }: KubernetesClient,
   { namespace, name }: PodName,
   command: string[],
-  seconds: number,
-): Promise<string> {
+  { seconds, stdin }: { seconds: number; stdin?: Buffer },
+): Promise<Output> {
   const { Exec } = await clientLibrary();
   const [stdout, stderr] = [new PassThrough(), new PassThrough()];
-  const output = { stdout: "", stderr: "", length: 0 };
-  return new Promise<string>((resolve, reject) => {
+  const output = { stdout: "", stderr: "" };
+  return new Promise<Output>((resolve, reject) => {
     let socket: { close(): void } | undefined;
     const fail = (message: string) => {
       clearTimeout(timer);
       socket?.close();
-      reject(new Error(`${namespace}/${name}: ${message}`));
+      reject(new Error(`${namespace}/${name}: ${printable(message)}`));
     };
     const timer = setTimeout(() => fail(`no answer in ${seconds} s`), seconds * 1000);
-    const collect = (stream: "stdout" | "stderr") => (chunk: Buffer) => {
-      output.length += chunk.length;
-      if (output.length > outputLimit) fail(`more than ${outputLimit} bytes of answer`);
-      else output[stream] += chunk;
-    };
-    stdout.on("data", collect("stdout"));
-    stderr.on("data", collect("stderr"));
+    stdout.on("data", (chunk: Buffer) => {
+      if (output.stdout.length + chunk.length > outputLimit) fail(`more than ${outputLimit} bytes of answer`);
+      else output.stdout += chunk;
+    });
+    stderr.on("data", (chunk: Buffer) => {
+      output.stderr = (output.stderr + chunk).slice(-outputLimit);
+    });
+    // Never ended: before Kubernetes 1.30, that would end the answer too.
+    const input = stdin && new PassThrough();
+    input?.write(stdin);
     new Exec(config)
-      .exec(namespace, name, serverContainer, command, stdout, stderr, null, false, ({ status, message }) => {
-        // The streams' last chunks are delivered by then, but not read.
-        setImmediate(() => {
-          if (status !== "Success") return fail(output.stderr.trim() || message || "the command failed");
-          clearTimeout(timer);
-          resolve(output.stdout);
-        });
-      })
+      .exec(
+        namespace,
+        name,
+        serverContainer,
+        command,
+        stdout,
+        stderr,
+        input ?? null,
+        false,
+        ({ status, message }) => {
+          // The streams' last chunks are delivered by then, but not read.
+          setImmediate(() => {
+            if (status !== "Success") return fail(output.stderr.trim() || message || "the command failed");
+            clearTimeout(timer);
+            resolve(output);
+          });
+        },
+      )
       .then(
         (opened) => {
           socket = opened;
@@ -62,14 +82,42 @@ export async function exec(
   });
 }
 
-/** Asks a server by its own socket, as its superuser. @returns what psql prints */
+export interface Question {
+  /** PostgreSQL's major version. */
+  version: number;
+  kind: SessionKind;
+  sql: string;
+  /** Default: postgres. */
+  database?: string;
+  /** That it may take. Default: 20. */
+  seconds?: number;
+}
+
+/** psql reads so many bytes: the connection's end is not told to it. */
+const psql = `length=$1
+  shift
+  head -c "$length" | psql "$@"`;
+
+/** Asks a server by its own socket, as its superuser. SQL may hold verifiers: it comes as standard input. */
 export function askServer(
   client: KubernetesClient,
   pod: PodName,
-  { version, kind, sql, seconds = 20 }: { version: number; kind: SessionKind; sql: string; seconds?: number },
-): Promise<string> {
+  { version, kind, sql, database = "postgres", seconds = 20 }: Question,
+): Promise<Output> {
+  const stdin = Buffer.from(`${sql}\n`);
   const environment = [...sessionEnvironment(version, kind, seconds), "PGHOST=/controller/run"];
-  const psql = ["psql", "--no-psqlrc", "--no-password", "--tuples-only", "--no-align", "--quiet"];
-  const target = ["--set", "ON_ERROR_STOP=1", "--username", "postgres", "--dbname", "postgres"];
-  return exec(client, pod, ["env", ...environment, ...psql, ...target, "--command", sql], seconds + 10);
+  const options = ["--no-psqlrc", "--no-password", "--tuples-only", "--no-align", "--quiet", "--file", "-"];
+  const failing = ["--set", "ON_ERROR_STOP=1", "--set", "VERBOSITY=terse"];
+  // What an operator's script prints is for nobody.
+  const silent = kind === "script" ? ["--output", "/dev/null"] : [];
+  const target = ["--username", "postgres", "--dbname", `dbname=${connectionValue(database)}`];
+  return exec(
+    client,
+    pod,
+    [
+      ...["env", ...environment, "sh", "-c", psql, "sh", String(stdin.length)],
+      ...[...options, ...failing, ...silent, ...target],
+    ],
+    { stdin, seconds: seconds + 10 },
+  );
 }

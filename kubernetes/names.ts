@@ -11,9 +11,9 @@ export function objectNames(prefix: string): ObjectNames {
   return { proxy: `${prefix}-proxy`, tenant: (id) => `${prefix}-${id}` };
 }
 
-/** A Service of CloudNativePG's that leads to a Cluster's primary, by its name in the whole cluster. */
-export function primaryService(cluster: string, namespace: string): string {
-  return `${cluster}-rw.${namespace}.svc.cluster.local`;
+/** A Service of CloudNativePG's, to a Cluster's primary (`rw`) or its replicas (`ro`), by its name in the whole cluster. */
+export function clusterService(cluster: string, namespace: string, to: "rw" | "ro"): string {
+  return `${cluster}-${to}.${namespace}.svc.cluster.local`;
 }
 
 /** Labels of what belongs to a stack, and to a tenant of it. */

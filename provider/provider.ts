@@ -7,7 +7,9 @@ import { AcmeCertificate } from "./acme-certificate";
 import { BackupDestination } from "./backup-destination";
 import { Container } from "./container";
 import { FailuresLast } from "./failures";
+import { ClientAddresses } from "./kubernetes/client-addresses";
 import { ClusterRollout } from "./kubernetes/cluster-rollout";
+import { TenantDatabase } from "./kubernetes/database";
 import { KubernetesOperator } from "./kubernetes/operator";
 import { TenantData } from "./kubernetes/tenant-data";
 import { Platform } from "./platform";
@@ -32,6 +34,8 @@ const types: Record<string, ResourceType<Fields>> = {
   "pgs:index:Programs": Programs as unknown as ResourceType<Fields>,
   "pgs:index:Restore": Restore as unknown as ResourceType<Fields>,
   "pgs:index:TenantData": TenantData as unknown as ResourceType<Fields>,
+  "pgs:index:ClientAddresses": ClientAddresses as unknown as ResourceType<Fields>,
+  "pgs:index:TenantDatabase": TenantDatabase as unknown as ResourceType<Fields>,
   "pgs:index:TraefikFile": TraefikFile as unknown as ResourceType<Fields>,
 };
 

@@ -2,10 +2,13 @@ import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
+import type { ApiServer } from "../kubernetes/api-server";
 import type { AcmeCertificateInputs } from "./acme-certificate";
 import type { BackupDestinationInputs } from "./backup-destination";
 import type { ContainerInputs } from "./container";
+import type { ClientAddressesInputs } from "./kubernetes/client-addresses";
 import type { ClusterRolloutInputs } from "./kubernetes/cluster-rollout";
+import type { TenantDatabaseInputs } from "./kubernetes/database";
 import type { KubernetesOperatorInputs } from "./kubernetes/operator";
 import type { TenantDataInputs } from "./kubernetes/tenant-data";
 import type { PlatformInputs } from "./platform";
@@ -120,8 +123,10 @@ export class Restore extends pulumi.CustomResource {
 
 /** CloudNativePG's operator on a cluster, once it takes Clusters. */
 export class KubernetesOperator extends pulumi.CustomResource {
+  declare readonly apiServer: pulumi.Output<ApiServer>;
+
   constructor(name: string, args: Args<KubernetesOperatorInputs>, opts?: pulumi.CustomResourceOptions) {
-    super("pgs:index:KubernetesOperator", name, args, opts);
+    super("pgs:index:KubernetesOperator", name, { apiServer: undefined, ...args }, opts);
   }
 }
 
@@ -135,8 +140,28 @@ export class TenantData extends pulumi.CustomResource {
   }
 }
 
+/** Where a tenant's clients on a cluster may come from, once its route says so. */
+export class ClientAddresses extends pulumi.CustomResource {
+  constructor(name: string, args: Args<ClientAddressesInputs>, opts?: pulumi.CustomResourceOptions) {
+    super("pgs:index:ClientAddresses", name, args, opts);
+  }
+}
+
+/** What is inside of a tenant's servers on a cluster: init scripts, passwords, roles, extensions. */
+export class TenantDatabase extends pulumi.CustomResource {
+  constructor(name: string, args: Args<TenantDatabaseInputs>, opts?: pulumi.CustomResourceOptions) {
+    super("pgs:index:TenantDatabase", name, args, {
+      ...opts,
+      additionalSecretOutputs: ["password", "rolePasswords"],
+    });
+  }
+}
+
 /** The end of what the operator does after a change of a tenant's Cluster. */
 export class ClusterRollout extends pulumi.CustomResource {
+  /** Of the Cluster that was rolled out. */
+  declare readonly generation: pulumi.Output<number>;
+
   constructor(name: string, args: Args<ClusterRolloutInputs>, opts?: pulumi.CustomResourceOptions) {
     super("pgs:index:ClusterRollout", name, args, opts);
   }

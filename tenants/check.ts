@@ -6,6 +6,7 @@ import type { MissingFields } from "./parse";
 import { poolerPlan, poolerSuffix, type WrittenPooler } from "./pooler";
 import { roleSettingProblem, settingNames, settingProblem, sizeInBytes } from "./postgres-settings";
 import { formatKey, formatPath, type Problem, show } from "./problems";
+import { readOnlySuffix } from "./read-only";
 import {
   builtInDefaults,
   encodings,
@@ -174,17 +175,21 @@ function repeatedInitScripts(yaml: YamlData, tenants: [string, TenantEntry][]): 
   });
 }
 
-/** A pooler's name counts as its tenant's: with another's hostname, clients of one would reach the other. */
+/** The name of a pooler, or of replicas, counts as their tenant's: else clients of one tenant would reach another. */
 function sharedHostnames(yaml: YamlData, tenants: [string, TenantEntry][]): Problem[] {
   const owners = new Map<unknown, string>();
-  const poolers = new Map(
-    tenants
-      .filter(([, entry]) => poolerOf(yaml, entry))
-      .map(([id, { hostname = id }]) => [`${hostname}${poolerSuffix}`, id]),
-  );
+  const defaults = defaultsOf(yaml);
+  const others = new Map<string, { of: string; what: string }>();
+  for (const [id, entry] of tenants) {
+    const { hostname = id, replicas = defaults.replicas } = entry;
+    if (poolerOf(yaml, entry)) {
+      others.set(`${hostname}${poolerSuffix}`, { of: id, what: "the pooler of " });
+    }
+    if (replicas) others.set(`${hostname}${readOnlySuffix}`, { of: id, what: "the replicas of " });
+  }
   return tenants.flatMap(([id, { hostname = id }]) => {
-    const pooled = poolers.get(String(hostname));
-    const owner = owners.get(hostname) ?? pooled;
+    const other = others.get(String(hostname));
+    const owner = owners.get(hostname) ?? other?.of;
     if (owner === undefined) owners.set(hostname, id);
     if (owner === undefined || typeof hostname !== "string") return [];
     const path = ["tenants", id, "hostname"];
@@ -194,7 +199,7 @@ function sharedHostnames(yaml: YamlData, tenants: [string, TenantEntry][]): Prob
       {
         ...(written ? yaml.valuePosition(path) : yaml.keyPosition(["tenants", id])),
         path: formatPath(path),
-        message: `the hostname ${formatKey(hostname)} is that of ${owner === pooled ? "the pooler of " : ""}${formatPath(["tenants", owner])} (line ${line}) already; each tenant needs its own`,
+        message: `the hostname ${formatKey(hostname)} is that of ${other?.of === owner ? other.what : ""}${formatPath(["tenants", owner])} (line ${line}) already; each tenant needs its own`,
       },
     ];
   });

@@ -4,8 +4,9 @@ import { dockerClient, engineName, forEach } from "../../docker/client";
 import { type DiskUse, diskUseFile, parseDiskUse } from "../../docker/disk-use";
 import { exec, printable } from "../../docker/exec";
 import { resourceNames } from "../../docker/names";
-import { dockerHostAddress, resolve } from "./address";
+import { dockerHostAddress, proxyHost, resolve } from "./address";
 import { judgedBackups } from "./backup-status";
+import { type ClusterExamined, examineCluster } from "./cluster-doctor";
 import { containersOf } from "./containers";
 import { fileFindings } from "./kept-files";
 import { leftoverFindings } from "./leftovers";
@@ -22,6 +23,9 @@ import { pruneFindings } from "./unused-volumes";
 export interface Finding {
   check:
     | "engine"
+    | "operator"
+    | "webhooks"
+    | "storage"
     | "proxy"
     | "cancel"
     | "drift"
@@ -31,6 +35,8 @@ export interface Finding {
     | "route"
     | "certificate"
     | "login"
+    | "replication"
+    | "failover"
     | "disk"
     | "backup"
     | "volume"
@@ -53,10 +59,11 @@ const renewalDays = 14;
 /** Checks everything that a login needs, and prints the findings. @returns whether there is no problem */
 export async function doctor(options: { json?: boolean; quick?: boolean }): Promise<boolean> {
   const [config, outputs] = await Promise.all([
-    stackConfig(),
+    stackConfig("any"),
     requiredOutputs({ secrets: true, states: true }),
   ]);
-  const findings = (await examine(config, outputs, options)).map((finding) => ({
+  const examined = config.platform === "kubernetes" ? examineOnCluster : examine;
+  const findings = (await examined(config, outputs, options)).map((finding) => ({
     ...finding,
     message: printable(finding.message),
   }));
@@ -67,6 +74,9 @@ export async function doctor(options: { json?: boolean; quick?: boolean }): Prom
 
 const order: Finding["check"][] = [
   "engine",
+  "operator",
+  "webhooks",
+  "storage",
   "proxy",
   "cancel",
   "server",
@@ -75,6 +85,8 @@ const order: Finding["check"][] = [
   "route",
   "certificate",
   "login",
+  "replication",
+  "failover",
   "disk",
   "backup",
   "volume",
@@ -150,9 +162,11 @@ async function examine(
   const address = await dockerHostAddress(config.dockerHost);
   const ids = Object.keys(outputs.tenants);
   const [tenants, disks, kept, unused, leftovers, differences] = await Promise.all([
-    forEach(ids, atOnce, (id) =>
-      examineTenant(id, config, outputs, containers.get(names.tenant(id)), address),
-    ),
+    forEach(ids, atOnce, (id) => {
+      const info = containers.get(names.tenant(id));
+      const state = stateOf(outputs.tenants[id] ?? { state: "" }, info, true);
+      return examineTenant(id, config, outputs, { state, status: info?.Status ?? "" }, address);
+    }),
     diskFindings(docker, outputs, (id) => containers.get(names.tenant(id))),
     backupFindings(containers, config, outputs),
     pruneFindings(docker, version, config.prefix, outputs.stack),
@@ -170,19 +184,57 @@ async function examine(
       "Ctrl-C in psql does not reach the servers",
     ),
     ...summed("server", tenants, serverFinding, () => ""),
-    ...dnsFindings(tenants),
-    ...ports(tenants),
-    ...summed("route", tenants, routeFinding, () => ""),
-    ...certificates(tenants),
-    ...summed("login", tenants, loginFinding, ({ login }) =>
-      login && "milliseconds" in login ? `${login.milliseconds} ms` : "",
-    ),
+    ...reachFindings(tenants, "the Docker host"),
     ...disks,
     ...kept,
     ...unused,
     ...leftovers,
     ...fileFindings(config, outputs.stack.replace(/-[^-]*$/, "")),
     ...differences,
+  ];
+}
+
+async function examineOnCluster(
+  config: StackConfig,
+  outputs: StackOutputs,
+  options: { quick?: boolean },
+): Promise<Finding[]> {
+  let cluster: ClusterExamined;
+  try {
+    cluster = await examineCluster(config, outputs);
+  } catch (error) {
+    if (!(error instanceof CommandError)) throw error;
+    const advice = "correct pgs:kubernetes.kubeconfig and pgs:kubernetes.context, or KUBECONFIG";
+    return [{ check: "engine", level: "problem", message: error.message, advice }];
+  }
+  const address = await dockerHostAddress(await proxyHost(config));
+  const [tenants, differences] = await Promise.all([
+    forEach(Object.keys(outputs.tenants), atOnce, (id) => {
+      const { state = "missing", servers } = cluster.states.get(id) ?? {};
+      const status = servers ? `${servers.ready} of ${servers.wanted} servers are ready` : "";
+      return examineTenant(id, config, outputs, { state, status }, address);
+    }),
+    options.quick ? [] : drift(),
+  ]);
+  return [
+    ...cluster.findings,
+    ...summed("server", tenants, clusterServerFinding, ({ status }) => status),
+    ...reachFindings(tenants, "the proxy's Service"),
+    ...fileFindings(config, outputs.stack.replace(/-[^-]*$/, "")),
+    ...differences,
+  ];
+}
+
+/** @param target what names have to lead to */
+function reachFindings(tenants: Examined[], target: string): Finding[] {
+  return [
+    ...dnsFindings(tenants, target),
+    ...ports(tenants),
+    ...summed("route", tenants, routeFinding, () => ""),
+    ...certificates(tenants),
+    ...summed("login", tenants, loginFinding, ({ login }) =>
+      login && "milliseconds" in login ? `${login.milliseconds} ms` : "",
+    ),
   ];
 }
 
@@ -337,14 +389,14 @@ async function examineTenant(
   id: string,
   config: StackConfig,
   outputs: StackOutputs,
-  info: Docker.ContainerInfo | undefined,
-  dockerAddress: string | undefined,
+  { state, status }: Pick<Examined, "state" | "status">,
+  proxyAddress: string | undefined,
 ): Promise<Examined> {
   const { tenants, connectionStrings } = outputs;
   const tenant = tenants[id] as StackOutputs["tenants"][string];
   const resolved = await resolve(tenant.host);
   // The proxy listens on IPv4 only.
-  const address = resolved.find((one) => !one.includes(":")) ?? resolved[0] ?? dockerAddress;
+  const address = resolved.find((one) => !one.includes(":")) ?? resolved[0] ?? proxyAddress;
   const wanted = tenant.state !== "stopped";
   const open = tenant.state === "running" && tenant.access;
   const found: Examined = {
@@ -354,8 +406,8 @@ async function examineTenant(
     open,
     ownCa: true,
     wanted,
-    state: stateOf(tenant, info, true),
-    status: info?.Status ?? "",
+    state,
+    status,
     resolved,
     address,
   };
@@ -365,11 +417,16 @@ async function examineTenant(
   const target: Target = { address, port: tenant.port, host: tenant.host, ca };
   found.tls = await probeTls(target, tenant.user);
   // Without a server behind it, or with a wrong certificate, a login could only repeat that.
-  if (open && found.state === "running" && found.tls.answered && !found.tls.untrusted) {
+  if (open && answers(state) && found.tls.answered && !found.tls.untrusted) {
     const password = decodeURIComponent(new URL(connectionStrings[id] ?? "").password);
     found.login = await login(target, { user: tenant.user, database: tenant.database, password });
   }
   return found;
+}
+
+/** `degraded`: its primary answers. */
+function answers(state: string): boolean {
+  return state === "running" || state === "degraded";
 }
 
 type Judged = Omit<Finding, "check" | "tenant"> | undefined;
@@ -399,6 +456,21 @@ const goodWords: Partial<Record<Finding["check"], string>> = {
   route: "open or closed as they should be",
   login: "with the password of the stack",
 };
+
+function clusterServerFinding({ id, wanted, state, status }: Examined): Judged {
+  if (wanted ? state === "running" : state === "stopped") return { level: "good", message: "" };
+  const advice = {
+    incomplete: "./pgs up says why, and tries again",
+    missing: "./pgs up makes it again; docs/kubernetes.md says where data stays",
+    stopping: "./pgs up stops it",
+  }[state];
+  return {
+    level: "problem",
+    message:
+      state === "incomplete" ? "it is not complete: no up has made it yet" : `it is ${state}: ${status}`,
+    advice: advice ?? `./pgs logs ${id} --tail 50; kubectl describes its Cluster and its pods`,
+  };
+}
 
 function serverFinding({ id, wanted, state, status }: Examined): Judged {
   if (state === "incomplete") {
@@ -434,7 +506,7 @@ function serverFinding({ id, wanted, state, status }: Examined): Judged {
   };
 }
 
-function dnsFindings(tenants: Examined[]): Finding[] {
+function dnsFindings(tenants: Examined[], target: string): Finding[] {
   const check = "DNS";
   const [found, lost] = [
     tenants.filter((one) => one.resolved.length > 0),
@@ -457,7 +529,7 @@ function dnsFindings(tenants: Examined[]): Finding[] {
       message: `not found on this machine: ${hosts.slice(0, 8).join(", ")}${hosts.length > 8 ? ", …" : ""}; tried ${lost[0]?.address ?? "no address"} instead`,
       advice: local
         ? "clients here need hostaddr= or a line in the hosts file; ./pgs connect does it by itself"
-        : `point ${wildcard(hosts[0] ?? "")} at the Docker host (docs/certificates.md, DNS)`,
+        : `point ${wildcard(hosts[0] ?? "")} at ${target} (docs/certificates.md, DNS)`,
     });
   }
   return findings;
@@ -486,8 +558,8 @@ function routeFinding({ id, open, state, tls }: Examined): Judged {
   if (state === "incomplete" || !tls || tls.unreachable || tls.unknownName) return undefined;
   if (open && !tls.answered) {
     // Without a server behind it, an open route looks like none.
-    if (state !== "running") return undefined;
-    const advice = "./pgs up writes it again; docker logs of the proxy says when it cannot reach the server";
+    if (!answers(state)) return undefined;
+    const advice = "./pgs up writes it again; the log of the proxy says when it cannot reach the server";
     return { level: "problem", message: "the proxy has no route for its name", advice };
   }
   if (!open && tls.answered) {

@@ -232,7 +232,7 @@ function stateAfter(steps: Step[]): unknown {
 
 /** What is last made of a tenant, and knows its state: on Docker, and on Kubernetes. */
 function isServer(type: string): boolean {
-  return /:(PostgresServer|ClusterRollout)$/.test(type);
+  return /:(PostgresServer|TenantDatabase)$/.test(type);
 }
 
 function holdsData(type: string): boolean {

@@ -14,7 +14,7 @@ import type { StackConfig, StackOutputs, TenantSummary } from "./stack";
 import type { TenantStatus } from "./tenant-status";
 
 /** @throws CommandError that says what is wrong with the kubeconfig */
-async function clientOf({ kubernetes }: Pick<StackConfig, "kubernetes">): Promise<KubernetesClient> {
+export async function clientOf({ kubernetes }: Pick<StackConfig, "kubernetes">): Promise<KubernetesClient> {
   return kubernetesClient(kubernetes ?? {}).catch((error: Error) => {
     throw new CommandError(error.message);
   });
@@ -32,6 +32,8 @@ const neededRights: [string, string, string][] = [
   ["create", "rbac.authorization.k8s.io", "roles"],
   ["create", "postgresql.cnpg.io", "clusters"],
   ["create", "traefik.io", "ingressroutetcps"],
+  ["create", "traefik.io", "middlewaretcps"],
+  ["list", "discovery.k8s.io", "endpointslices"],
 ];
 
 const rightsToInstall: [string, string, string][] = [
@@ -79,7 +81,7 @@ export async function clusterStates(
       const cluster = clusters.find(
         ({ metadata }) => metadata.namespace === names.tenant(id) && metadata.name === id,
       );
-      const wanted = summary.state === "running" ? 1 + (summary.replicas ?? 0) : 0;
+      const wanted = summary.state === "stopped" ? 0 : 1 + (summary.replicas ?? 0);
       const ready = cluster?.status?.readyInstances ?? 0;
       return [id, { state: clusterState(summary, cluster), servers: { ready, wanted } }];
     }),
@@ -88,6 +90,7 @@ export async function clusterStates(
 
 /** `degraded`: answers, and not all its servers are ready. */
 function clusterState({ state }: TenantSummary, cluster: Cluster | undefined): string {
+  if (state === "incomplete") return state;
   if (!cluster) return state === "running" ? "missing" : "stopped";
   const { phase, readyInstances = 0 } = cluster.status ?? {};
   if (state === "stopped") return readyInstances === 0 ? "stopped" : "stopping";

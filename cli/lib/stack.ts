@@ -42,6 +42,8 @@ export interface TenantSummary {
   pooler?: string;
   /** Beside the primary; missing on Docker. */
   replicas?: number;
+  /** Hostname of its replicas, where it has any. */
+  readOnly?: string;
 }
 
 export type TenantSummaries = Record<string, TenantSummary>;
@@ -216,9 +218,12 @@ export async function requiredOutputs(
 async function incompleteTenants(): Promise<string[]> {
   const { deployment } = await askPulumi<Deployment>(["stack", "export"]);
   return (deployment.resources ?? [])
-    .filter(({ type, outputs }) => type === "pgs:index:PostgresServer" && outputs?.state === "incomplete")
+    .filter(({ type, outputs }) => serverTypes.includes(type) && outputs?.state === "incomplete")
     .map(({ urn }) => urn.split("::").at(-1) ?? "");
 }
+
+/** Of resources without which a tenant is not made: on Docker, and on Kubernetes. */
+const serverTypes = ["PostgresServer", "ClusterRollout", "TenantDatabase"].map((name) => `pgs:index:${name}`);
 
 interface Deployment {
   deployment: { resources?: { urn: string; type: string; outputs?: Record<string, unknown> }[] };

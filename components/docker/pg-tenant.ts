@@ -5,9 +5,7 @@ import { stringify } from "yaml";
 import type { ResourceNames } from "../../docker/names";
 import { monitorRole } from "../../docker/session-options";
 import { PostgresServer, type Programs, Restore } from "../../provider/resources";
-import type { RoleInputs } from "../../provider/server/inputs";
 import { positionOf, type Tenant } from "../../tenants";
-import { inBoth } from "../../tenants/addresses";
 import { type BackupPlan, backupPlan, retentionDays } from "../../tenants/backup";
 import { extensionSettings } from "../../tenants/extensions";
 import { poolerSuffix } from "../../tenants/pooler";
@@ -22,7 +20,18 @@ import {
   sizedSettings,
 } from "../../tenants/sizing";
 import type { TenantOutputs } from "../platform";
-import { commonSummary, connectionString, createHost, createPassword, loginOf } from "../tenant-login";
+import { allowedClients } from "../tenant-clients";
+import {
+  commonSummary,
+  connectionString,
+  createHost,
+  createPassword,
+  createRolePasswords,
+  loginOf,
+  roleConnectionStrings,
+  rolesOf,
+  wantedExtensions,
+} from "../tenant-login";
 import type { WildcardCertificate } from "../wildcard-certificate";
 import type { Backups } from "./backups";
 import { cancelAddress } from "./cancel-requests";
@@ -78,12 +87,7 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
     const { tenant } = args;
     const host = createHost(name, args, this);
     const password = createPassword(name, args, tenant, this);
-    const rolePasswords = Object.fromEntries(
-      Object.entries(tenant.roles).map(([roleName, entry]) => [
-        roleName,
-        createPassword(`${name}/${roleName}`, args, entry, this),
-      ]),
-    );
+    const rolePasswords = createRolePasswords(name, args, this);
     const volume = this.createVolume(name, args);
     const restore = tenant.state === "running" ? this.createRestore(name, args, volume) : undefined;
     this.createServer(name, args, { restore, volume, password, rolePasswords, host });
@@ -91,11 +95,7 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
     this.id = tenant.id;
     const to = { host, port: args.port, database: tenant.id };
     this.connectionString = connectionString(loginOf(tenant), password, to);
-    this.roleConnectionStrings = pulumi.output(
-      Object.fromEntries(
-        Object.entries(rolePasswords).map(([user, secret]) => [user, connectionString(user, secret, to)]),
-      ),
-    );
+    this.roleConnectionStrings = roleConnectionStrings(rolePasswords, to);
     this.summary = {
       ...commonSummary(tenant, host, args.port),
       ...(tenant.extensions.length > 0 && { extensions: tenant.extensions.map(({ name }) => name) }),
@@ -239,13 +239,6 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
   }
 }
 
-/** Without what their passwords are made from. */
-function rolesOf({ roles }: Tenant): Record<string, RoleInputs> {
-  return Object.fromEntries(
-    Object.entries(roles).map(([name, { passwordVersion: _, ...entry }]) => [name, entry]),
-  );
-}
-
 /** What an entry says of its volume counts when the tenant is made: later it would leave the data behind. */
 function adopted(tenant: Tenant, name: string): string {
   if (tenant.volume === undefined || tenant.volume === name) return name;
@@ -261,12 +254,6 @@ function backupOf(args: PgTenantArgs) {
   if (plan.schedule === "off" || !backupImage) return undefined;
   const retention = retentionDays(plan);
   return { name: names.backup(tenant.id), ...backupImage.image, schedule: plan.schedule, retention };
-}
-
-/** By name: the version, or none for the newest that the image has. */
-function wantedExtensions({ extensions }: Tenant): Record<string, string> | undefined {
-  if (extensions.length === 0) return undefined;
-  return Object.fromEntries(extensions.map(({ name, version = "" }) => [name, version]));
 }
 
 /** A tenant that is stopped or closed has no pooler: removing it ends the clients' sessions. Its image stays declared. */
@@ -319,16 +306,6 @@ function settingsByEffect(args: PgTenantArgs) {
       ...(tenant.superuser === "off" ? [[`roles.${tenant.id}`, positionOf({ positions }, "superuser")]] : []),
     ]),
   };
-}
-
-/** Addresses and ranges that clients may come from; undefined: any. */
-function allowedClients({ tenant, allow }: PgTenantArgs): string[] | undefined {
-  if (!tenant.allow || !allow) return tenant.allow ? [...tenant.allow] : allow;
-  const common = inBoth(tenant.allow, allow);
-  if (common.length > 0) return common;
-  throw new pulumi.RunError(
-    `${positionOf(tenant, "allow")}: tenants.${tenant.id}.allow: no address of these is in pgs:allow (${allow.join(", ")}), so nobody could connect: add a range there, or write access: false`,
-  );
 }
 
 /** Other tenants could reach this one through the proxy's address in their own network: they may not. */

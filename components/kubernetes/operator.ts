@@ -1,5 +1,6 @@
 import * as pulumi from "@pulumi/pulumi";
 import { parseAllDocuments } from "yaml";
+import type { ApiServer } from "../../kubernetes/api-server";
 import { KubernetesOperator } from "../../provider/resources";
 import { readPlainFile } from "../../tenants/plain-file";
 import { Manifest, type ManifestArgs } from "./manifest";
@@ -23,6 +24,8 @@ export interface OperatorArgs {
 export class Operator extends pulumi.ComponentResource {
   /** Once Clusters can be made. */
   readonly ready: pulumi.Resource[];
+  /** Where pods reach the API server. */
+  readonly apiServer: pulumi.Output<ApiServer>;
 
   constructor(name: string, args: OperatorArgs, opts?: pulumi.ComponentResourceOptions) {
     super("pgs:index:Operator", name, {}, opts);
@@ -41,6 +44,7 @@ export class Operator extends pulumi.ComponentResource {
       { parent: this, dependsOn: operator },
     );
     this.ready = [...definitions, accepting];
+    this.apiServer = accepting.apiServer;
     this.registerOutputs();
   }
 

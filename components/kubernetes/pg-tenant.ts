@@ -1,17 +1,27 @@
 import * as pulumi from "@pulumi/pulumi";
 import type { KubernetesSettings } from "../../config";
-import { cnpg, labels, type ObjectNames, primaryService } from "../../kubernetes/names";
+import { cnpg, labels, type ObjectNames } from "../../kubernetes/names";
 import { ClusterRollout, TenantData } from "../../provider/resources";
 import { positionOf, type Tenant } from "../../tenants";
-import { imageKey } from "../../tenants/extensions";
+import { extensionSettings, imageKey } from "../../tenants/extensions";
 import { formatMemory } from "../../tenants/memory";
 import { listElements, needsRestart } from "../../tenants/postgres-settings";
 import { budgetSetting, diskSettings, guardSettings, sizedSettings } from "../../tenants/sizing";
 import type { TenantOutputs } from "../platform";
-import { commonSummary, connectionString, createHost, createPassword, loginOf } from "../tenant-login";
+import {
+  commonSummary,
+  connectionString,
+  createHost,
+  createPassword,
+  createRolePasswords,
+  loginOf,
+  roleConnectionStrings,
+} from "../tenant-login";
+import { createDatabase, newServer } from "./database";
 import { Manifest } from "./manifest";
 import type { Operator } from "./operator";
-import { entryPoint, type KubernetesProxy } from "./proxy";
+import type { KubernetesProxy } from "./proxy";
+import { createRoutes, readOnlyHost } from "./routes";
 
 export interface KubernetesTenantArgs {
   tenant: Tenant;
@@ -25,7 +35,9 @@ export interface KubernetesTenantArgs {
   hostnameSuffix: "none" | "random";
   /** PostgreSQL's images by major version, or one with a variant. */
   postgresImages: Map<string, string>;
-  /** The operator's own passwords by tenant id; without one, it is random. */
+  /** Addresses and ranges that every client has to come from; undefined: any. */
+  allow?: string[];
+  /** The operator's own passwords by tenant id, and of roles by ID/ROLE; without one, it is random. */
   passwords: pulumi.Output<Record<string, string>>;
   kubernetes: KubernetesSettings;
   operator: Operator;
@@ -47,22 +59,29 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
     const { tenant, port } = args;
     const host = createHost(name, args, this);
     const password = createPassword(name, args, tenant, this);
+    const rolePasswords = createRolePasswords(name, args, this);
     const data = this.createData(name, args);
     const namespace = this.createNamespace(name, args, data);
-    const login = this.createLogin(name, namespace, tenant, password);
+    const secret = this.createLogin(name, namespace, tenant, password);
     const policy = this.createNetworkPolicy(name, args, namespace);
-    const cluster = this.createCluster(name, args, namespace, [login, policy]);
+    const cluster = this.createCluster(name, args, namespace, [secret, policy]);
     const rollout = this.createRollout(name, args, cluster);
-    this.createRoute(name, args, host, namespace, rollout);
+    const own = { ...args, namespace: nameOf(namespace) };
+    const database = createDatabase(name, { ...own, password, rolePasswords, rollout }, this);
+    const reachable = { parent: this, dependsOn: [database, ...args.proxy.ready] };
+    createRoutes(name, { ...own, host }, reachable);
 
     this.id = tenant.id;
-    this.connectionString = connectionString(loginOf(tenant), password, { host, port, database: tenant.id });
-    this.roleConnectionStrings = pulumi.output<Record<string, string>>({});
+    const to = { host, port, database: tenant.id };
+    this.connectionString = connectionString(loginOf(tenant), password, to);
+    this.roleConnectionStrings = roleConnectionStrings(rolePasswords, to);
     this.summary = {
       ...commonSummary(tenant, host, port),
       disk: diskOf(tenant),
       replicas: tenant.replicas,
       sync: tenant.sync,
+      ...(tenant.extensions.length > 0 && { extensions: tenant.extensions.map(({ name }) => name) }),
+      ...(tenant.replicas > 0 && { readOnly: readOnlyHost(tenant, host) }),
     };
     this.registerOutputs();
   }
@@ -136,11 +155,11 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
 
   /**
    * In: clients by the proxy, the operator, and the tenant's own servers. Out: these, names, and the API server, which each
-   * server tells who it is; its address is known to the cluster alone.
+   * server tells who it is.
    */
   private createNetworkPolicy(
     name: string,
-    { tenant, names }: KubernetesTenantArgs,
+    { tenant, names, operator: { apiServer } }: KubernetesTenantArgs,
     namespace: Manifest,
   ): Manifest {
     const tcp = (...ports: number[]) => ports.map((port) => ({ protocol: "TCP", port }));
@@ -169,7 +188,10 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
           egress: [
             { to: [itself], ports: tcp(5432, 8000) },
             { to: [{ namespaceSelector: {} }], ports: [{ protocol: "UDP", port: 53 }, ...tcp(53)] },
-            { ports: tcp(443, 6443) },
+            {
+              to: apiServer.apply(({ cidrs }) => cidrs.map((cidr) => ({ ipBlock: { cidr } }))),
+              ports: apiServer.apply(({ ports }) => tcp(...ports)),
+            },
           ],
         },
       },
@@ -189,7 +211,7 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
     const { id, superuser } = tenant;
     const login = { name: loginName(tenant) };
     const limits = limitsOf(tenant);
-    const libraries = listElements(tenant.settings.shared_preload_libraries ?? "");
+    const libraries = listElements(ownSettings(tenant).shared_preload_libraries ?? "");
     return new Manifest(
       name,
       {
@@ -214,6 +236,7 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
               localeCollate: "C.UTF-8",
               localeCType: "C.UTF-8",
               ...(superuser === "off" && { secret: login }),
+              postInitSQL: [newServer(id)],
             },
           },
           storage: {
@@ -261,55 +284,11 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
         image: imageOf(args),
         limits: limitsOf(tenant),
         settings: byEffect(tenant),
+        sync: tenant.sync,
+        disk: diskOf(tenant),
         closed: tenant.access ? undefined : closed,
       },
       { parent: this, dependsOn: cluster },
-    );
-  }
-
-  /** In the proxy's namespace, which is the only one that the proxy reads. */
-  private createRoute(
-    name: string,
-    { tenant, proxy }: KubernetesTenantArgs,
-    host: pulumi.Input<string>,
-    namespace: Manifest,
-    rollout: ClusterRollout,
-  ): void {
-    if (!tenant.access || tenant.state === "stopped") return;
-    const opts = { parent: this, dependsOn: [rollout, ...proxy.ready] };
-    const metadata = { name: tenant.id, namespace: proxy.namespace };
-    const service = new Manifest(
-      name,
-      {
-        apiVersion: "v1",
-        kind: "Service",
-        metadata,
-        spec: {
-          type: "ExternalName",
-          externalName: pulumi.output(nameOf(namespace)).apply((own) => primaryService(tenant.id, own)),
-          ports: [{ name: entryPoint, port: 5432 }],
-        },
-      },
-      opts,
-    );
-    new Manifest(
-      name,
-      {
-        apiVersion: "traefik.io/v1alpha1",
-        kind: "IngressRouteTCP",
-        metadata,
-        spec: {
-          entryPoints: [entryPoint],
-          routes: [
-            {
-              match: pulumi.interpolate`HostSNI(\`${host}\`)`,
-              services: [{ name: tenant.id, port: 5432 }],
-            },
-          ],
-          tls: {},
-        },
-      },
-      { ...opts, dependsOn: [...opts.dependsOn, service] },
     );
   }
 }
@@ -346,9 +325,14 @@ function imageOf({ tenant, postgresImages }: KubernetesTenantArgs): string {
 
 /** The tenant's own, and what follows from its limits. Libraries are a field of their own in a Cluster. */
 function settingsOf(tenant: Tenant): Record<string, string> {
-  const { shared_preload_libraries: _, ...own } = tenant.settings;
+  const { shared_preload_libraries: _, ...own } = ownSettings(tenant);
   const { [budgetSetting]: __, ...disk } = diskSettings(diskOf(tenant));
   return { ...guardSettings, ...sizedSettings(tenant.memory), ...disk, ...own };
+}
+
+/** With those that its extensions need. */
+function ownSettings({ id, settings, extensions }: Tenant): Record<string, string> {
+  return { ...settings, ...extensionSettings(id, extensions, settings) };
 }
 
 /** By when a change of them counts. */

@@ -140,6 +140,8 @@ function serviceOf({ kubernetes: { exposure }, port }: KubernetesProxyArgs) {
   const onNodes = exposure === "NodePort";
   return {
     type: exposure,
+    // The proxy sees clients' own addresses; a port of all nodes has to be reached on any of them.
+    ...(!onNodes && { externalTrafficPolicy: "Local" }),
     selector: app,
     ports: [
       {

@@ -5,8 +5,9 @@ import {
   kubernetesClient,
   type Pod,
 } from "../../kubernetes/client";
-import { healthy, instancePods, readCluster } from "../../kubernetes/clusters";
+import { bytesOf, healthy, instancePods, readCluster } from "../../kubernetes/clusters";
 import { askServer, serverContainer } from "../../kubernetes/exec";
+import { cnpg } from "../../kubernetes/names";
 import { IncompleteError, type ResourceType } from "../resource-type";
 
 /**
@@ -18,7 +19,8 @@ export interface ClusterRolloutInputs extends ClusterAddress {
   cluster: string;
   /** The Cluster's: another one after each change of it. */
   generation: number;
-  state: "running" | "stopped";
+  /** `running`, `stopped`, or `incomplete`: what no `up` has brought about yet. */
+  state: string;
   /** PostgreSQL's major version. */
   version: number;
   /** Servers, the primary among them. */
@@ -28,6 +30,10 @@ export interface ClusterRolloutInputs extends ClusterAddress {
   limits: { memory: string; cpu: string };
   /** PostgreSQL's, by when a change of them counts. */
   settings: { live: Record<string, string>; restart: Record<string, string> };
+  /** Whether a commit waits for a replica. */
+  sync: boolean;
+  /** Bytes of each server's volume. */
+  disk: number;
   /** The line of pg_hba.conf that keeps clients out; without one, they may come in. */
   closed?: string;
 }
@@ -46,6 +52,8 @@ export const ClusterRollout: ResourceType<ClusterRolloutInputs> = {
     "image",
     "limits",
     "settings",
+    "sync",
+    "disk",
     "closed",
   ],
   replacing: ["namespace", "cluster"],
@@ -66,15 +74,15 @@ export const ClusterRollout: ResourceType<ClusterRolloutInputs> = {
 
   async create(inputs) {
     const id = `${inputs.namespace}/${inputs.cluster}`;
-    return { id, state: await rolledOut(id, inputs) };
+    return { id, state: await rolledOut(id, inputs, "incomplete") };
   },
 
   async read(_id, state) {
     return state;
   },
 
-  async update(id, _state, inputs) {
-    return rolledOut(id, inputs);
+  async update(id, { state }, inputs) {
+    return rolledOut(id, inputs, state === "incomplete" ? state : inputs.state);
   },
 
   async delete() {
@@ -82,8 +90,15 @@ export const ClusterRollout: ResourceType<ClusterRolloutInputs> = {
   },
 };
 
-/** @throws IncompleteError when it takes too long: the next `up` goes on */
-async function rolledOut(id: string, inputs: ClusterRolloutInputs): Promise<ClusterRolloutInputs> {
+/**
+ * @param failed the state of one that does not get there
+ * @throws IncompleteError when it takes too long: the next `up` goes on
+ */
+async function rolledOut(
+  id: string,
+  inputs: ClusterRolloutInputs,
+  failed: string,
+): Promise<ClusterRolloutInputs> {
   const client = await kubernetesClient(inputs);
   const deadline = Date.now() + seconds * 1000;
   try {
@@ -97,7 +112,7 @@ async function rolledOut(id: string, inputs: ClusterRolloutInputs): Promise<Clus
     return inputs;
   } catch (error) {
     // What is not known to be true is asked for again.
-    throw new IncompleteError(id, { ...inputs, generation: 0 }, error as Error);
+    throw new IncompleteError(id, { ...inputs, generation: 0, state: failed }, error as Error);
   }
 }
 
@@ -131,7 +146,40 @@ async function whatIsMissing(
     const names = await notInForce(client, pod, inputs);
     if (names !== "") return `settings that are not in force yet: ${names}`;
   }
-  return undefined;
+  return (
+    (await smallVolume(client, inputs)) ?? (await otherReplication(client, inputs, status.currentPrimary))
+  );
+}
+
+/** A volume that has not grown yet. */
+async function smallVolume(
+  { core }: KubernetesClient,
+  { namespace, cluster, disk }: ClusterRolloutInputs,
+): Promise<string | undefined> {
+  const labelSelector = `${cnpg.cluster}=${cluster}`;
+  const { items } = await core.listNamespacedPersistentVolumeClaim({ namespace, labelSelector });
+  const small = items.find(({ status }) => (bytesOf(status?.capacity?.storage ?? "") ?? disk) < disk);
+  if (!small) return undefined;
+  const { metadata, status } = small;
+  const reasons = (status?.conditions ?? []).map(({ message, reason }) => message ?? reason);
+  const found = `the volume ${metadata?.name} has ${status?.capacity?.storage}, and grows where its StorageClass has allowVolumeExpansion`;
+  return [found, ...reasons].join("; ");
+}
+
+/** Whether commits do not wait as they should. */
+async function otherReplication(
+  client: KubernetesClient,
+  { namespace, version, sync }: ClusterRolloutInputs,
+  primary = "",
+): Promise<string | undefined> {
+  const sql = `SELECT current_setting('synchronous_standby_names') <> '',
+    (SELECT count(*) FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum'))`;
+  const pod = { namespace, name: primary };
+  const [waits, replicas] = (await askServer(client, pod, { version, kind: "read", sql })).stdout
+    .trim()
+    .split("|");
+  if (!sync) return waits === "t" ? "commits still wait for a replica" : undefined;
+  return waits === "t" && Number(replicas) > 0 ? undefined : "commits do not wait for a replica yet";
 }
 
 function isReady({ status, metadata }: Pod): boolean {
@@ -171,7 +219,7 @@ async function notInForce(
       AND 'all' = ANY (user_name) AND 'all' = ANY (database))
   ) AS missing`;
   const target = { namespace, name: pod.metadata?.name ?? "" };
-  return (await askServer(client, target, { version, kind: "read", sql })).trim();
+  return (await askServer(client, target, { version, kind: "read", sql })).stdout.trim();
 }
 
 function literal(text: string): string {
@@ -183,17 +231,27 @@ function literal(text: string): string {
  * are by other ways.
  */
 async function endSessions(client: KubernetesClient, inputs: ClusterRolloutInputs): Promise<void> {
-  const { namespace, cluster, version } = inputs;
-  const sql = `SELECT pg_catalog.count(pg_catalog.pg_terminate_backend(pid)) FROM pg_catalog.pg_stat_activity
+  const deadline = Date.now() + 30_000;
+  do {
+    await delay(pause);
+    if (Date.now() > deadline) throw new Error(`${inputs.namespace}: its sessions do not end`);
+  } while ((await endClientSessions(client, inputs)) > 0);
+}
+
+/** Of a Cluster's servers. @returns how many there were */
+export async function endClientSessions(
+  client: KubernetesClient,
+  { namespace, cluster, version }: Pick<ClusterRolloutInputs, "namespace" | "cluster" | "version">,
+): Promise<number> {
+  const sql = `SELECT pg_catalog.pg_reload_conf() \\g /dev/null
+    SELECT pg_catalog.count(pg_catalog.pg_terminate_backend(pid)) FROM pg_catalog.pg_stat_activity
     WHERE backend_type = 'client backend' AND client_addr IS NOT NULL AND pid <> pg_catalog.pg_backend_pid()`;
-  for (const pod of await instancePods(client, namespace, cluster)) {
-    const target = { namespace, name: pod.metadata?.name ?? "" };
-    const ask = (text: string) => askServer(client, target, { version, kind: "change", sql: text });
-    await ask("SELECT pg_catalog.pg_reload_conf()");
-    const deadline = Date.now() + 30_000;
-    do {
-      await delay(pause);
-      if (Date.now() > deadline) throw new Error(`${namespace}/${target.name}: its sessions do not end`);
-    } while ((await ask(sql)).trim() !== "0");
-  }
+  const pods = await instancePods(client, namespace, cluster);
+  const ended = await Promise.all(
+    pods.map(async ({ metadata }) => {
+      const pod = { namespace, name: metadata?.name ?? "" };
+      return Number((await askServer(client, pod, { version, kind: "change", sql })).stdout);
+    }),
+  );
+  return ended.reduce((sum, one) => sum + one, 0);
 }

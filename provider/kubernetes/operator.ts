@@ -1,4 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
+import { isDeepStrictEqual } from "node:util";
+import { type ApiServer, apiServerOf } from "../../kubernetes/api-server";
 import { type ClusterAddress, ifPresent, kubernetesClient, readable } from "../../kubernetes/client";
 import { refusesClusters } from "../../kubernetes/clusters";
 import { labels, objectNames } from "../../kubernetes/names";
@@ -14,9 +16,14 @@ export interface KubernetesOperatorInputs extends ClusterAddress {
   installed: boolean;
 }
 
+interface State extends KubernetesOperatorInputs {
+  /** As the cluster says. Another one later is drift. */
+  apiServer: ApiServer;
+}
+
 const seconds = 120;
 
-export const KubernetesOperator: ResourceType<KubernetesOperatorInputs> = {
+export const KubernetesOperator: ResourceType<KubernetesOperatorInputs, State> = {
   updatable: ["kubeconfig", "context", "installed"],
   replacing: [],
 
@@ -46,17 +53,19 @@ export const KubernetesOperator: ResourceType<KubernetesOperatorInputs> = {
   },
 
   async create(inputs) {
-    await accepting(inputs);
-    return { id: inputs.prefix, state: inputs };
+    return { id: inputs.prefix, state: await accepting(inputs) };
   },
 
   async read(_id, state) {
-    return state;
+    return { ...state, apiServer: await apiServer(state) };
+  },
+
+  async drift(_id, state) {
+    return isDeepStrictEqual(await apiServer(state), state.apiServer) ? [] : ["addresses of the API server"];
   },
 
   async update(_id, _state, inputs) {
-    await accepting(inputs);
-    return inputs;
+    return accepting(inputs);
   },
 
   async delete() {
@@ -64,13 +73,19 @@ export const KubernetesOperator: ResourceType<KubernetesOperatorInputs> = {
   },
 };
 
+async function apiServer(address: ClusterAddress): Promise<ApiServer> {
+  return apiServerOf(await kubernetesClient(address)).catch((error) => {
+    throw readable(error);
+  });
+}
+
 /** It answers some seconds after its pod is ready. */
-async function accepting({ kubeconfig, context }: ClusterAddress): Promise<void> {
-  const client = await kubernetesClient({ kubeconfig, context });
+async function accepting(inputs: KubernetesOperatorInputs): Promise<State> {
+  const client = await kubernetesClient(inputs);
   const deadline = Date.now() + seconds * 1000;
   for (;;) {
     const refusal = await refusesClusters(client).catch((error) => readable(error).message);
-    if (refusal === undefined) return;
+    if (refusal === undefined) return { ...inputs, apiServer: await apiServer(inputs) };
     if (Date.now() > deadline)
       throw new Error(`CloudNativePG takes no Clusters after ${seconds} s: ${refusal}`);
     await delay(500);

@@ -6,8 +6,8 @@ import {
   type KubernetesClient,
   kubernetesClient,
 } from "../../kubernetes/client";
-import { type Cluster, hibernate, readCluster } from "../../kubernetes/clusters";
-import { labels } from "../../kubernetes/names";
+import { bytesOf, type Cluster, hibernate, readCluster } from "../../kubernetes/clusters";
+import { cnpg, labels } from "../../kubernetes/names";
 import type { ResourceType } from "../resource-type";
 
 /**
@@ -56,7 +56,10 @@ export const TenantData: ResourceType<TenantDataInputs> = {
       ];
     }
     const cluster = await readCluster(client, namespace, tenant);
-    return cluster ? dataProblems(inputs, cluster) : [];
+    if (!cluster) return [];
+    const problems = dataProblems(inputs, cluster);
+    const fixed = problems.length === 0 ? await fixedVolume(client, inputs, cluster) : undefined;
+    return fixed ? [...problems, fixed] : problems;
   },
 
   async create(inputs) {
@@ -83,6 +86,26 @@ export const TenantData: ResourceType<TenantDataInputs> = {
   },
 };
 
+/** A volume that is to grow, and whose StorageClass does not let it. */
+async function fixedVolume(
+  { core, storage }: KubernetesClient,
+  { namespace = "", tenant = "", disk = 0, positions = {} }: Partial<TenantDataInputs>,
+  cluster: Cluster,
+) {
+  const { size = "" } = cluster.spec.storage ?? {};
+  if (disk <= (bytesOf(size) ?? disk)) return undefined;
+  const labelSelector = `${cnpg.cluster}=${tenant}`;
+  const list = await ifPresent(core.listNamespacedPersistentVolumeClaim({ namespace, labelSelector }));
+  const name = list?.items[0]?.spec?.storageClassName;
+  // Whoever may not see StorageClasses hears of it from the rollout.
+  const found = name ? await storage.readStorageClass({ name }).catch(() => undefined) : undefined;
+  if (!found || found.allowVolumeExpansion) return undefined;
+  return {
+    property: "disk" as const,
+    reason: `${positions.disk}: tenants.${tenant}.disk: volumes of the StorageClass ${name} cannot grow: write disk: ${size} again, or set allowVolumeExpansion there`,
+  };
+}
+
 /** What the data that is there does not allow. */
 function dataProblems(
   { tenant, version, disk = 0, positions = {} }: Partial<TenantDataInputs>,
@@ -105,14 +128,6 @@ function dataProblems(
     });
   }
   return problems;
-}
-
-const units: Readonly<Record<string, number>> = { Ki: 2 ** 10, Mi: 2 ** 20, Gi: 2 ** 30, Ti: 2 ** 40 };
-
-/** Of a size as pgs writes it; undefined for another. */
-function bytesOf(size: string): number | undefined {
-  const [, number, unit = ""] = /^(\d+)(Ki|Mi|Gi|Ti)$/.exec(size) ?? [];
-  return number === undefined ? undefined : Number(number) * (units[unit] ?? 1);
 }
 
 /** No stack's any more, so that the next one with this tenant takes it up. */

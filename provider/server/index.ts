@@ -6,7 +6,7 @@ import { digestOf } from "../container/reconcile";
 import { networkNameProblem, poolProblem } from "../networks";
 import type { ResourceType } from "../resource-type";
 import { otherVersion } from "./errors";
-import { extensionsProblem, versionProblem } from "./image";
+import { extensionsProblem, newestIn, versionProblem } from "./image";
 import type { PostgresServerInputs, PostgresServerState } from "./inputs";
 import type { Inside } from "./inside";
 import { isMadeSo, missingLocale, otherLocale } from "./locale";
@@ -25,6 +25,7 @@ import { route } from "./parts/route";
 import { isLoaded, restartingSettings, settings } from "./parts/settings";
 import { tls } from "./parts/tls";
 import { reconcile } from "./reconcile";
+import { Session } from "./session";
 import { see } from "./sight";
 
 /** In the order in which they are applied. */
@@ -116,7 +117,11 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
     const restart = restartOf(state, inputs, seen?.inside);
     const waits = state.pooler && inputs.pooler ? " (clients of its pooler wait)" : "";
     const ended = restart === undefined && excludedClients(state, inputs).length > 0;
-    const changes = await changesIn(state, inputs, seen?.inside);
+    const newest =
+      inputs.container.imageId !== state.container.imageId && seen?.inside?.installed
+        ? await newestIn(inputs).catch(() => new Map<string, string>())
+        : undefined;
+    const changes = changesIn(state, inputs, seen?.inside, newest);
     return [
       ...(restart ? [`${name} is restarted once: ${restart}${waits}`] : []),
       ...(inputs.access.open && poolerEnds(state, inputs)
@@ -127,7 +132,7 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
       ...(ended ? [`all open sessions of ${name} are ended: fewer addresses than before may connect`] : []),
       ...changes.map((change) => `${name}: ${change}`),
       ...(await budgetWarnings(state, inputs, seen?.inside)),
-      ...(await rolesWarnings(state, inputs)),
+      ...(await rolesWarnings(state, inputs, sessionOf(state))),
     ];
   },
 
@@ -165,6 +170,10 @@ export const PostgresServer: ResourceType<PostgresServerInputs, PostgresServerSt
     for (const id of state.networkIds ?? []) await network.remove(state, id, state.network.proxy);
   },
 };
+
+function sessionOf({ host, container, version, tenant }: PostgresServerState): Session {
+  return new Session(dockerClient(host).getContainer(container.name), version, tenant);
+}
 
 /** With where tenants.yaml says how the database is made, where it does. */
 function at(positions: PostgresServerInputs["positions"], message: string): string {

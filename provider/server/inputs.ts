@@ -1,13 +1,31 @@
 import type { Settings } from "./parts/settings";
 
+/** What is true inside of a server, on each platform. */
+export interface ServerContents {
+  /** What messages call the server. */
+  container: { name: string };
+  /** The tenant's id, which is its database's name too. */
+  tenant: string;
+  /** Of the role that the tenant logs in as; printable ASCII; a secret. */
+  password: string;
+  /** That role's name: it owns the database, and nobody logs in as a superuser. Undefined: the superuser postgres. */
+  user?: string;
+  /** Other roles that can log in, by name; undefined without any. */
+  roles?: Record<string, RoleInputs>;
+  /** Their passwords; printable ASCII; a secret. */
+  rolePasswords?: Record<string, string>;
+  /** Extensions of the tenant's database by name: their versions, or empty for the newest of the image. */
+  extensions?: Record<string, string>;
+  /** Where the operator wrote each setting, for messages. */
+  positions?: Record<string, string>;
+}
+
 /** One tenant's server: its network and container, what is true inside of it, its route and its backups. */
-export interface PostgresServerInputs {
+export interface PostgresServerInputs extends ServerContents {
   /** The Docker host; without one, the provider's default. */
   host?: string;
   /** The stack's id. */
   stack: string;
-  /** The tenant's id, which is its database's name too. */
-  tenant: string;
   /** PostgreSQL major version; that of existing data cannot be changed. */
   version: number;
   /** `running`, or `stopped`: then it has no container, and data, network and backups stay. */
@@ -48,14 +66,6 @@ export interface PostgresServerInputs {
     /** When the server starts the next time: no change of them causes a restart. */
     initial: Settings;
   };
-  /** Of the role that the tenant logs in as; printable ASCII; a secret. */
-  password: string;
-  /** That role's name: it owns the database, and nobody logs in as a superuser. Undefined: the superuser postgres. */
-  user?: string;
-  /** Other roles that can log in, by name; undefined without any. */
-  roles?: Record<string, RoleInputs>;
-  /** Their passwords; printable ASCII; a secret. */
-  rolePasswords?: Record<string, string>;
   access: {
     /** Whether clients may come in. Closing it ends their sessions. */
     open: boolean;
@@ -81,8 +91,6 @@ export interface PostgresServerInputs {
     encoding?: string;
     icu?: string;
   };
-  /** Extensions of the tenant's database by name: their versions, or empty for the newest of the image. */
-  extensions?: Record<string, string>;
   /** The proxy's file for the tenant; a closed route is a file without a router. */
   route: {
     /** Name of the proxy's container. */
@@ -113,8 +121,6 @@ export interface PostgresServerInputs {
     /** Connections to the server for each database. */
     size: number;
   };
-  /** Where the operator wrote each setting, for messages. */
-  positions?: Record<string, string>;
   /** For the operator when the tenant is removed. */
   deleteMessage: string;
 }
@@ -129,6 +135,13 @@ export interface RoleInputs {
   settings: Settings;
   /** Other roles that it is a member of. */
   inRoles: readonly string[];
+}
+
+/** The same as the last `up` left it. */
+export interface ServerContentsState extends ServerContents {
+  state: string;
+  /** Extensions that a stopped tenant's database has by earlier entries. */
+  leftExtensions?: Record<string, string>;
 }
 
 export interface PostgresServerState extends PostgresServerInputs {

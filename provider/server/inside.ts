@@ -4,7 +4,7 @@ import { monitorRole } from "../../docker/session-options";
 import { defaultPrivileges } from "./parts/roles-in-database";
 import type { Settings } from "./parts/settings";
 import { certificateDigest } from "./parts/tls";
-import { literal, type Session } from "./session";
+import { literal, type SqlSession } from "./session";
 
 /**
  * What a server answers of itself. Its superuser is the tenant, so it may answer anything: these are data, never run and
@@ -145,7 +145,7 @@ export const managedRoles = "pgs.roles";
 export const creatingSetting = "pgs.creating";
 
 /** Asks a server all of it in one question; one more where it has extensions. @param seconds until it has to be ready */
-export async function lookInside(session: Session, seconds?: number): Promise<Inside> {
+export async function lookInside(session: SqlSession, seconds?: number): Promise<Inside> {
   const inside = answered(
     insideSchema,
     await session.read(question(session.tenant), { seconds }),
@@ -157,7 +157,11 @@ export async function lookInside(session: Session, seconds?: number): Promise<In
 }
 
 /** Of some extensions, in the tenant's database. */
-export async function installedOf(session: Session, names: string[], seconds?: number): Promise<Installed> {
+export async function installedOf(
+  session: SqlSession,
+  names: string[],
+  seconds?: number,
+): Promise<Installed> {
   const sql = `SELECT json_object_agg(name, json_build_object('version', extversion, 'newest', default_version))
     FROM json_array_elements_text(${literal(JSON.stringify(names))}) AS wanted (name)
       LEFT JOIN pg_extension ON extname = name LEFT JOIN pg_available_extensions USING (name)`;

@@ -1,7 +1,12 @@
 import type Docker from "dockerode";
-import type { PostgresServerInputs, PostgresServerState } from "./inputs";
+import type {
+  PostgresServerInputs,
+  PostgresServerState,
+  ServerContents,
+  ServerContentsState,
+} from "./inputs";
 import type { Inside } from "./inside";
-import type { Session } from "./session";
+import type { Session, SqlSession } from "./session";
 
 type MaybePromise<T> = T | Promise<T>;
 
@@ -21,6 +26,23 @@ export interface RunningServer {
   container: Docker.Container;
   session: Session;
   inside: Inside;
+}
+
+/** What is to be true inside of a server that answers, on each platform. */
+export interface OpenServer {
+  inputs: ServerContents;
+  /** What the last `up` left; empty for a new tenant. */
+  before: Partial<ServerContentsState>;
+  session: SqlSession;
+  inside: Inside;
+}
+
+/** A concern inside of a server. */
+export interface ContentsPart {
+  readonly name: string;
+  /** As {@link Part} has it. */
+  differs(wanted: ServerContents, sight: Pick<Sight, "inside">): MaybePromise<boolean>;
+  apply(server: OpenServer): Promise<void>;
 }
 
 /** One concern of a server. Each is planned and applied by itself. */

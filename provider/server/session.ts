@@ -1,13 +1,18 @@
 import { randomUUID } from "node:crypto";
 import type Docker from "dockerode";
 import { type ExecResult, ExecTimeoutError, exec, printable } from "../../docker/exec";
-import { answerSeconds, type SessionKind, sessionEnvironment } from "../../docker/session-options";
+import {
+  answerSeconds,
+  connectionValue,
+  type SessionKind,
+  sessionEnvironment,
+} from "../../docker/session-options";
 
 /** How long a server may take until it accepts connections, in seconds; recovery after a crash counts too. */
 export const readySeconds = 120;
 
 /** An init script may load a dump: a day, in seconds. */
-const scriptSeconds = 86_400;
+export const scriptSeconds = 86_400;
 
 /** The server did not accept connections in time. */
 export class NotReadyError extends Error {}
@@ -89,11 +94,30 @@ const runSql = `${whenReady}
 const runScript = `${whenReady}
   exec "$@" "dbname=$database"`;
 
+/** A running server, asked as its superuser over its own socket, in its database `postgres` where no other is named. */
+export interface SqlSession {
+  /** The tenant's id, which names its database. */
+  readonly tenant: string;
+  /**
+   * Runs SQL.
+   * @returns what the statements printed, without headings
+   * @throws Error with psql's terse message, which names the line but quotes no statement
+   */
+  run(sql: string, options?: { database?: string; seconds?: number }): Promise<string>;
+  /** The same of SQL that only reads. */
+  read(sql: string, options?: { database?: string; seconds?: number }): Promise<string>;
+  /**
+   * Runs an operator's script, as long as it takes.
+   * @throws Error also where psql did not come to its end, which an empty statement after the data of COPY does
+   */
+  script(sql: string, database: string): Promise<void>;
+}
+
 /**
- * A running server, asked as its superuser over its own socket, in its database `postgres`. That one is the tenant's to
- * drop: without it, `template1` or the tenant's own has to do.
+ * The server in a container. The database `postgres` is the tenant's to drop: without it, `template1` or the tenant's own
+ * has to do.
  */
-export class Session {
+export class Session implements SqlSession {
   /** @param version PostgreSQL's major version, as tenants.yaml has it @param tenant its id, which names its database */
   constructor(
     readonly container: Docker.Container,
@@ -101,31 +125,17 @@ export class Session {
     readonly tenant: string,
   ) {}
 
-  /**
-   * Runs SQL, and waits until the server accepts connections.
-   * @returns what the statements printed, without headings
-   * @throws NotReadyError; Error with psql's terse message, which names the line but quotes no statement
-   */
+  /** Waits until the server accepts connections. @throws NotReadyError too */
   async run(sql: string, options: { database?: string; seconds?: number } = {}): Promise<string> {
     return (await this.ask("change", sql, options)).stdout.trim();
   }
 
-  /** The same of SQL that only reads. */
   async read(sql: string, options: { database?: string; seconds?: number } = {}): Promise<string> {
     return (await this.ask("read", sql, options)).stdout.trim();
   }
 
-  /**
-   * Runs an operator's script, as long as it takes.
-   * @throws Error also where psql did not come to its end, which an empty statement after the data of COPY does
-   */
-  async script(sql: string, database: string): Promise<void> {
-    const end = randomUUID();
-    const { stderr } = await this.ask("script", `${sql}\n\\warn ${end}\n`, { database });
-    if (stderr.includes(end) || /^\s*\\q/m.test(sql)) return;
-    throw new Error(
-      "psql ended before the end of the script: is a semicolon alone after the data of a COPY, or an \\if left open?",
-    );
+  script(sql: string, database: string): Promise<void> {
+    return wholeScript(sql, async (text) => (await this.ask("script", text, { database })).stderr);
   }
 
   /** Waits until the server accepts connections. */
@@ -191,9 +201,14 @@ export class Session {
   }
 }
 
-/** A value in a connection string. https://www.postgresql.org/docs/18/libpq-connect.html#LIBPQ-CONNSTRING */
-function connectionValue(text: string): string {
-  return `'${text.replaceAll("\\", "\\\\").replaceAll("'", "\\'")}'`;
+/** @param run returns what psql wrote to standard error @throws Error where psql did not come to the script's end */
+export async function wholeScript(sql: string, run: (sql: string) => Promise<string>): Promise<void> {
+  const end = randomUUID();
+  const stderr = await run(`${sql}\n\\warn ${end}\n`);
+  if (stderr.includes(end) || /^\s*\\q/m.test(sql)) return;
+  throw new Error(
+    "psql ended before the end of the script: is a semicolon alone after the data of a COPY, or an \\if left open?",
+  );
 }
 
 /** A string constant. https://www.postgresql.org/docs/18/sql-syntax-lexical.html#SQL-SYNTAX-STRINGS-ESCAPE */

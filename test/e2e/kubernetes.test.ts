@@ -9,6 +9,17 @@ import { login, psql } from "./support/psql";
 /** Small, for a machine with two processors. */
 const defaults = "defaults: { memory: 256Mi, cpus: 0.1, disk: 1Gi }\n";
 
+/** A table of its own, a role for the application and one for reports, and an extension. */
+const rich = `
+    init: [init/schema.sql]
+    extensions: [hstore]
+    roles: { app: { grants: readwrite, settings: { work_mem: 3MB } }, reports: { grants: readonly } }`;
+
+const scripts = {
+  broken: "CREATE TABLE made_once AS SELECT 1 AS i;\nCREATE TABL none ();\n",
+  right: "CREATE TABLE made_once AS SELECT 1 AS i;\n",
+};
+
 let cluster: TestCluster;
 let checkout: Checkout;
 let address: string;
@@ -16,7 +27,7 @@ let address: string;
 beforeAll(async () => {
   cluster = await TestCluster.start();
   address = await cluster.nodeAddress();
-  checkout = await Checkout.create(`${defaults}tenants: { acme: {}, globex: {} }`, {
+  checkout = await Checkout.create(`${defaults}tenants:\n  acme:${rich}\n  globex: {}\n`, {
     platform: "kubernetes",
     "kubernetes.kubeconfig": cluster.kubeconfig,
     "kubernetes.operatorManifest": cluster.operatorManifest,
@@ -49,15 +60,15 @@ async function expectNoChanges(): Promise<void> {
 }
 
 /** A session through the proxy, which verifies the server's certificate. */
-async function connect(id: string): Promise<Client> {
-  const client = new Client({ ...(await checkout.clientConfig(id)), host: address });
+async function connect(id: string, role?: string): Promise<Client> {
+  const client = new Client({ ...(await checkout.clientConfig(id, role)), host: address });
   client.on("error", () => {});
   await client.connect();
   return client;
 }
 
-async function query(id: string, sql: string): Promise<Record<string, unknown>[]> {
-  const client = await connect(id);
+async function query(id: string, sql: string, role?: string): Promise<Record<string, unknown>[]> {
+  const client = await connect(id, role);
   try {
     return (await client.query(sql)).rows;
   } finally {
@@ -66,11 +77,20 @@ async function query(id: string, sql: string): Promise<Record<string, unknown>[]
 }
 
 describe("from nothing", () => {
-  test("./pgs up brings operator, proxy and tenants up", async () => {
-    const output = await pgs("up", "--yes");
-    expect(output).toMatch(/acme +created/);
+  test("./pgs up brings operator, proxy and tenants up, but a tenant whose init script fails", async () => {
+    checkout.write("init/schema.sql", scripts.broken);
+    const { code, output } = await checkout.pgs(["up", "--yes"]);
+    expect(code).toBe(1);
+    expect(output).toMatch(/init script schema\.sql failed: line 2: ERROR: +syntax error/);
     expect(output).toMatch(/globex +created/);
+    expect(JSON.parse(await pgs("list", "--json"))).toMatchObject([{ id: "acme", state: "incomplete" }, {}]);
   }, 900_000);
+
+  test("the next up makes its database again, and runs the corrected script once", async () => {
+    checkout.write("init/schema.sql", scripts.right);
+    expect(await pgs("up", "--yes")).toMatch(/acme +\w+/);
+    expect(await query("acme", "SELECT i FROM made_once")).toEqual([{ i: 1 }]);
+  });
 
   test("psql logs in with verify-full, by the hostname alone", async () => {
     const parameters = { hostaddr: address, sslmode: "verify-full", sslrootcert: await checkout.caFile() };
@@ -87,6 +107,17 @@ describe("from nothing", () => {
     const shown = async (name: string) => Object.values((await query("acme", `SHOW ${name}`))[0] ?? {})[0];
     expect(await shown("shared_buffers")).toBe("64MB");
     expect(await shown("server_encoding")).toBe("UTF8");
+  });
+
+  test("its roles read and write as their grants say, also what is made later, and its extension is there", async () => {
+    await query("acme", "CREATE TABLE later (i int)");
+    await query("acme", "INSERT INTO later VALUES (2)", "app");
+    expect(await query("acme", "SELECT i FROM later", "reports")).toEqual([{ i: 2 }]);
+    await expect(query("acme", "INSERT INTO later VALUES (3)", "reports")).rejects.toThrow(
+      "permission denied",
+    );
+    expect(await query("acme", "SHOW work_mem", "app")).toEqual([{ work_mem: "3MB" }]);
+    expect(await query("acme", "SELECT 'a=>1'::hstore -> 'a' AS v")).toEqual([{ v: "1" }]);
   });
 
   test("a second up does nothing", async () => {
@@ -115,6 +146,17 @@ describe("from nothing", () => {
   });
 });
 
+test("a server reaches the API server, and no other address at its port", async () => {
+  const { spec } = await cluster.get("networkpolicy", "tenant", namespace("acme"));
+  const { clusterIP } = (await cluster.get("service", "kubernetes", "default")).spec;
+  const ranges = JSON.stringify(spec.egress);
+  expect(ranges).toContain(`"${clusterIP}/32"`);
+  const gateway = address.replace(/\.\d+$/, ".1");
+  const ask = `psql 'host=${gateway} port=6443 user=x connect_timeout=4' -c 'SELECT 1' 2>&1; true`;
+  const pod = ["exec", "acme-1", "--container", "postgres", "--", "sh", "-c", ask];
+  expect(await cluster.kubectl("--namespace", namespace("acme"), ...pod)).toMatch(/timeout expired/);
+});
+
 describe("the commands", () => {
   test("list has the tenants as their Clusters tell", async () => {
     const listed = JSON.parse(await pgs("list", "--json"));
@@ -136,8 +178,25 @@ describe("the commands", () => {
     expect(await pgs("logs", "acme", "--tail", "200")).toContain("postgres");
   });
 
+  test("doctor finds all in order, and says what is not", async () => {
+    const { code, stdout, output } = await checkout.pgs(["doctor", "--json"]);
+    expect(code, output).toBe(0);
+    const findings: { check: string; level: string; message: string }[] = JSON.parse(stdout);
+    const good = findings.filter(({ level }) => level === "good").map(({ check }) => check);
+    const looked = ["engine", "operator", "webhooks", "storage", "proxy", "server", "route", "login", "disk"];
+    expect(good).toEqual(expect.arrayContaining([...looked, "failover", "drift"]));
+    const scale = (replicas: number) =>
+      cluster.kubectl("-n", namespace("proxy"), "scale", "deployment", "traefik", `--replicas=${replicas}`);
+    await scale(0);
+    const broken = await checkout.pgs(["doctor"]);
+    expect(broken.code).toBe(1);
+    expect(broken.output).toMatch(/✗ drift .*an up would change 1: proxy\/traefik/);
+    expect(broken.output).toMatch(/✗ port /);
+    await pgs("up", "--yes");
+    await eventually(60, () => query("acme", "SELECT 1"));
+  });
+
   test.each([
-    ["doctor"],
     ["backups"],
     ["top", "acme"],
     ["dump", "acme"],
@@ -203,15 +262,65 @@ describe("an edit", () => {
     expect(await query("acme", "SELECT i FROM kept")).toEqual([{ i: 1 }]);
   });
 
-  test("of passwordVersion changes the password, and the session goes on", async () => {
+  test("of passwordVersion counts when the command ends, and the session goes on", async () => {
     const [session, old] = [await connect("acme"), await checkout.clientConfig("acme")];
     await pgs("rotate-password", "acme", "--yes");
-    await eventually(30, () => query("acme", "SELECT 1"));
+    await query("acme", "SELECT 1");
     await session.query("SELECT 1");
     await session.end();
     await expect(new Client({ ...old, host: address }).connect()).rejects.toThrow(
       "password authentication failed",
     );
+  });
+
+  test("of disk has grown the volume when the command ends", async () => {
+    await pgs("set", "acme", "disk", "2Gi", "--yes");
+    const { status } = await cluster.get("pvc", "acme-1", namespace("acme"));
+    expect(status.capacity.storage).toMatch(/^2Gi$/);
+  });
+
+  test("of allow lets clients from there in, and ends the others' sessions", async () => {
+    const [session, neighbour] = [await connect("acme"), await connect("globex")];
+    let ended = false;
+    session.on("end", () => {
+      ended = true;
+    });
+    const { output } = await checkout.pgs(["set", "acme", "allow", "[192.0.2.0/24]", "--yes"]);
+    expect(output).toContain("all open sessions");
+    await eventually(5, async () => expect(ended).toBe(true));
+    await expect(connect("acme")).rejects.toThrow();
+    await neighbour.query("SELECT 1");
+    await neighbour.end();
+    const here = address.replace(/\.\d+$/, ".0/24");
+    await pgs("set", "acme", "allow", `[${here}]`, "--yes");
+    await eventually(5, () => query("acme", "SELECT 1"));
+  });
+
+  test("of maxConnectionsPerClient lets no more in at a time from one address", async () => {
+    await pgs("set", "acme", "maxConnectionsPerClient", "3", "--yes");
+    const sessions = [await connect("acme"), await connect("acme"), await connect("acme")];
+    await eventually(5, () => expect(connect("acme")).rejects.toThrow());
+    for (const session of sessions) await session.end();
+    await eventually(5, () => query("acme", "SELECT 1"));
+  });
+
+  test("that takes a role out ends its sessions, and lets it in no more; a password by hand is put right", async () => {
+    const session = await connect("acme", "app");
+    const old = await checkout.clientConfig("acme", "app");
+    let ended = false;
+    session.on("end", () => {
+      ended = true;
+    });
+    await query("acme", "ALTER ROLE reports PASSWORD 'by hand'");
+    expect(await pgs("preview")).toContain("TenantDatabase acme was changed by hand (roles)");
+    await apply(
+      "\n  acme: { memory: 384Mi, disk: 2Gi, roles: { reports: { grants: readonly } } }\n  globex: {}\n",
+    );
+    await eventually(5, async () => expect(ended).toBe(true));
+    await expect(new Client({ ...old, host: address }).connect()).rejects.toThrow("authentication failed");
+    expect(await query("acme", "SELECT i FROM later", "reports")).toEqual([{ i: 2 }]);
+    await expect(query("acme", "SELECT 'a=>1'::hstore")).rejects.toThrow("does not exist");
+    await expectNoChanges();
   });
 
   test("that another major version, a smaller volume or a field of Docker's needs is refused at its line", async () => {
@@ -231,12 +340,20 @@ describe("an edit", () => {
       "disk: 512Mi",
       /tenants\.yaml:2:\d+: tenants\.acme\.disk: a volume grows and does not shrink/,
     );
-    await refused("init: []", /tenants\.yaml:2:\d+: tenants\.acme\.init: there is no init on Kubernetes/);
+    const allow = (expansion: boolean) =>
+      cluster.kubectl("patch", "storageclass", "folders", "-p", `{"allowVolumeExpansion":${expansion}}`);
+    await allow(false);
+    await refused(
+      "disk: 9Gi",
+      /tenants\.acme\.disk: volumes of the StorageClass folders cannot grow/,
+    ).finally(() => allow(true));
+    await refused("icu: und", /tenants\.yaml:2:\d+: tenants\.acme\.icu: there is no icu on Kubernetes/);
+    await refused("roles: { acme: {} }", /tenants\.acme\.roles\.acme: CloudNativePG has a role of this name/);
   });
 });
 
 describe("data outlives", () => {
-  const both = "{ acme: { memory: 384Mi }, globex: {} }";
+  const both = "{ acme: { memory: 384Mi, disk: 2Gi, init: [init/schema.sql] }, globex: {} }";
 
   test("its entry: its servers are gone, and written again it is there with a new password", async () => {
     const output = await apply("{ globex: {} }");
@@ -264,17 +381,33 @@ describe("data outlives", () => {
   }, 600_000);
 
   test("nothing after onRemove: delete was applied", async () => {
-    await apply("{ acme: { memory: 384Mi }, globex: { onRemove: delete } }");
-    await apply("{ acme: { memory: 384Mi } }");
+    await apply("{ acme: { memory: 384Mi, disk: 2Gi }, globex: { onRemove: delete } }");
+    await apply("{ acme: { memory: 384Mi, disk: 2Gi } }");
     expect(await cluster.kubectl("get", "namespace", namespace("globex"), "--ignore-not-found")).toBe("");
   });
 });
 
 describe("a tenant with a replica", () => {
-  test("is written to again after its primary's pod is deleted, with every committed row", async () => {
+  test("has it when the command ends, waits for it, and is read at ID-ro.DOMAIN, where nothing can be written", async () => {
     await pgs("set", "acme", "replicas", "1", "--yes");
     await pgs("set", "acme", "sync", "on", "--yes");
+    expect(await query("acme", "SELECT sync_state FROM pg_stat_replication")).toEqual([
+      { sync_state: "quorum" },
+    ]);
     expect(JSON.parse(await pgs("list", "--json"))[0].servers).toEqual({ ready: 2, wanted: 2 });
+    const { acme } = JSON.parse(await checkout.pulumi("stack", "output", "tenants", "--json"));
+    expect(acme.readOnly).toBe("acme-ro.pgs.localhost");
+    const config = await checkout.clientConfig("acme");
+    const ssl = { ...Object(config.ssl), servername: acme.readOnly };
+    const client = new Client({ ...config, host: address, ssl });
+    await client.connect();
+    expect((await client.query("SELECT pg_is_in_recovery() AS replica")).rows).toEqual([{ replica: true }]);
+    await expect(client.query("CREATE TABLE none ()")).rejects.toThrow("read-only transaction");
+    await client.end();
+    expect(await pgs("doctor", "--quick")).toMatch(/✓ replication .*1 of 1 replicas/);
+  });
+
+  test("is written to again after its primary's pod is deleted, with every committed row", async () => {
     await query("acme", "CREATE TABLE written (n int PRIMARY KEY)");
     const { status } = await cluster.get("cluster", "acme", namespace("acme"));
     const committed: number[] = [];
@@ -299,6 +432,8 @@ describe("a tenant with a replica", () => {
     console.log(
       `kubernetes: written again ${((performance.now() - lost) / 1000).toFixed(1)} s after the primary was lost`,
     );
+    const doctor = await checkout.pgs(["doctor", "--quick"]);
+    expect(doctor.output).toMatch(/! failover .*acme: (Failing|Current primary)/);
     const rows = await query("acme", "SELECT n FROM written");
     const present = new Set(rows.map(({ n }) => n));
     expect(committed.filter((n) => !present.has(n))).toEqual([]);

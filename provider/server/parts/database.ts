@@ -7,7 +7,7 @@ import { isGzip } from "../../../tenants/dump-file";
 import { largestUnpacked } from "../../../tenants/init-scripts";
 import { creatingSetting, lookInside } from "../inside";
 import { createDatabase, refuseOtherLocale } from "../locale";
-import type { Part, RunningServer } from "../part";
+import type { OpenServer, Part, RunningServer } from "../part";
 import { identifier, literal } from "../session";
 import { createUsualExtension, hasUsualExtension } from "./extensions";
 
@@ -101,7 +101,10 @@ export function isMade({ state }: RunningServer["before"]): boolean {
 }
 
 /** Paths are from the project's folder, where the provider runs. */
-async function runScript({ inputs, session }: RunningServer, path: string): Promise<void> {
+export async function runScript(
+  { inputs, session }: Pick<OpenServer, "inputs" | "session">,
+  path: string,
+): Promise<void> {
   try {
     const content = await readFile(path);
     // By its content, as it was checked.

@@ -1,11 +1,10 @@
 import { isDeepStrictEqual } from "node:util";
 import { extensionPattern, usualLibrary } from "../../../tenants/extensions";
 import { listElements } from "../../../tenants/postgres-settings";
-import { newestIn } from "../image";
-import type { PostgresServerInputs, PostgresServerState } from "../inputs";
+import type { PostgresServerInputs, ServerContents } from "../inputs";
 import { extensionsSetting, type Inside, type Installed, installedOf } from "../inside";
-import type { Part, RunningServer } from "../part";
-import { identifier, literal, type Session } from "../session";
+import type { ContentsPart, OpenServer } from "../part";
+import { identifier, literal, type SqlSession } from "../session";
 
 type Wanted = Readonly<Record<string, string>>;
 
@@ -13,10 +12,9 @@ type Wanted = Readonly<Record<string, string>>;
  * The extensions that tenants.yaml has, or once had, in the tenant's database; others are the tenant's own. The server's
  * database `postgres` has the names of all that pgs makes, from before it makes them.
  */
-export const extensions: Part & {
+export const extensions: ContentsPart & {
   /** Drops what the entry has no more. It comes before the settings, which may take away the library. */
-  remove(server: RunningServer): Promise<void>;
-  apply(server: RunningServer): Promise<void>;
+  remove(server: OpenServer): Promise<void>;
 } = {
   name: "extensions",
 
@@ -95,16 +93,18 @@ export function createUsualExtension(database: string): string {
   ].join("\n");
 }
 
-/** What an `up` changes of the extensions beside their names, in words for the operator. */
-export async function changesIn(
-  { extensions: former = {}, container }: PostgresServerState,
-  inputs: PostgresServerInputs,
+/**
+ * What an `up` changes of the extensions beside their names, in words for the operator.
+ * @param newest what another image brings, where there is to be another
+ */
+export function changesIn(
+  { extensions: former = {} }: ServerContents,
+  { extensions: wanted = {} }: ServerContents,
   inside: Inside | undefined,
-): Promise<string[]> {
-  const wanted = inputs.extensions ?? {};
+  newest?: ReadonlyMap<string, string>,
+): string[] {
   const installed = { ...inside?.installed };
-  if (inputs.container.imageId !== container.imageId && Object.keys(installed).length > 0) {
-    const newest = await newestIn(inputs).catch(() => new Map<string, string>());
+  if (newest) {
     for (const [name, { version }] of Object.entries(installed)) {
       installed[name] = { version, newest: newest.get(name) ?? null };
     }
@@ -159,7 +159,7 @@ function isNewer(one: string, other: string): boolean {
  * the tenant's where the extension says that a dump has to have them.
  * https://www.postgresql.org/docs/18/extend-extensions.html#EXTEND-EXTENSIONS-CONFIG-TABLES
  */
-async function drop(session: Session, name: string): Promise<void> {
+async function drop(session: SqlSession, name: string): Promise<void> {
   await session.run(
     `DO $$
     DECLARE kept record; used boolean; users text;
@@ -180,7 +180,7 @@ async function drop(session: Session, name: string): Promise<void> {
   );
 }
 
-async function note(session: Session, inside: Inside, names: string[]): Promise<void> {
+async function note(session: SqlSession, inside: Inside, names: string[]): Promise<void> {
   if (isDeepStrictEqual(names.toSorted(), inside.extensions)) return;
   const list = literal(JSON.stringify(names.toSorted()));
   await session.run(`ALTER DATABASE postgres SET ${extensionsSetting} = ${list};`);

@@ -1,4 +1,4 @@
-import type { PostgresServerInputs } from "../inputs";
+import type { ServerContents } from "../inputs";
 import type { Inside } from "../inside";
 import { identifier, literal } from "../session";
 
@@ -43,7 +43,7 @@ const schemas = `FROM pg_namespace AS n WHERE nspname !~ '^pg_' AND nspname <> '
  */
 export function changesInDatabase(
   groups: string[],
-  { tenant, user }: Pick<PostgresServerInputs, "tenant" | "user">,
+  { tenant, user }: Pick<ServerContents, "tenant" | "user">,
   { roles, verifier }: Inside,
 ): string[] {
   const owns = groups.includes(owner);

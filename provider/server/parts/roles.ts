@@ -1,11 +1,10 @@
 import * as pulumi from "@pulumi/pulumi";
 import { z } from "zod";
-import { dockerClient } from "../../../docker/client";
-import type { PostgresServerInputs, PostgresServerState, RoleInputs } from "../inputs";
+import type { RoleInputs, ServerContents } from "../inputs";
 import { type Inside, lookInside, managedRoles, type RoleSeen } from "../inside";
-import type { Part, RunningServer } from "../part";
+import type { ContentsPart } from "../part";
 import { matches, scramVerifier } from "../scram";
-import { identifier, literal, Session } from "../session";
+import { identifier, literal, type SqlSession } from "../session";
 import { changesInDatabase, owner, readwrite } from "./roles-in-database";
 import { assignment, isWritten } from "./settings";
 
@@ -14,7 +13,7 @@ import { assignment, isWritten } from "./settings";
  * the names of all that pgs manages, from before it makes or changes them: what a run that was cut off has left is known
  * to the next, and other roles are never changed.
  */
-export const roles: Part & { apply(server: RunningServer): Promise<void> } = {
+export const roles: ContentsPart = {
   name: "roles",
 
   async differs(inputs, { inside }) {
@@ -66,7 +65,7 @@ interface WantedRole extends RoleInputs {
   actsAs?: string;
 }
 
-type Wanted = Pick<Partial<PostgresServerInputs>, "roles" | "rolePasswords" | "user" | "password">;
+type Wanted = Pick<Partial<ServerContents>, "roles" | "rolePasswords" | "user" | "password">;
 
 /** What the owner needs beside its database where nobody is a superuser: to see the server's sessions, and to cancel them. */
 const operators = ["pg_monitor", "pg_signal_backend"];
@@ -153,7 +152,7 @@ interface Plan {
   inDatabase: string[];
 }
 
-async function planOf(inputs: PostgresServerInputs, inside: Inside, known: Note): Promise<Plan> {
+async function planOf(inputs: ServerContents, inside: Inside, known: Note): Promise<Plan> {
   const wanted = wantedRoles(inputs);
   const seen = new Map(inside.roles.found.map((role) => [role.name, role]));
   const changes: Plan["changes"] = [];
@@ -273,8 +272,8 @@ function settingIn(text: string): [string, string] {
 }
 
 async function change(
-  inputs: PostgresServerInputs,
-  session: Session,
+  inputs: ServerContents,
+  session: SqlSession,
   { former, changes, inDatabase }: Plan,
   seen: Inside,
 ): Promise<void> {
@@ -314,7 +313,7 @@ const dropSeconds = 60;
  * What they own, in every database, goes to a role that cannot log in and is no superuser: by a function that runs with
  * its owner's rights, others could become one.
  */
-async function drop(names: string[], inputs: PostgresServerInputs, session: Session): Promise<void> {
+async function drop(names: string[], inputs: ServerContents, session: SqlSession): Promise<void> {
   const answer = await session.read(
     "SELECT json_agg(datname ORDER BY datname <> 'postgres') FROM pg_database WHERE datallowconn AND datconnlimit <> -2",
   );
@@ -357,25 +356,26 @@ async function drop(names: string[], inputs: PostgresServerInputs, session: Sess
 }
 
 /** Names where in tenants.yaml the role stands that a message begins with. */
-function positioned(error: unknown, inputs: PostgresServerInputs): unknown {
+function positioned(error: unknown, inputs: ServerContents): unknown {
   const [, name] = /^role (\S+): /.exec((error as Error).message) ?? [];
   const position = name && inputs.positions?.[`roles.${name}`];
   return position ? new Error(`${position}: ${(error as Error).message}`) : error;
 }
 
-function adoption({ container }: PostgresServerInputs, name: string): string {
+function adoption({ container }: ServerContents, name: string): string {
   return `${container.name}: the role ${name} is there already and is adopted: it gets a new password, and loses what makes it more than a plain role; else only what its entry says is changed`;
 }
 
 /** What a plan says of roles that are removed, or that somebody made by hand before. */
 export async function rolesWarnings(
-  state: PostgresServerState,
-  inputs: PostgresServerInputs,
+  state: ServerContents,
+  inputs: ServerContents,
+  session: SqlSession,
 ): Promise<string[]> {
   const [before, after] = [state, inputs].map((one) => Object.keys(entriesOf(one))) as [string[], string[]];
   const removed = before.filter((name) => !after.includes(name));
   const added = after.filter((name) => !before.includes(name));
-  const present = added.length > 0 ? await among(added, state).catch(() => []) : [];
+  const present = added.length > 0 ? await among(added, session).catch(() => []) : [];
   return [
     ...(state.user !== inputs.user ? [loginChange(inputs)] : []),
     ...removed.map(
@@ -386,7 +386,7 @@ export async function rolesWarnings(
   ];
 }
 
-function loginChange({ container, user = "postgres" }: PostgresServerInputs): string {
+function loginChange({ container, user = "postgres" }: ServerContents): string {
   const superuser =
     user === "postgres"
       ? "its server's superuser"
@@ -395,11 +395,7 @@ function loginChange({ container, user = "postgres" }: PostgresServerInputs): st
 }
 
 /** Those of the names that the server has a role of. */
-async function among(
-  names: string[],
-  { host, container, version, tenant }: PostgresServerState,
-): Promise<string[]> {
-  const session = new Session(dockerClient(host).getContainer(container.name), version, tenant);
+async function among(names: string[], session: SqlSession): Promise<string[]> {
   const sql = `SELECT rolname FROM pg_roles WHERE rolname IN (${names.map(literal).join(", ")})`;
   const found = (await session.read(sql, { seconds: 15 })).split("\n");
   return names.filter((name) => found.includes(name));

@@ -132,6 +132,7 @@ export function imageId(name: string): string {
 function newResource({ type, name, inputs }: MockResourceArgs) {
   const learnt: Record<string, Record<string, unknown>> = {
     "pgs:index:Container": { containerId: `engine-id-of-${name}` },
+    "pgs:index:KubernetesOperator": { apiServer: { cidrs: ["10.0.0.1/32"], ports: [443, 6443] } },
     "random:index/randomId:RandomId": { hex: name === "stack" ? stackId : "0123456789abcdef" },
     "random:index/randomString:RandomString": { result: "3f9c1a" },
     "random:index/randomPassword:RandomPassword": { result: pulumi.secret(generatedPassword(name)) },

@@ -55,6 +55,21 @@ describe("a tenant on Kubernetes", () => {
     ]);
   });
 
+  it("has what is inside of its server in one resource: passwords are secrets, and a new server says that it is new", async () => {
+    const graph = await run("extensions: [hstore], roles: { app: { grants: owner } }, superuser: off");
+    const database = graph.resources.find(({ type }) => type === "pgs:index:TenantDatabase");
+    expect(plain(database?.inputs)).toMatchObject({
+      namespace: "pgs-acme",
+      user: "acme",
+      roles: { app: { grants: "owner" } },
+      extensions: { hstore: "" },
+    });
+    for (const field of ["password", "rolePasswords"]) expect(isSecret(database?.inputs[field])).toBe(true);
+    expect(manifest(graph, "Cluster").spec.bootstrap.initdb.postInitSQL).toEqual([
+      "ALTER DATABASE postgres SET pgs.creating = 'acme'",
+    ]);
+  });
+
   it("has a namespace of its own with restricted pods, which says whose it is", async () => {
     const { metadata } = manifest(await run("", {}, { "pgs:prefix": "dev" }), "Namespace");
     expect(metadata).toMatchObject({
@@ -167,7 +182,7 @@ describe("a tenant on Kubernetes", () => {
     const graph = await run();
     const data = "pgs:index:TenantData acme";
     expect(registered(graph, "Namespace")?.dependencies).toContain(data);
-    expect(registered(graph, "IngressRouteTCP")?.dependencies).toContain("pgs:index:ClusterRollout acme");
+    expect(registered(graph, "IngressRouteTCP")?.dependencies).toContain("pgs:index:TenantDatabase acme");
     const own = graph.resources.find(({ type }) => type === "pgs:index:TenantData");
     expect(own?.ignoreChanges).toEqual(["namespace"]);
   });
@@ -234,6 +249,56 @@ describe("the proxy on Kubernetes", () => {
   });
 });
 
+describe("who may come in", () => {
+  it("goes by middlewares of the route, and the load balancer shows the clients' own addresses", async () => {
+    const graph = await run(
+      "allow: [10.0.0.0/8], maxConnectionsPerClient: 3",
+      {},
+      { "pgs:allow": '["10.1.0.0/16"]' },
+    );
+    expect(manifest(graph, "MiddlewareTCP", "acme/allow").spec).toEqual({
+      ipAllowList: { sourceRange: ["10.1.0.0/16"] },
+    });
+    expect(manifest(graph, "MiddlewareTCP", "acme/per-client").spec).toEqual({ inFlightConn: { amount: 3 } });
+    expect(manifest(graph, "IngressRouteTCP").spec.routes[0].middlewares).toEqual([
+      { name: "acme--allow" },
+      { name: "acme--per-client" },
+    ]);
+    expect(manifest(graph, "Service", "proxy/traefik").spec.externalTrafficPolicy).toBe("Local");
+  });
+
+  it("is refused where a port of all nodes hides the clients' addresses", async () => {
+    const exposed = { exposure: "NodePort" };
+    const port = { "pgs:port": "30432" };
+    await expect(run("allow: [10.0.0.0/8]", exposed, port)).rejects.toThrow(
+      /tenants\.acme\.allow: with pgs:kubernetes\.exposure NodePort, the proxy does not see/,
+    );
+    await expect(run("", exposed, { ...port, "pgs:allow": '["10.0.0.0/8"]' })).rejects.toThrow(
+      /^pgs:allow: with/m,
+    );
+  });
+});
+
+describe("the replicas", () => {
+  it("have a hostname and a route of their own", async () => {
+    const graph = await run("replicas: 1");
+    expect(manifest(graph, "Service", "acme/replicas").spec.externalName).toBe(
+      "acme-ro.pgs-acme.svc.cluster.local",
+    );
+    expect(manifest(graph, "IngressRouteTCP", "acme/replicas").spec.routes[0].match).toBe(
+      "HostSNI(`acme-ro.pgs.localhost`)",
+    );
+    expect(registered(await run(), "IngressRouteTCP", "acme/replicas")).toBeUndefined();
+  });
+
+  it("keep their hostname from other tenants", async () => {
+    const tenants = "tenants: { acme: { replicas: 1 }, acme-ro: {} }";
+    await expect(runProgram(tenants, onCluster)).rejects.toThrow(
+      /the hostname acme-ro is that of the replicas of tenants\.acme/,
+    );
+  });
+});
+
 describe("the operator", () => {
   const definition = `apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
@@ -271,9 +336,10 @@ metadata: { name: cnpg-controller-manager, namespace: cnpg-system }
 
 describe("what a platform does not have", () => {
   it.each([
+    ["icu: und", /tenants\.yaml:1:\d+: tenants\.acme\.icu: there is no icu on Kubernetes: make a database/],
     [
-      "init: [a.sql]",
-      /tenants\.yaml:1:\d+: tenants\.acme\.init: there is no init on Kubernetes: run the scripts/,
+      "roles: { acme: {} }",
+      /tenants\.acme\.roles\.acme: CloudNativePG has a role of this name in the server/,
     ],
     ["backup: { schedule: 03:00 }", /tenants\.acme\.backup: there is no backup on Kubernetes/],
     [
@@ -284,6 +350,19 @@ describe("what a platform does not have", () => {
     ["sync: on", /tenants\.acme\.sync: sync: on needs a replica/],
   ])("is refused on Kubernetes at its line: %s", async (fields, message) => {
     await expect(run(fields)).rejects.toThrow(message);
+  });
+
+  it.each([
+    [
+      '{"barman":"registry.local/barman:3.19.1"}',
+      /pgs:images\.barman: Kubernetes has no such key: nothing uses it/,
+    ],
+    [
+      '{"18":"registry.local/pg:18.1"}',
+      /pgs:images\.18: .*servers have the images of pgs:kubernetes\.images/,
+    ],
+  ])("is refused among pgs:images: %s", async (images, message) => {
+    await expect(run("", {}, { "pgs:images": images })).rejects.toThrow(message);
   });
 
   it("may be written where it means the same", async () => {

@@ -57,7 +57,7 @@ function insideWith(seen: Partial<Inside["roles"]>): Inside {
 }
 
 const differs = async (inputs: PostgresServerInputs, seen: Partial<Inside["roles"]>) =>
-  roles.differs(inputs, { info: undefined, inside: insideWith(seen) });
+  roles.differs(inputs, { inside: insideWith(seen) });
 
 /** @returns all SQL that was run, a text for each session */
 async function applied(
@@ -162,10 +162,11 @@ describe("roles", () => {
     );
     expect(sql).toMatch(/GRANT "pg_monitor" TO "pgs_owner"[\s\S]*GRANT "pgs_owner" TO "acme"/);
     expect(sql).toMatch(/proowner = 10 UNION.*OWNER TO pgs_owner/s);
-    expect(await rolesWarnings(superuser as never, inputs)).toEqual([
+    const session = { read: async () => "" } as unknown as Session;
+    expect(await rolesWarnings(superuser as never, inputs, session)).toEqual([
       expect.stringContaining("logs in as acme from now on"),
     ]);
-    expect(await rolesWarnings(inputs as never, superuser)).toEqual([
+    expect(await rolesWarnings(inputs as never, superuser, session)).toEqual([
       expect.stringContaining("logs in as postgres from now on"),
       expect.stringContaining("the role acme is removed"),
     ]);
