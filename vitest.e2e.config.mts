@@ -8,8 +8,8 @@ import { BaseSequencer, type TestSpecification } from "vitest/node";
 const alone = ["hostile", "logins", "neighbours", "reboot"].map((name) => `test/e2e/${name}.test.ts`);
 
 /** On a cluster of its own, which takes a quarter of an hour to build once: it runs when its file is named. */
-const onCluster = "test/e2e/kubernetes.test.ts";
-const named = process.argv.some((argument) => argument.endsWith(onCluster));
+const onCluster = ["kubernetes", "kubernetes-backups"].map((name) => `test/e2e/${name}.test.ts`);
+const unnamed = onCluster.filter((file) => !process.argv.some((argument) => argument.endsWith(file)));
 
 /** Small files with slow tests go first: left to the end, one of them would run beside nothing. The rest goes by size. */
 const slow = /\/(interrupted|docs)\.test\.ts$/;
@@ -32,7 +32,7 @@ export default defineConfig({
         test: {
           name: "two at a time",
           include: ["test/e2e/**/*.test.ts"],
-          exclude: named ? alone : [...alone, onCluster],
+          exclude: [...alone, ...unnamed],
           maxWorkers: 2,
           sequence: { groupOrder: 0 },
           ...limits,

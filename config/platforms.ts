@@ -26,7 +26,6 @@ export const missingKeys: Readonly<Record<Platform, Readonly<Record<string, Miss
     acmeCredentials: { instead: "name the files of a certificate by pgs:certificate" },
     monitoring: { instead: "watch the servers by the metrics of CloudNativePG" },
     alertCredentials: { instead: "watch the servers by the metrics of CloudNativePG" },
-    backupCredentials: { instead: "pgs makes no backups there yet" },
   },
 };
 
@@ -47,8 +46,6 @@ const missingFields: Readonly<Record<Platform, Readonly<Record<string, Missing>>
     icu: { instead: "make a database with it by SQL" },
     init: { instead: "run the scripts by ./pgs connect ID -- -f FILE once the tenant is there" },
     volume: { instead: "load a dump by psql or pg_restore" },
-    restoreFrom: { instead: "load a dump by psql or pg_restore" },
-    backup: { instead: "pgs makes no backups there yet" },
     extensions: { instead: "make them by SQL: CREATE EXTENSION" },
     roles: { instead: "make them by SQL: CREATE ROLE" },
   },

@@ -8,6 +8,8 @@ export interface Cluster {
     name: string;
     namespace: string;
     labels?: Record<string, string>;
+    annotations?: Record<string, string>;
+    creationTimestamp?: string;
   };
   spec: { storage?: { size?: string } };
   status?: {
@@ -16,6 +18,9 @@ export interface Cluster {
     readyInstances?: number;
     currentPrimary?: string;
     targetPrimary?: string;
+    /** When the newest base backup in the bucket was complete. */
+    lastSuccessfulBackup?: string;
+    conditions?: { type: string; status: string; reason: string; message: string }[];
   };
 }
 

@@ -9,6 +9,7 @@ import { Container } from "./container";
 import { FailuresLast } from "./failures";
 import { ClusterRollout } from "./kubernetes/cluster-rollout";
 import { KubernetesOperator } from "./kubernetes/operator";
+import { RestoreSource } from "./kubernetes/restore-source";
 import { TenantData } from "./kubernetes/tenant-data";
 import { Platform } from "./platform";
 import { Programs } from "./programs";
@@ -31,6 +32,7 @@ const types: Record<string, ResourceType<Fields>> = {
   "pgs:index:PostgresServer": PostgresServer as unknown as ResourceType<Fields>,
   "pgs:index:Programs": Programs as unknown as ResourceType<Fields>,
   "pgs:index:Restore": Restore as unknown as ResourceType<Fields>,
+  "pgs:index:RestoreSource": RestoreSource as unknown as ResourceType<Fields>,
   "pgs:index:TenantData": TenantData as unknown as ResourceType<Fields>,
   "pgs:index:TraefikFile": TraefikFile as unknown as ResourceType<Fields>,
 };

@@ -7,6 +7,7 @@ import type { BackupDestinationInputs } from "./backup-destination";
 import type { ContainerInputs } from "./container";
 import type { ClusterRolloutInputs } from "./kubernetes/cluster-rollout";
 import type { KubernetesOperatorInputs } from "./kubernetes/operator";
+import type { RestoreSourceInputs } from "./kubernetes/restore-source";
 import type { TenantDataInputs } from "./kubernetes/tenant-data";
 import type { PlatformInputs } from "./platform";
 import type { ProgramsInputs } from "./programs";
@@ -132,6 +133,16 @@ export class TenantData extends pulumi.CustomResource {
 
   constructor(name: string, args: Args<TenantDataInputs>, opts?: pulumi.CustomResourceOptions) {
     super("pgs:index:TenantData", name, args, { ...opts, ignoreChanges: ["namespace"] });
+  }
+}
+
+/** What a tenant on a cluster is restored from. */
+export class RestoreSource extends pulumi.CustomResource {
+  /** The name of its folder in the bucket. */
+  declare readonly folder: pulumi.Output<string>;
+
+  constructor(name: string, args: Args<RestoreSourceInputs>, opts?: pulumi.CustomResourceOptions) {
+    super("pgs:index:RestoreSource", name, { folder: undefined, ...args }, opts);
   }
 }
 

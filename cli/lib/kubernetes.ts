@@ -14,7 +14,7 @@ import type { StackConfig, StackOutputs, TenantSummary } from "./stack";
 import type { TenantStatus } from "./tenant-status";
 
 /** @throws CommandError that says what is wrong with the kubeconfig */
-async function clientOf({ kubernetes }: Pick<StackConfig, "kubernetes">): Promise<KubernetesClient> {
+export async function clientOf({ kubernetes }: Pick<StackConfig, "kubernetes">): Promise<KubernetesClient> {
   return kubernetesClient(kubernetes ?? {}).catch((error: Error) => {
     throw new CommandError(error.message);
   });

@@ -1,20 +1,20 @@
 import * as pulumi from "@pulumi/pulumi";
-import type { KubernetesSettings } from "../../config";
-import { cnpg, labels, type ObjectNames, primaryService } from "../../kubernetes/names";
+import { cnpg, labels, type ObjectNames, primaryService, restoredFrom } from "../../kubernetes/names";
 import { ClusterRollout, TenantData } from "../../provider/resources";
 import { positionOf, type Tenant } from "../../tenants";
+import { backupPlan } from "../../tenants/backup";
 import { imageKey } from "../../tenants/extensions";
 import { formatMemory } from "../../tenants/memory";
 import { listElements, needsRestart } from "../../tenants/postgres-settings";
 import { budgetSetting, diskSettings, guardSettings, sizedSettings } from "../../tenants/sizing";
 import type { TenantOutputs } from "../platform";
 import { commonSummary, connectionString, createHost, createPassword, loginOf } from "../tenant-login";
+import { bucketPorts, restoredFromOf, TenantBackup, type TenantBackupArgs } from "./backup";
 import { Manifest } from "./manifest";
 import type { Operator } from "./operator";
 import { entryPoint, type KubernetesProxy } from "./proxy";
 
-export interface KubernetesTenantArgs {
-  tenant: Tenant;
+export interface KubernetesTenantArgs extends TenantBackupArgs {
   /** The stack's id. */
   stack: pulumi.Input<string>;
   names: ObjectNames;
@@ -27,7 +27,6 @@ export interface KubernetesTenantArgs {
   postgresImages: Map<string, string>;
   /** The operator's own passwords by tenant id; without one, it is random. */
   passwords: pulumi.Output<Record<string, string>>;
-  kubernetes: KubernetesSettings;
   operator: Operator;
   proxy: KubernetesProxy;
 }
@@ -51,8 +50,10 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
     const namespace = this.createNamespace(name, args, data);
     const login = this.createLogin(name, namespace, tenant, password);
     const policy = this.createNetworkPolicy(name, args, namespace);
-    const cluster = this.createCluster(name, args, namespace, [login, policy]);
+    const backup = new TenantBackup(name, args, namespace, this, { image: imageOf(args), policy });
+    const cluster = this.createCluster(name, args, namespace, backup, [login, policy]);
     const rollout = this.createRollout(name, args, cluster);
+    backup.createSchedule(rollout);
     this.createRoute(name, args, host, namespace, rollout);
 
     this.id = tenant.id;
@@ -61,6 +62,7 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
     this.summary = {
       ...commonSummary(tenant, host, port),
       disk: diskOf(tenant),
+      backup: { ...backupPlan(tenant, args.backups) },
       replicas: tenant.replicas,
       sync: tenant.sync,
     };
@@ -83,7 +85,12 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
         version: tenant.version,
         disk: diskOf(tenant),
         onRemove: tenant.onRemove,
-        positions: { version: positionOf(tenant, "version"), disk: positionOf(tenant, "disk") },
+        restoredFrom: restoredFromOf(tenant),
+        positions: {
+          version: positionOf(tenant, "version"),
+          disk: positionOf(tenant, "disk"),
+          restoreFrom: positionOf(tenant, "restoreFrom"),
+        },
       },
       { parent: this, dependsOn: operator.ready },
     );
@@ -136,11 +143,11 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
 
   /**
    * In: clients by the proxy, the operator, and the tenant's own servers. Out: these, names, and the API server, which each
-   * server tells who it is; its address is known to the cluster alone.
+   * server tells who it is; its address is known to the cluster alone. And the bucket.
    */
   private createNetworkPolicy(
     name: string,
-    { tenant, names }: KubernetesTenantArgs,
+    { tenant, names, backupDestination }: KubernetesTenantArgs,
     namespace: Manifest,
   ): Manifest {
     const tcp = (...ports: number[]) => ports.map((port) => ({ protocol: "TCP", port }));
@@ -169,7 +176,7 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
           egress: [
             { to: [itself], ports: tcp(5432, 8000) },
             { to: [{ namespaceSelector: {} }], ports: [{ protocol: "UDP", port: 53 }, ...tcp(53)] },
-            { ports: tcp(443, 6443) },
+            { ports: tcp(...new Set([443, 6443, ...bucketPorts({ backupDestination })])) },
           ],
         },
       },
@@ -183,6 +190,7 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
     name: string,
     args: KubernetesTenantArgs,
     namespace: Manifest,
+    backup: TenantBackup,
     dependsOn: pulumi.Resource[],
   ): Manifest {
     const { tenant, kubernetes } = args;
@@ -199,23 +207,29 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
           name: id,
           namespace: nameOf(namespace),
           labels: { [labels.version]: String(tenant.version) },
-          annotations: { [cnpg.hibernation]: tenant.state === "stopped" ? "on" : "off" },
+          annotations: {
+            [cnpg.hibernation]: tenant.state === "stopped" ? "on" : "off",
+            ...(tenant.restoreFrom && { [restoredFrom]: restoredFromOf(tenant) }),
+          },
         },
         spec: {
           instances: 1 + tenant.replicas,
           imageName: imageOf(args),
           enableSuperuserAccess: superuser === "on",
           ...(superuser === "on" && { superuserSecret: login }),
-          bootstrap: {
-            initdb: {
-              database: id,
-              owner: id,
-              // The operator's own is C, which knows no letters beyond ASCII.
-              localeCollate: "C.UTF-8",
-              localeCType: "C.UTF-8",
-              ...(superuser === "off" && { secret: login }),
+          ...(backup.bootstrap(superuser === "off" ? { secret: login } : {}) ?? {
+            bootstrap: {
+              initdb: {
+                database: id,
+                owner: id,
+                // The operator's own is C, which knows no letters beyond ASCII.
+                localeCollate: "C.UTF-8",
+                localeCType: "C.UTF-8",
+                ...(superuser === "off" && { secret: login }),
+              },
             },
-          },
+          }),
+          ...backup.spec,
           storage: {
             size: formatMemory(diskOf(tenant)),
             ...(kubernetes.storageClass && { storageClass: kubernetes.storageClass }),
@@ -236,10 +250,10 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
       },
       {
         parent: this,
-        dependsOn: [...args.operator.ready, ...dependsOn],
+        dependsOn: [...args.operator.ready, ...backup.dependsOn, ...dependsOn],
         retainOnDelete: tenant.onRemove === "retain",
-        // It counts for new volumes.
-        ignoreChanges: ["spec.storage.storageClass"],
+        // They count for new volumes.
+        ignoreChanges: ["spec.storage.storageClass", "spec.bootstrap", "spec.externalClusters"],
       },
     );
   }
@@ -262,6 +276,7 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
         limits: limitsOf(tenant),
         settings: byEffect(tenant),
         closed: tenant.access ? undefined : closed,
+        restoredFrom: tenant.restoreFrom?.tenant,
       },
       { parent: this, dependsOn: cluster },
     );

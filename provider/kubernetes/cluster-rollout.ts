@@ -8,6 +8,7 @@ import {
 import { healthy, instancePods, readCluster } from "../../kubernetes/clusters";
 import { askServer, serverContainer } from "../../kubernetes/exec";
 import { IncompleteError, type ResourceType } from "../resource-type";
+import { renameRestoredDatabase, whyRecoveryFails } from "./restored-database";
 
 /**
  * What follows a change of a Cluster: the operator has brought all its servers to what is asked for, and where access is
@@ -30,6 +31,8 @@ export interface ClusterRolloutInputs extends ClusterAddress {
   settings: { live: Record<string, string>; restart: Record<string, string> };
   /** The line of pg_hba.conf that keeps clients out; without one, they may come in. */
   closed?: string;
+  /** Whose backups the data was made from, if from any. */
+  restoredFrom?: string;
 }
 
 /** Of an `up`. A new replica copies all data. */
@@ -47,6 +50,7 @@ export const ClusterRollout: ResourceType<ClusterRolloutInputs> = {
     "limits",
     "settings",
     "closed",
+    "restoredFrom",
   ],
   replacing: ["namespace", "cluster"],
 
@@ -90,10 +94,14 @@ async function rolledOut(id: string, inputs: ClusterRolloutInputs): Promise<Clus
     for (;;) {
       const problem = await whatIsMissing(client, inputs).catch((error: Error) => error.message);
       if (problem === undefined) break;
+      const fatal = inputs.restoredFrom && (await whyRecoveryFails(client, inputs.namespace, inputs.cluster));
+      if (fatal) throw new Error(`restore of ${inputs.restoredFrom} into ${inputs.namespace}: ${fatal}`);
       if (Date.now() > deadline) throw new Error(`${id} is not ready after ${seconds} s: ${problem}`);
       await delay(pause);
     }
     if (inputs.closed && inputs.state === "running") await endSessions(client, inputs);
+    if (inputs.restoredFrom && inputs.state === "running")
+      await nameDatabase(client, inputs.restoredFrom, inputs);
     return inputs;
   } catch (error) {
     // What is not known to be true is asked for again.
@@ -172,6 +180,15 @@ async function notInForce(
   ) AS missing`;
   const target = { namespace, name: pod.metadata?.name ?? "" };
   return (await askServer(client, target, { version, kind: "read", sql })).trim();
+}
+
+async function nameDatabase(
+  client: KubernetesClient,
+  from: string,
+  { namespace, cluster: to, version }: ClusterRolloutInputs,
+): Promise<void> {
+  const { currentPrimary = "" } = (await readCluster(client, namespace, to))?.status ?? {};
+  await renameRestoredDatabase(client, { namespace, name: currentPrimary }, { version, from, to });
 }
 
 function literal(text: string): string {

@@ -275,7 +275,7 @@ describe("what a platform does not have", () => {
       "init: [a.sql]",
       /tenants\.yaml:1:\d+: tenants\.acme\.init: there is no init on Kubernetes: run the scripts/,
     ],
-    ["backup: { schedule: 03:00 }", /tenants\.acme\.backup: there is no backup on Kubernetes/],
+    ["restoreFrom: { tenant: globex }", /tenants\.acme\.restoreFrom: it is restored from a bucket/],
     [
       "tls: passthrough",
       /tenants\.acme\.tls: there is no tls: "passthrough" on Kubernetes: TLS ends at the proxy/,
