@@ -5,8 +5,8 @@ import { BaseSequencer, type TestSpecification } from "vitest/node";
 const alone = ["hostile", "logins"].map((name) => `test/e2e/${name}.test.ts`);
 
 /** On a cluster of its own, which takes a quarter of an hour to build once: it runs when its file is named. */
-const onCluster = "test/e2e/kubernetes.test.ts";
-const named = process.argv.some((argument) => argument.endsWith(onCluster));
+const onCluster = ["kubernetes", "kubernetes-backups"].map((name) => `test/e2e/${name}.test.ts`);
+const unnamed = onCluster.filter((file) => !process.argv.some((argument) => argument.endsWith(file)));
 
 /** Those that take longest go first: left to the end, one of them would run beside nothing. The rest goes by size. */
 const slowest = [
@@ -36,7 +36,7 @@ export default defineConfig({
         test: {
           name: "three at a time",
           include: ["test/e2e/**/*.test.ts"],
-          exclude: named ? alone : [...alone, onCluster],
+          exclude: [...alone, ...unnamed],
           // More than there may be processors: half of the time, a file waits for its servers.
           maxWorkers: 3,
           sequence: { groupOrder: 0 },

@@ -68,6 +68,7 @@ export function readTenantEntries(settings: StackSettings): Tenant[] {
     refuseOwnVolumes(entries, settings);
     refuseSchedules(entries, settings);
     refusePoolers(entries, settings);
+    refuseRestores(entries, settings);
     return entries;
   } catch (error) {
     if (error instanceof TenantsFileError) throw new pulumi.RunError(error.message);
@@ -107,6 +108,23 @@ function refusePoolers(entries: Tenant[], { isolation, prefix }: StackSettings):
   const problems = entries
     .filter(({ id, pooler }) => pooler && reason(id))
     .map((tenant) => `${positionOf(tenant, "pooler")}: tenants.${tenant.id}.pooler: ${reason(tenant.id)}`);
+  if (problems.length > 0) throw new pulumi.RunError(problems.join("\n"));
+}
+
+/** What a restore on a cluster asks of the stack and of the entry. */
+function refuseRestores(entries: Tenant[], { platform, backupDestination }: StackSettings): void {
+  if (platform !== "kubernetes") return;
+  const reason = ({ id, superuser, restoreFrom }: Tenant) =>
+    backupDestination === undefined
+      ? "it is restored from a bucket, and pgs:backups.destination names none: set it, or take this out"
+      : superuser === "off" && restoreFrom?.tenant !== id
+        ? "a tenant with superuser: off is restored under its own id alone: write superuser: on, or restore it in another stack"
+        : undefined;
+  const problems = entries
+    .filter((tenant) => tenant.restoreFrom && reason(tenant))
+    .map(
+      (tenant) => `${positionOf(tenant, "restoreFrom")}: tenants.${tenant.id}.restoreFrom: ${reason(tenant)}`,
+    );
   if (problems.length > 0) throw new pulumi.RunError(problems.join("\n"));
 }
 

@@ -25,7 +25,6 @@ export const missingKeys: Readonly<Record<Platform, Readonly<Record<string, Miss
     acmeCredentials: { instead: "name the files of a certificate by pgs:certificate" },
     monitoring: { instead: "watch the servers by the metrics of CloudNativePG" },
     alertCredentials: { instead: "watch the servers by the metrics of CloudNativePG" },
-    backupCredentials: { instead: "pgs makes no backups there yet" },
   },
 };
 
@@ -43,8 +42,6 @@ const missingFields: Readonly<Record<Platform, Readonly<Record<string, Missing>>
     encoding: { instead: "a new database has the encoding UTF8; make another one by SQL" },
     icu: { instead: "make a database with it by SQL" },
     volume: { instead: "load a dump by psql or pg_restore" },
-    restoreFrom: { instead: "load a dump by psql or pg_restore" },
-    backup: { instead: "pgs makes no backups there yet" },
   },
 };
 

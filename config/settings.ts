@@ -198,10 +198,11 @@ function platformProblems(given: ReadonlyMap<string, unknown>): string[] {
     const remove = `pulumi config rm '${address([key])}'`;
     return [`${address([key])}: ${platformNames[platform]} has no such key: ${instead} (${remove})`];
   });
-  const { schedule } = mapOf(given.get("backups"));
-  if (platform === "kubernetes" && schedule !== "off") {
-    const message = "pgs makes no backups on Kubernetes yet: expected off, so that nobody counts on them";
-    problems.push(problemAt(["backups", "schedule"], message));
+  const { schedule, destination } = mapOf(given.get("backups"));
+  if (platform === "kubernetes" && schedule !== "off" && destination === undefined) {
+    const message =
+      "backups on Kubernetes go to a bucket: expected one, or pgs:backups.schedule off, so that nobody counts on them";
+    problems.push(problemAt(["backups", "destination"], message));
   }
   if (platform === "kubernetes") problems.push(...portProblems(given), ...imageProblems(given));
   return problems;

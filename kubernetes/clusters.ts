@@ -8,6 +8,8 @@ export interface Cluster {
     name: string;
     namespace: string;
     labels?: Record<string, string>;
+    annotations?: Record<string, string>;
+    creationTimestamp?: string;
   };
   spec: { storage?: { size?: string } };
   status?: {
@@ -20,6 +22,9 @@ export interface Cluster {
     /** Begins at 1; one more with each new primary that took over. */
     timelineID?: number;
     targetPrimary?: string;
+    /** When the newest base backup in the bucket was complete. */
+    lastSuccessfulBackup?: string;
+    conditions?: { type: string; status: string; reason: string; message: string }[];
   };
 }
 

@@ -19,12 +19,17 @@ export function clusterService(cluster: string, namespace: string, to: "rw" | "r
 /** Labels of what belongs to a stack, and to a tenant of it. */
 export const labels = { stack: "pgs.stack", tenant: "pgs.tenant", version: "pgs.version" } as const;
 
+/** Of what a Cluster's data was made from: an annotation of it, while its entry says so. */
+export const restoredFrom = "pgs.restored-from";
+
 /** Those of CloudNativePG. https://cloudnative-pg.io/documentation/1.28/labels_annotations/ */
 export const cnpg = {
   /** On pods, volumes and what else belongs to a Cluster. */
   cluster: "cnpg.io/cluster",
   /** `instance`, on pods that run a server. */
   pod: "cnpg.io/podRole",
+  /** On pods that make a Cluster's data; `full-recovery` where that is a restore. */
+  job: "cnpg.io/jobRole",
   /** On Secrets whose change counts at once. */
   reload: "cnpg.io/reload",
   /** `on` or `off`, an annotation of a Cluster: without pods, and with its volumes. */

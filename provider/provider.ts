@@ -11,6 +11,7 @@ import { ClientAddresses } from "./kubernetes/client-addresses";
 import { ClusterRollout } from "./kubernetes/cluster-rollout";
 import { TenantDatabase } from "./kubernetes/database";
 import { KubernetesOperator } from "./kubernetes/operator";
+import { RestoreSource } from "./kubernetes/restore-source";
 import { TenantData } from "./kubernetes/tenant-data";
 import { Platform } from "./platform";
 import { Programs } from "./programs";
@@ -33,6 +34,7 @@ const types: Record<string, ResourceType<Fields>> = {
   "pgs:index:PostgresServer": PostgresServer as unknown as ResourceType<Fields>,
   "pgs:index:Programs": Programs as unknown as ResourceType<Fields>,
   "pgs:index:Restore": Restore as unknown as ResourceType<Fields>,
+  "pgs:index:RestoreSource": RestoreSource as unknown as ResourceType<Fields>,
   "pgs:index:TenantData": TenantData as unknown as ResourceType<Fields>,
   "pgs:index:ClientAddresses": ClientAddresses as unknown as ResourceType<Fields>,
   "pgs:index:TenantDatabase": TenantDatabase as unknown as ResourceType<Fields>,

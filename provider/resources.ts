@@ -10,6 +10,7 @@ import type { ClientAddressesInputs } from "./kubernetes/client-addresses";
 import type { ClusterRolloutInputs } from "./kubernetes/cluster-rollout";
 import type { TenantDatabaseInputs } from "./kubernetes/database";
 import type { KubernetesOperatorInputs } from "./kubernetes/operator";
+import type { RestoreSourceInputs } from "./kubernetes/restore-source";
 import type { TenantDataInputs } from "./kubernetes/tenant-data";
 import type { PlatformInputs } from "./platform";
 import type { ProgramsInputs } from "./programs";
@@ -154,6 +155,16 @@ export class TenantDatabase extends pulumi.CustomResource {
       ...opts,
       additionalSecretOutputs: ["password", "rolePasswords"],
     });
+  }
+}
+
+/** What a tenant on a cluster is restored from. */
+export class RestoreSource extends pulumi.CustomResource {
+  /** The name of its folder in the bucket. */
+  declare readonly folder: pulumi.Output<string>;
+
+  constructor(name: string, args: Args<RestoreSourceInputs>, opts?: pulumi.CustomResourceOptions) {
+    super("pgs:index:RestoreSource", name, { folder: undefined, ...args }, opts);
   }
 }
 

@@ -1,12 +1,13 @@
 import { printable } from "../../docker/exec";
 import { type JudgedBackups, judgedBackups } from "../lib/backup-status";
+import { clusterBackups } from "../lib/cluster-backups";
 import { command, exitNote } from "../lib/command";
 import { containersOf } from "../lib/containers";
 import { confirm, isAttended } from "../lib/prompt";
 import { CommandError } from "../lib/pulumi";
-import { requiredOutputs, stackConfig } from "../lib/stack";
+import { requireDocker, requiredOutputs, stackConfig } from "../lib/stack";
 import { TenantBackups } from "../lib/tenant-backups";
-import { backupsTable } from "../lib/tenants-table";
+import { backupsTable, clusterBackupsTable } from "../lib/tenants-table";
 import { bytes } from "../lib/units";
 
 export const backups = exitNote(
@@ -15,7 +16,14 @@ export const backups = exitNote(
     .option("--delete-expired", "delete the backups of removed tenants whose retention has ended")
     .option("-y, --yes", "do not ask")
     .action(async (options: { json?: boolean; deleteExpired?: boolean; yes?: boolean }) => {
-      const [config, outputs] = await Promise.all([stackConfig(), requiredOutputs()]);
+      const [config, outputs] = await Promise.all([stackConfig("any"), requiredOutputs()]);
+      if (config.platform === "kubernetes") {
+        if (options.deleteExpired) requireDocker(config, "backups --delete-expired");
+        const found = await clusterBackups(outputs, config);
+        console.log(options.json ? JSON.stringify(found, undefined, 2) : clusterBackupsTable(found));
+        process.exitCode = found.every(({ problem }) => problem === null) ? 0 : 1;
+        return;
+      }
       const tenantBackups = new TenantBackups(config, outputs.stack);
       const containers = await containersOf(config, outputs);
       const judged = await judgedBackups(

@@ -27,8 +27,9 @@ export const restore = editingCommand(
   .option("--as <tenant>", "a new tenant, with the fields of the other; without it, in place")
   .action((id: string, options: RestoreOptions) =>
     Stack.edit((stack) => {
-      requireDocker(stack.config);
-      return restoreTenant(stack, id, options);
+      if (stack.config.platform === "docker") return restoreTenant(stack, id, options);
+      if (options.as === undefined) requireDocker(stack.config, "restore without --as");
+      return restoreFromBucket(stack, id, options);
     }),
   );
 
@@ -60,6 +61,17 @@ async function restoreTenant(
   const sameVersion =
     version === undefined || planned.find((tenant) => tenant.id === as)?.version === version;
   await stack.apply([as], [copyTenant(id, as, { ...(!sameVersion && { version }), restoreFrom })], options);
+}
+
+/** The up looks into the bucket: whether there is a base backup, and of which version. */
+async function restoreFromBucket(stack: Stack, id: string, { at, as = "", ...options }: RestoreOptions) {
+  if (!stack.config.offsite)
+    throw new CommandError(
+      "backups on Kubernetes are in a bucket, and pgs:backups.destination names none",
+      2,
+    );
+  const restoreFrom = { tenant: id, ...(at !== undefined && { at }) };
+  await stack.apply([as], [copyTenant(id, as, { restoreFrom })], options);
 }
 
 /** Of the data; undefined when only the copies off the host may have it, which the up asks. */

@@ -1,5 +1,6 @@
 import { printable } from "../../docker/exec";
 import type { JudgedBackups } from "./backup-status";
+import type { ClusterBackups } from "./cluster-backups";
 import type { ExtensionStatus } from "./tenant-extensions";
 import type { TenantStatus } from "./tenant-status";
 import { coloured } from "./terminal";
@@ -62,21 +63,27 @@ const used: Column<TenantStatus>[] = [
 
 const atS3 = "AT S3";
 
-const backups: Column<JudgedBackups>[] = [
+const inBucket: Column<ClusterBackups>[] = [
   { title: "TENANT", cell: ({ tenant }) => tenant },
   { title: "BASE BACKUP", cell: ({ base }) => age(base) },
   { title: "WAL", cell: walCell },
+];
+
+const backupProblem: Column<ClusterBackups> = {
+  title: "PROBLEM",
+  cell: ({ problem, pending }) => problem ?? (pending && `(${pending})`) ?? "",
+  colour: problemColour,
+};
+
+const backups: Column<JudgedBackups>[] = [
+  ...inBucket,
   { title: atS3, cell: copyCell },
   { title: "SIZE", cell: ({ size }) => bytes(size), right: true },
   {
     title: "TRIED RESTORE",
     cell: ({ tried }) => (tried?.ok ? `${age(tried.at)}, in ${duration(Math.ceil(tried.seconds))}` : "-"),
   },
-  {
-    title: "PROBLEM",
-    cell: ({ problem, pending }) => problem ?? (pending && `(${pending})`) ?? "",
-    colour: problemColour,
-  },
+  backupProblem,
 ];
 
 const extensions: Column<ExtensionStatus>[] = [
@@ -102,7 +109,7 @@ function sizeColour(text: string): string {
   return text.includes("read-only") ? coloured.bad(text) : text;
 }
 
-function walCell({ state, exposed, behind, left }: JudgedBackups): string {
+function walCell({ state, exposed, behind, left }: ClusterBackups): string {
   if (state === "removed") {
     if (left === null) return "removed";
     return left === 0 ? "removed, expired" : `removed, kept for ${duration(left * 60)}`;
@@ -164,6 +171,11 @@ export function usageTable(tenants: TenantStatus[], width?: number): string {
 export function backupsTable(tenants: JudgedBackups[], width?: number): string {
   const shown = backups.filter(({ title }) => title !== atS3 || tenants.some(({ s3 }) => s3));
   return table(shown, tenants, width);
+}
+
+/** The same of tenants on a cluster. */
+export function clusterBackupsTable(tenants: ClusterBackups[], width?: number): string {
+  return table([...inBucket, backupProblem], tenants, width);
 }
 
 /** The extensions of a tenant's database, and those that it could have. */

@@ -23,6 +23,8 @@ export interface ManifestArgs {
 interface Metadata {
   name: string;
   namespace?: string;
+  /** The API server's: another one when it is made again under the same name. */
+  uid?: string;
   /** Another one after each change of what is asked for. */
   generation?: number;
 }

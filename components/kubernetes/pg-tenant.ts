@@ -1,8 +1,8 @@
 import * as pulumi from "@pulumi/pulumi";
-import type { KubernetesSettings } from "../../config";
-import { cnpg, labels, type ObjectNames } from "../../kubernetes/names";
+import { cnpg, labels, type ObjectNames, restoredFrom } from "../../kubernetes/names";
 import { ClusterRollout, TenantData } from "../../provider/resources";
 import { positionOf, type Tenant } from "../../tenants";
+import { backupPlan } from "../../tenants/backup";
 import { extensionSettings, imageKey } from "../../tenants/extensions";
 import { formatMemory } from "../../tenants/memory";
 import { listElements, needsRestart } from "../../tenants/postgres-settings";
@@ -17,14 +17,14 @@ import {
   loginOf,
   roleConnectionStrings,
 } from "../tenant-login";
+import { bucketPorts, restoredFromOf, TenantBackup, type TenantBackupArgs } from "./backup";
 import { createDatabase, newServer } from "./database";
 import { Manifest } from "./manifest";
 import type { Operator } from "./operator";
 import type { KubernetesProxy } from "./proxy";
 import { createRoutes, readOnlyHost } from "./routes";
 
-export interface KubernetesTenantArgs {
-  tenant: Tenant;
+export interface KubernetesTenantArgs extends TenantBackupArgs {
   /** The stack's id. */
   stack: pulumi.Input<string>;
   names: ObjectNames;
@@ -39,7 +39,6 @@ export interface KubernetesTenantArgs {
   allow?: string[];
   /** The operator's own passwords by tenant id, and of roles by ID/ROLE; without one, it is random. */
   passwords: pulumi.Output<Record<string, string>>;
-  kubernetes: KubernetesSettings;
   operator: Operator;
   proxy: KubernetesProxy;
 }
@@ -64,8 +63,10 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
     const namespace = this.createNamespace(name, args, data);
     const secret = this.createLogin(name, namespace, tenant, password);
     const policy = this.createNetworkPolicy(name, args, namespace);
-    const cluster = this.createCluster(name, args, namespace, [secret, policy]);
+    const backup = new TenantBackup(name, args, namespace, this, { image: imageOf(args), policy });
+    const cluster = this.createCluster(name, args, namespace, backup, [secret, policy]);
     const rollout = this.createRollout(name, args, cluster);
+    backup.createSchedule(rollout);
     const own = { ...args, namespace: nameOf(namespace) };
     const database = createDatabase(name, { ...own, password, rolePasswords, rollout }, this);
     const reachable = { parent: this, dependsOn: [database, ...args.proxy.ready] };
@@ -78,6 +79,7 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
     this.summary = {
       ...commonSummary(tenant, host, port),
       disk: diskOf(tenant),
+      backup: { ...backupPlan(tenant, args.backups) },
       replicas: tenant.replicas,
       sync: tenant.sync,
       ...(tenant.extensions.length > 0 && { extensions: tenant.extensions.map(({ name }) => name) }),
@@ -102,7 +104,12 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
         version: tenant.version,
         disk: diskOf(tenant),
         onRemove: tenant.onRemove,
-        positions: { version: positionOf(tenant, "version"), disk: positionOf(tenant, "disk") },
+        restoredFrom: restoredFromOf(tenant),
+        positions: {
+          version: positionOf(tenant, "version"),
+          disk: positionOf(tenant, "disk"),
+          restoreFrom: positionOf(tenant, "restoreFrom"),
+        },
       },
       { parent: this, dependsOn: operator.ready },
     );
@@ -155,11 +162,11 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
 
   /**
    * In: clients by the proxy, the operator, and the tenant's own servers. Out: these, names, and the API server, which each
-   * server tells who it is.
+   * server tells who it is. And the bucket.
    */
   private createNetworkPolicy(
     name: string,
-    { tenant, names, operator: { apiServer } }: KubernetesTenantArgs,
+    { tenant, names, operator: { apiServer }, backupDestination }: KubernetesTenantArgs,
     namespace: Manifest,
   ): Manifest {
     const tcp = (...ports: number[]) => ports.map((port) => ({ protocol: "TCP", port }));
@@ -192,6 +199,7 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
               to: apiServer.apply(({ cidrs }) => cidrs.map((cidr) => ({ ipBlock: { cidr } }))),
               ports: apiServer.apply(({ ports }) => tcp(...ports)),
             },
+            ...bucketPorts({ backupDestination }).map((port) => ({ ports: tcp(port) })),
           ],
         },
       },
@@ -205,6 +213,7 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
     name: string,
     args: KubernetesTenantArgs,
     namespace: Manifest,
+    backup: TenantBackup,
     dependsOn: pulumi.Resource[],
   ): Manifest {
     const { tenant, kubernetes } = args;
@@ -221,24 +230,30 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
           name: id,
           namespace: nameOf(namespace),
           labels: { [labels.version]: String(tenant.version) },
-          annotations: { [cnpg.hibernation]: tenant.state === "stopped" ? "on" : "off" },
+          annotations: {
+            [cnpg.hibernation]: tenant.state === "stopped" ? "on" : "off",
+            ...(tenant.restoreFrom && { [restoredFrom]: restoredFromOf(tenant) }),
+          },
         },
         spec: {
           instances: 1 + tenant.replicas,
           imageName: imageOf(args),
           enableSuperuserAccess: superuser === "on",
           ...(superuser === "on" && { superuserSecret: login }),
-          bootstrap: {
-            initdb: {
-              database: id,
-              owner: id,
-              // The operator's own is C, which knows no letters beyond ASCII.
-              localeCollate: "C.UTF-8",
-              localeCType: "C.UTF-8",
-              ...(superuser === "off" && { secret: login }),
-              postInitSQL: [newServer(id)],
+          ...(backup.bootstrap(superuser === "off" ? { secret: login } : {}) ?? {
+            bootstrap: {
+              initdb: {
+                database: id,
+                owner: id,
+                // The operator's own is C, which knows no letters beyond ASCII.
+                localeCollate: "C.UTF-8",
+                localeCType: "C.UTF-8",
+                ...(superuser === "off" && { secret: login }),
+                postInitSQL: [newServer(id)],
+              },
             },
-          },
+          }),
+          ...backup.spec,
           storage: {
             size: formatMemory(diskOf(tenant)),
             ...(kubernetes.storageClass && { storageClass: kubernetes.storageClass }),
@@ -259,10 +274,10 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
       },
       {
         parent: this,
-        dependsOn: [...args.operator.ready, ...dependsOn],
+        dependsOn: [...args.operator.ready, ...backup.dependsOn, ...dependsOn],
         retainOnDelete: tenant.onRemove === "retain",
-        // It counts for new volumes.
-        ignoreChanges: ["spec.storage.storageClass"],
+        // They count for new volumes.
+        ignoreChanges: ["spec.storage.storageClass", "spec.bootstrap", "spec.externalClusters"],
       },
     );
   }
@@ -287,6 +302,7 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
         sync: tenant.sync,
         disk: diskOf(tenant),
         closed: tenant.access ? undefined : closed,
+        restoredFrom: tenant.restoreFrom?.tenant,
       },
       { parent: this, dependsOn: cluster },
     );

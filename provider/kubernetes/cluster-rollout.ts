@@ -9,6 +9,7 @@ import { bytesOf, healthy, instancePods, readCluster } from "../../kubernetes/cl
 import { askServer, serverContainer } from "../../kubernetes/exec";
 import { cnpg } from "../../kubernetes/names";
 import { IncompleteError, type ResourceType } from "../resource-type";
+import { renameRestoredDatabase, whyRecoveryFails } from "./restored-database";
 
 /**
  * What follows a change of a Cluster: the operator has brought all its servers to what is asked for, and where access is
@@ -36,6 +37,8 @@ export interface ClusterRolloutInputs extends ClusterAddress {
   disk: number;
   /** The line of pg_hba.conf that keeps clients out; without one, they may come in. */
   closed?: string;
+  /** Whose backups the data was made from, if from any. */
+  restoredFrom?: string;
 }
 
 /** Of an `up`. A new replica copies all data. */
@@ -55,6 +58,7 @@ export const ClusterRollout: ResourceType<ClusterRolloutInputs> = {
     "sync",
     "disk",
     "closed",
+    "restoredFrom",
   ],
   replacing: ["namespace", "cluster"],
 
@@ -105,10 +109,14 @@ async function rolledOut(
     for (;;) {
       const problem = await whatIsMissing(client, inputs).catch((error: Error) => error.message);
       if (problem === undefined) break;
+      const fatal = inputs.restoredFrom && (await whyRecoveryFails(client, inputs.namespace, inputs.cluster));
+      if (fatal) throw new Error(`restore of ${inputs.restoredFrom} into ${inputs.namespace}: ${fatal}`);
       if (Date.now() > deadline) throw new Error(`${id} is not ready after ${seconds} s: ${problem}`);
       await delay(pause);
     }
     if (inputs.closed && inputs.state === "running") await endSessions(client, inputs);
+    if (inputs.restoredFrom && inputs.state === "running")
+      await nameDatabase(client, inputs.restoredFrom, inputs);
     return inputs;
   } catch (error) {
     // What is not known to be true is asked for again.
@@ -220,6 +228,15 @@ async function notInForce(
   ) AS missing`;
   const target = { namespace, name: pod.metadata?.name ?? "" };
   return (await askServer(client, target, { version, kind: "read", sql })).stdout.trim();
+}
+
+async function nameDatabase(
+  client: KubernetesClient,
+  from: string,
+  { namespace, cluster: to, version }: ClusterRolloutInputs,
+): Promise<void> {
+  const { currentPrimary = "" } = (await readCluster(client, namespace, to))?.status ?? {};
+  await renameRestoredDatabase(client, { namespace, name: currentPrimary }, { version, from, to });
 }
 
 function literal(text: string): string {

@@ -7,7 +7,7 @@ import {
   kubernetesClient,
 } from "../../kubernetes/client";
 import { bytesOf, type Cluster, hibernate, readCluster } from "../../kubernetes/clusters";
-import { cnpg, labels } from "../../kubernetes/names";
+import { cnpg, labels, restoredFrom as restoredFromAnnotation } from "../../kubernetes/names";
 import type { ResourceType } from "../resource-type";
 
 /**
@@ -27,14 +27,16 @@ export interface TenantDataInputs extends ClusterAddress {
   disk: number;
   /** What removing it does to the data. */
   onRemove: "retain" | "delete";
-  /** Where tenants.yaml says `version` and `disk`, for messages. */
+  /** What the entry's restoreFrom says; it counts when the data is first made. */
+  restoredFrom?: string;
+  /** Where tenants.yaml says `version`, `disk` and `restoreFrom`, for messages. */
   positions: Record<string, string>;
 }
 
 const secondsToEnd = 180;
 
 export const TenantData: ResourceType<TenantDataInputs> = {
-  updatable: ["kubeconfig", "context", "version", "disk", "onRemove"],
+  updatable: ["kubeconfig", "context", "version", "disk", "onRemove", "restoredFrom"],
   replacing: [],
 
   async check(inputs) {
@@ -108,7 +110,7 @@ async function fixedVolume(
 
 /** What the data that is there does not allow. */
 function dataProblems(
-  { tenant, version, disk = 0, positions = {} }: Partial<TenantDataInputs>,
+  { tenant, version, disk = 0, restoredFrom, positions = {} }: Partial<TenantDataInputs>,
   cluster: Cluster,
 ) {
   const at = (field: string) => `${positions[field]}: tenants.${tenant}.${field}`;
@@ -125,6 +127,12 @@ function dataProblems(
     problems.push({
       property: "disk",
       reason: `${at("disk")}: a volume grows and does not shrink, and this one has ${cluster.spec.storage?.size}: write that or more`,
+    });
+  }
+  if (restoredFrom !== undefined && cluster.metadata.annotations?.[restoredFromAnnotation] !== restoredFrom) {
+    problems.push({
+      property: "restoredFrom",
+      reason: `${at("restoreFrom")}: the tenant has data, and an edit never replaces data: take restoreFrom out, or restore into another entry`,
     });
   }
   return problems;

@@ -16,17 +16,21 @@ export class TestCluster {
   private constructor(
     /** Path of its kubeconfig. */
     readonly kubeconfig: string,
+    /** Whether it stays for others. */
+    private readonly shared: boolean,
   ) {}
 
   /** Builds what is missing, which takes a quarter of an hour once. */
   static async start(): Promise<TestCluster> {
+    const running = process.env.PGS_TEST_KUBECONFIG;
+    if (running) return new TestCluster(running, true);
     if (existsSync(join(cache, "cluster/kubeconfig"))) {
       throw new Error(
         "there is a cluster already, which this test would wipe: ./pgs setup --cluster down --wipe does so, too",
       );
     }
     const said = await succeed(toolchain, ["up", "--nodes", "1"], { timeout: 1800 });
-    return new TestCluster(said.trim().split("\n").at(-1) ?? "");
+    return new TestCluster(said.trim().split("\n").at(-1) ?? "", false);
   }
 
   async kubectl(...args: string[]): Promise<string> {
@@ -45,6 +49,7 @@ export class TestCluster {
   }
 
   async remove(): Promise<void> {
+    if (this.shared) return;
     await run(toolchain, ["down", "--wipe"], { timeout: 120 });
   }
 }

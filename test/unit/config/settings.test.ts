@@ -330,7 +330,7 @@ describe("a platform", () => {
 
   it("without backups has to be told that there are none", () => {
     expect(problemsOf({ "pgs:platform": "kubernetes" })).toEqual([
-      expect.stringMatching(/^pgs:backups\.schedule: pgs makes no backups on Kubernetes yet: expected off/),
+      expect.stringMatching(/^pgs:backups\.destination: backups on Kubernetes go to a bucket: expected one/),
     ]);
   });
 

@@ -341,7 +341,7 @@ describe("what a platform does not have", () => {
       "roles: { acme: {} }",
       /tenants\.acme\.roles\.acme: CloudNativePG has a role of this name in the server/,
     ],
-    ["backup: { schedule: 03:00 }", /tenants\.acme\.backup: there is no backup on Kubernetes/],
+    ["restoreFrom: { tenant: globex }", /tenants\.acme\.restoreFrom: it is restored from a bucket/],
     [
       "tls: passthrough",
       /tenants\.acme\.tls: there is no tls: "passthrough" on Kubernetes: TLS ends at the proxy/,
