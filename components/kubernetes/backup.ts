@@ -89,7 +89,7 @@ export class TenantBackup {
   }
 
   /** Daily base backups; the first one at once. */
-  createSchedule(rollout: pulumi.Resource): void {
+  createSchedule(database: pulumi.Resource): void {
     if (!this.destination || this.plan.schedule === "off") return;
     const [hour, minute] = this.plan.schedule.split(":").map(Number);
     const { id, state } = this.args.tenant;
@@ -107,7 +107,7 @@ export class TenantBackup {
           suspend: state === "stopped",
         },
       },
-      { parent: this.parent, dependsOn: rollout },
+      { parent: this.parent, dependsOn: database },
     );
   }
 

@@ -66,9 +66,9 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
     const backup = new TenantBackup(name, args, namespace, this, { image: imageOf(args), policy });
     const cluster = this.createCluster(name, args, namespace, backup, [secret, policy]);
     const rollout = this.createRollout(name, args, cluster);
-    backup.createSchedule(rollout);
     const own = { ...args, namespace: nameOf(namespace) };
     const database = createDatabase(name, { ...own, password, rolePasswords, rollout }, this);
+    backup.createSchedule(database);
     const reachable = { parent: this, dependsOn: [database, ...args.proxy.ready] };
     createRoutes(name, { ...own, host }, reachable);
 
