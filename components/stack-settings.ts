@@ -9,6 +9,7 @@ import {
 import { type Digests, digestsOf } from "../config/digest";
 import { resourceNames } from "../docker/names";
 import { positionOf, readTenants, type Tenant, TenantsFileError } from "../tenants";
+import { backupPlan } from "../tenants/backup";
 
 /** The stack's configuration, with what is secret as secret outputs. */
 export interface StackSettings
@@ -69,6 +70,7 @@ export function readTenantEntries(settings: StackSettings): Tenant[] {
     refuseSchedules(entries, settings);
     refusePoolers(entries, settings);
     refuseRestores(entries, settings);
+    refuseUntoldTrust(entries, settings);
     return entries;
   } catch (error) {
     if (error instanceof TenantsFileError) throw new pulumi.RunError(error.message);
@@ -124,6 +126,22 @@ function refuseRestores(entries: Tenant[], { platform, backupDestination }: Stac
     .filter((tenant) => tenant.restoreFrom && reason(tenant))
     .map(
       (tenant) => `${positionOf(tenant, "restoreFrom")}: tenants.${tenant.id}.restoreFrom: ${reason(tenant)}`,
+    );
+  if (problems.length > 0) throw new pulumi.RunError(problems.join("\n"));
+}
+
+/**
+ * On a cluster, WAL is archived inside the server's pod: its superuser gets at the bucket's credentials, and so at every
+ * tenant's backups. That nobody has by default.
+ */
+function refuseUntoldTrust(entries: Tenant[], { platform, backups, backupDestination }: StackSettings): void {
+  if (platform !== "kubernetes" || !backupDestination) return;
+  const problems = entries
+    .filter(({ superuser, positions }) => superuser === "on" && !Object.hasOwn(positions, "superuser"))
+    .filter((tenant) => tenant.restoreFrom || backupPlan(tenant, backups).schedule !== "off")
+    .map(
+      (tenant) =>
+        `${positionOf(tenant)}: tenants.${tenant.id}.superuser: whoever has the bucket's credentials can read and delete every tenant's backups, and the superuser of a server on Kubernetes can get at them: write superuser: off, or superuser: on for a tenant that you trust with all backups`,
     );
   if (problems.length > 0) throw new pulumi.RunError(problems.join("\n"));
 }

@@ -9,7 +9,8 @@ import { accessKeyId, S3Server, secretAccessKey } from "./support/s3";
 const bucket = "cluster-backups";
 /** The host's, on the link to the cluster's machines. */
 const host = "10.254.254.1";
-const defaults = { memory: "256Mi", cpus: 0.3, disk: "1Gi" };
+/** `superuser: on`, since only then a restore has another name. */
+const defaults = { memory: "256Mi", cpus: 0.3, disk: "1Gi", superuser: "on" };
 
 let cluster: TestCluster;
 let checkout: Checkout;

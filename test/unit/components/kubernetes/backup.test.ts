@@ -13,7 +13,7 @@ const bucket = {
 };
 
 const run = (fields: string, config: Record<string, string> = bucket): Promise<Graph> =>
-  runProgram(`tenants: { acme: { ${fields} } }`, config);
+  runProgram(`defaults: { superuser: on }\ntenants: { acme: { ${fields} } }`, config);
 
 // biome-ignore lint/suspicious/noExplicitAny: the objects are of many kinds
 function inputsOf(graph: Graph, type: string, name = "acme"): any {
@@ -53,6 +53,16 @@ describe("a tenant's backups on Kubernetes", () => {
     expect(ports(await run("", off))).toEqual([]);
   });
 
+  it("need it said that a superuser is trusted with the bucket", async () => {
+    const untold = (fields: string) => runProgram(`tenants: { acme: { ${fields} } }`, bucket);
+    const reason = /tenants\.yaml:1:12: tenants\.acme\.superuser: whoever has the bucket's credentials/;
+    await expect(untold("")).rejects.toThrow(reason);
+    await expect(untold("restoreFrom: { tenant: acme }, backup: { schedule: off }")).rejects.toThrow(reason);
+    await untold("superuser: off");
+    await untold("superuser: on");
+    await untold("backup: { schedule: off }");
+  });
+
   it("are none where the entry says so, and pause while it is stopped", async () => {
     const none = await run("backup: { schedule: off }");
     expect(inputsOf(none, "Cluster").spec).not.toHaveProperty("backup");
@@ -83,7 +93,7 @@ describe("restoreFrom on Kubernetes", () => {
 
   it("with superuser: off is of its own backups alone", async () => {
     await expect(run("superuser: off, restoreFrom: { tenant: globex }")).rejects.toThrow(
-      /tenants\.yaml:1:\d+: tenants\.acme\.restoreFrom: a tenant with superuser: off/,
+      /tenants\.yaml:2:\d+: tenants\.acme\.restoreFrom: a tenant with superuser: off/,
     );
     const { spec } = inputsOf(await run("superuser: off, restoreFrom: { tenant: acme }"), "Cluster");
     expect(spec.bootstrap.recovery).toMatchObject({ owner: "acme", secret: { name: "acme-login" } });
