@@ -545,11 +545,12 @@ test("another receiver is told without a restart; a certificate ends soon; a sto
   await eventually(60, async () => expect(told("/another")).toContain("PgsCertificate firing"));
   const ofSlack = () =>
     received.filter(({ path, channel }) => path === "/slack" && channel === "#operations");
-  const attachments = () => ofSlack().flatMap((message) => message.attachments ?? []);
-  await eventually(60, async () =>
-    expect(attachments().map(({ title }) => title)).toContain("PgsCertificate (firing)"),
-  );
-  expect(attachments()[0]?.text).toContain("docs/alerts.md#pgscertificate");
+  await eventually(60, async () => {
+    const attachments = ofSlack().flatMap((message) => message.attachments ?? []);
+    const found = attachments.find(({ title }) => title === "PgsCertificate (firing)");
+    expect(found?.text).toContain("The proxy's certificate ends soon");
+    expect(found?.text).toContain("docs/alerts.md#pgscertificate");
+  });
   await checkout.apply(tenants());
   await new Promise((resolve) => setTimeout(resolve, 8000));
   expect(await ofGlobex()).toEqual([]);
