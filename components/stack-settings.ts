@@ -9,7 +9,6 @@ import {
 import { type Digests, digestsOf } from "../config/digest";
 import { resourceNames } from "../docker/names";
 import { positionOf, readTenants, type Tenant, TenantsFileError } from "../tenants";
-import { backupPlan } from "../tenants/backup";
 
 /** The stack's configuration, with what is secret as secret outputs. */
 export interface StackSettings
@@ -70,7 +69,7 @@ export function readTenantEntries(settings: StackSettings): Tenant[] {
     refuseSchedules(entries, settings);
     refusePoolers(entries, settings);
     refuseRestores(entries, settings);
-    refuseUntoldTrust(entries, settings);
+    requireExplicitSuperuser(entries, settings);
     return entries;
   } catch (error) {
     if (error instanceof TenantsFileError) throw new pulumi.RunError(error.message);
@@ -131,17 +130,16 @@ function refuseRestores(entries: Tenant[], { platform, backupDestination }: Stac
 }
 
 /**
- * On a cluster, WAL is archived inside the server's pod: its superuser gets at the bucket's credentials, and so at every
- * tenant's backups. That nobody has by default.
+ * On a cluster, WAL is archived inside the server's pod, so its superuser can get the bucket's credentials, and with them
+ * every tenant's backups. Being a superuser is no default there: also a tenant without backups may get some, or have had.
  */
-function refuseUntoldTrust(entries: Tenant[], { platform, backups, backupDestination }: StackSettings): void {
+function requireExplicitSuperuser(entries: Tenant[], { platform, backupDestination }: StackSettings): void {
   if (platform !== "kubernetes" || !backupDestination) return;
   const problems = entries
     .filter(({ superuser, positions }) => superuser === "on" && !Object.hasOwn(positions, "superuser"))
-    .filter((tenant) => tenant.restoreFrom || backupPlan(tenant, backups).schedule !== "off")
     .map(
       (tenant) =>
-        `${positionOf(tenant)}: tenants.${tenant.id}.superuser: whoever has the bucket's credentials can read and delete every tenant's backups, and the superuser of a server on Kubernetes can get at them: write superuser: off, or superuser: on for a tenant that you trust with all backups`,
+        `${positionOf(tenant)}: tenants.${tenant.id}.superuser: it has no default on Kubernetes where backups go to a bucket, since a superuser can get the bucket's credentials, and with them read and delete every tenant's backups: write superuser: off, or superuser: on if you trust this tenant with all backups`,
     );
   if (problems.length > 0) throw new pulumi.RunError(problems.join("\n"));
 }

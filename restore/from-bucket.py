@@ -22,7 +22,8 @@ from pgs_offsite.fetch import Archive, Backup, NotThere
 
 CREDENTIALS = "/pgs/credentials"
 ANSWER = "/dev/termination-log"
-ANSWER_BYTES = 4000
+# Kubernetes keeps 4096 bytes of it.
+ANSWER_CHARACTERS = 900
 
 # Folders of CloudNativePG begin so, and those that are written here.
 CLUSTER = "cluster-"
@@ -58,11 +59,11 @@ def main() -> None:
         )
     )
     try:
-        answer = {"folder": find(bucket, asked["tenant"], at, asked["version"])}
+        answer = {"folder": find(bucket, asked["tenant"], asked.get("own"), at, asked["version"])}
     except Exception as error:
-        answer = {"problem": " ".join(str(error).split())[:1000] or type(error).__name__}
+        answer = {"problem": " ".join(str(error).split())[:ANSWER_CHARACTERS] or type(error).__name__}
     with open(ANSWER, "w", encoding="utf-8") as file:
-        file.write(json.dumps(answer)[:ANSWER_BYTES])
+        file.write(json.dumps(answer, ensure_ascii=False))
 
 
 def credential(name: str) -> str:
@@ -70,19 +71,23 @@ def credential(name: str) -> str:
         return file.read()
 
 
-def find(bucket: ClusterBucket, tenant: str, at: datetime | None, version: int) -> str:
-    """@returns the folder, of those of the tenant, that a restore to that time reads"""
+def find(bucket: ClusterBucket, tenant: str, own: str | None, at: datetime | None, version: int) -> str:
+    """Of the tenant's folders: the one that this stack writes, else the one with the newest base backup.
+
+    Other stacks, on Docker or as a trial, may have written others, whose rows are not this tenant's.
+    @returns the folder that a restore to that time reads
+    """
     home = names.server_name(tenant)
-    newest: tuple[str, str] | None = None
+    newest: tuple[bool, str, str] | None = None
     for folder in bucket.folders(f"{home}/"):
         if not folder.startswith(CLUSTER) and not names.ARCHIVE.fullmatch(folder):
             continue
         for backup in complete_backups(bucket, f"{home}/{folder}", at):
-            newest = max(newest or ("", ""), (backup, folder))
+            newest = max(newest or (False, "", ""), (folder == own, backup, folder))
     if newest is None:
         before = f" from before {at.isoformat()}" if at else ""
         raise NotThere(f"there is no base backup of {tenant}{before} at {bucket.url}")
-    backup, folder = newest
+    _, backup, folder = newest
     record = read_info(bucket, f"{home}/{folder}/base/{backup}/backup.info")
     major = int(record.get("version", "0")) // 10_000
     if major != version:

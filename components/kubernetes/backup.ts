@@ -1,5 +1,6 @@
 import * as pulumi from "@pulumi/pulumi";
 import type { KubernetesSettings } from "../../config";
+import type { ObjectNames } from "../../kubernetes/names";
 import { RestoreSource } from "../../provider/resources";
 import type { Tenant } from "../../tenants";
 import { type BackupPlan, backupPlan } from "../../tenants/backup";
@@ -8,6 +9,7 @@ import { Manifest } from "./manifest";
 
 export interface TenantBackupArgs {
   tenant: Tenant;
+  names: ObjectNames;
   backups: BackupPlan;
   backupDestination?: StackSettings["backupDestination"];
   kubernetes: KubernetesSettings;
@@ -36,7 +38,8 @@ export class TenantBackup {
     { image, policy }: { image: string; policy: Manifest },
   ) {
     this.plan = backupPlan(args.tenant, args.backups);
-    this.destination = args.backupDestination;
+    // Who has neither backups nor a restore gets no credentials.
+    this.destination = usesBucket(args) ? args.backupDestination : undefined;
     this.credentials = this.destination && this.createCredentials(this.destination);
     this.folder = this.createSource(image, policy);
   }
@@ -160,6 +163,7 @@ export class TenantBackup {
         namespace: this.namespace.metadata.apply(({ name }) => name),
         tenant: tenant.id,
         from: restoreFrom.tenant,
+        fromNamespace: this.args.names.tenant(restoreFrom.tenant),
         at: restoreFrom.at,
         version: tenant.version,
         image,
@@ -173,10 +177,17 @@ export class TenantBackup {
   }
 }
 
-/** What a tenant's NetworkPolicy has to let out, beside the ports that it lets out anyway. */
-export function bucketPorts({ backupDestination }: Pick<TenantBackupArgs, "backupDestination">): number[] {
-  const { protocol, port } = new URL(backupDestination?.endpoint ?? "https://s3.amazonaws.com");
-  return backupDestination ? [Number(port || (protocol === "http:" ? 80 : 443))] : [];
+type BucketUse = Pick<TenantBackupArgs, "tenant" | "backups" | "backupDestination">;
+
+function usesBucket({ tenant, backups, backupDestination }: BucketUse): boolean {
+  const isBackedUp = backupPlan(tenant, backups).schedule !== "off";
+  return backupDestination !== undefined && (isBackedUp || tenant.restoreFrom !== undefined);
+}
+
+/** What a tenant's NetworkPolicy has to let out for it. */
+export function bucketPorts(args: BucketUse): number[] {
+  const { protocol, port } = new URL(args.backupDestination?.endpoint ?? "https://s3.amazonaws.com");
+  return usesBucket(args) ? [Number(port || (protocol === "http:" ? 80 : 443))] : [];
 }
 
 /** What an entry's restoreFrom says, in one line; undefined without one. */

@@ -162,13 +162,11 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
 
   /**
    * In: clients by the proxy, the operator, and the tenant's own servers. Out: these, names, and the API server, which each
-   * server tells who it is. And the bucket.
+   * server tells who it is. And any address at the port of the bucket, whose addresses are not known.
    */
-  private createNetworkPolicy(
-    name: string,
-    { tenant, names, operator: { apiServer }, backupDestination }: KubernetesTenantArgs,
-    namespace: Manifest,
-  ): Manifest {
+  private createNetworkPolicy(name: string, args: KubernetesTenantArgs, namespace: Manifest): Manifest {
+    const { tenant, names } = args;
+    const { apiServer } = args.operator;
     const tcp = (...ports: number[]) => ports.map((port) => ({ protocol: "TCP", port }));
     const itself = { podSelector: {} };
     const inNamespace = (other: string) => ({
@@ -199,7 +197,7 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
               to: apiServer.apply(({ cidrs }) => cidrs.map((cidr) => ({ ipBlock: { cidr } }))),
               ports: apiServer.apply(({ ports }) => tcp(...ports)),
             },
-            ...bucketPorts({ backupDestination }).map((port) => ({ ports: tcp(port) })),
+            ...bucketPorts(args).map((port) => ({ ports: tcp(port) })),
           ],
         },
       },
@@ -303,6 +301,7 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
         disk: diskOf(tenant),
         closed: tenant.access ? undefined : closed,
         restoredFrom: tenant.restoreFrom?.tenant,
+        onRemove: tenant.onRemove,
       },
       { parent: this, dependsOn: cluster },
     );

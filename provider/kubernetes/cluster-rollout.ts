@@ -5,10 +5,11 @@ import {
   kubernetesClient,
   type Pod,
 } from "../../kubernetes/client";
-import { bytesOf, healthy, instancePods, readCluster } from "../../kubernetes/clusters";
+import { bytesOf, healthy, hibernate, instancePods, readCluster } from "../../kubernetes/clusters";
 import { askServer, serverContainer } from "../../kubernetes/exec";
 import { cnpg } from "../../kubernetes/names";
 import { IncompleteError, type ResourceType } from "../resource-type";
+import { literal } from "../server/session";
 import { renameRestoredDatabase, whyRecoveryFails } from "./restored-database";
 
 /**
@@ -39,10 +40,18 @@ export interface ClusterRolloutInputs extends ClusterAddress {
   closed?: string;
   /** Whose backups the data was made from, if from any. */
   restoredFrom?: string;
+  /** What removing the tenant does to its data. */
+  onRemove: "retain" | "delete";
 }
 
 /** Of an `up`. A new replica copies all data. */
 const seconds = 900;
+
+/** Data that is restored comes from far away. */
+const secondsToRestore = 4 * 3600;
+
+/** In which servers end, in seconds. */
+const secondsToEnd = 180;
 const pause = 400;
 
 export const ClusterRollout: ResourceType<ClusterRolloutInputs> = {
@@ -59,6 +68,7 @@ export const ClusterRollout: ResourceType<ClusterRolloutInputs> = {
     "disk",
     "closed",
     "restoredFrom",
+    "onRemove",
   ],
   replacing: ["namespace", "cluster"],
 
@@ -78,19 +88,26 @@ export const ClusterRollout: ResourceType<ClusterRolloutInputs> = {
 
   async create(inputs) {
     const id = `${inputs.namespace}/${inputs.cluster}`;
-    return { id, state: await rolledOut(id, inputs, "incomplete") };
+    await rolledOut(id, inputs, "incomplete");
+    return { id, state: inputs };
   },
 
   async read(_id, state) {
     return state;
   },
 
-  async update(id, { state }, inputs) {
-    return rolledOut(id, inputs, state === "incomplete" ? state : inputs.state);
+  async update(id, before, inputs) {
+    const incomplete = before.state === "incomplete";
+    // A restore that was begun is brought to its end, also by an entry that does not name it any more.
+    const restoredFrom = inputs.restoredFrom ?? (incomplete ? before.restoredFrom : undefined);
+    await rolledOut(id, { ...inputs, restoredFrom }, incomplete ? "incomplete" : inputs.state);
+    return inputs;
   },
 
-  async delete() {
-    // The Cluster outlives it.
+  /** The Cluster outlives it. While the bucket's credentials are there, its last WAL gets to the bucket. */
+  async delete(_id, { kubeconfig, context, namespace, cluster, onRemove }) {
+    if (onRemove === "delete") return;
+    await hibernate(await kubernetesClient({ kubeconfig, context }), namespace, cluster, secondsToEnd);
   },
 };
 
@@ -98,26 +115,26 @@ export const ClusterRollout: ResourceType<ClusterRolloutInputs> = {
  * @param failed the state of one that does not get there
  * @throws IncompleteError when it takes too long: the next `up` goes on
  */
-async function rolledOut(
-  id: string,
-  inputs: ClusterRolloutInputs,
-  failed: string,
-): Promise<ClusterRolloutInputs> {
+async function rolledOut(id: string, inputs: ClusterRolloutInputs, failed: string): Promise<void> {
   const client = await kubernetesClient(inputs);
-  const deadline = Date.now() + seconds * 1000;
+  const isNew = failed === "incomplete";
+  const limit = isNew && inputs.restoredFrom ? secondsToRestore : seconds;
+  const deadline = Date.now() + limit * 1000;
   try {
     for (;;) {
       const problem = await whatIsMissing(client, inputs).catch((error: Error) => error.message);
       if (problem === undefined) break;
       const fatal = inputs.restoredFrom && (await whyRecoveryFails(client, inputs.namespace, inputs.cluster));
       if (fatal) throw new Error(`restore of ${inputs.restoredFrom} into ${inputs.namespace}: ${fatal}`);
-      if (Date.now() > deadline) throw new Error(`${id} is not ready after ${seconds} s: ${problem}`);
+      if (Date.now() > deadline) {
+        throw new Error(`${id} is not ready after ${limit} s: ${problem}; the next up goes on`);
+      }
       await delay(pause);
     }
     if (inputs.closed && inputs.state === "running") await endSessions(client, inputs);
-    if (inputs.restoredFrom && inputs.state === "running")
+    if (isNew && inputs.restoredFrom && inputs.state === "running") {
       await nameDatabase(client, inputs.restoredFrom, inputs);
-    return inputs;
+    }
   } catch (error) {
     // What is not known to be true is asked for again.
     throw new IncompleteError(id, { ...inputs, generation: 0, state: failed }, error as Error);
@@ -237,10 +254,6 @@ async function nameDatabase(
 ): Promise<void> {
   const { currentPrimary = "" } = (await readCluster(client, namespace, to))?.status ?? {};
   await renameRestoredDatabase(client, { namespace, name: currentPrimary }, { version, from, to });
-}
-
-function literal(text: string): string {
-  return `'${text.replaceAll("'", "''")}'`;
 }
 
 /**

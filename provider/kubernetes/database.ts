@@ -121,7 +121,7 @@ async function applied(inputs: TenantDatabaseInputs, before: Partial<State>): Pr
   try {
     const client = await kubernetesClient(inputs);
     const session = await PrimarySession.open(client, inputs);
-    await runInitScripts(inputs, session);
+    await runInitScripts(inputs, session, [undefined, "incomplete"].includes(before.state));
     const inside = await lookInside(session);
     const server: OpenServer = {
       inputs: contentsOf(inputs),
@@ -160,7 +160,13 @@ const begun = "scripts";
  * A server that CloudNativePG has just made says so by `pgs.creating`. Data that was there before, or came from a backup,
  * does not, and is left as it is. Where a run was cut off, the database is made again; roles that its scripts made stay.
  */
-async function runInitScripts(inputs: TenantDatabaseInputs, session: SqlSession): Promise<void> {
+async function runInitScripts(
+  inputs: TenantDatabaseInputs,
+  session: SqlSession,
+  isNew: boolean,
+): Promise<void> {
+  // Whatever a superuser, or a dump, has set in a server that was complete once.
+  if (!isNew) return;
   const found = await session.read(`SELECT current_setting('${creatingSetting}', true)`);
   if (found === "") return;
   const name = identifier(inputs.tenant);

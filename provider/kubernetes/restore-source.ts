@@ -18,6 +18,8 @@ export interface RestoreSourceInputs extends ClusterAddress {
   tenant: string;
   /** Id of the tenant whose backups are restored. */
   from: string;
+  /** Its namespace, if this stack has it. */
+  fromNamespace: string;
   /** As of when: ISO 8601 with a time zone. Without one, the end of what was backed up. */
   at?: string;
   /** PostgreSQL's major version, of the new tenant. */
@@ -63,7 +65,7 @@ export const RestoreSource: ResourceType<RestoreSourceInputs, RestoreSourceState
 
   async create(inputs) {
     const client = await kubernetesClient(inputs);
-    const pod = { namespace: inputs.namespace, name: `${inputs.tenant}-restore-source` };
+    const pod = podOf(inputs);
     try {
       // Of a run that was cut off.
       await remove(client, pod);
@@ -91,15 +93,32 @@ export const RestoreSource: ResourceType<RestoreSourceInputs, RestoreSourceState
   },
 };
 
+/** What a run that was killed has left. */
+export async function removeRestoreSource(
+  client: KubernetesClient,
+  tenant: Pick<RestoreSourceInputs, "namespace" | "tenant">,
+): Promise<void> {
+  await remove(client, podOf(tenant));
+}
+
 interface Name {
   namespace: string;
   name: string;
 }
 
+function podOf({ namespace, tenant }: Pick<RestoreSourceInputs, "namespace" | "tenant">): Name {
+  return { namespace, name: `${tenant}-restore-source` };
+}
+
+/** @throws Error when the pod is not gone after a minute */
 async function remove({ core }: KubernetesClient, { namespace, name }: Name): Promise<void> {
+  const deadline = Date.now() + 60_000;
   await ifPresent(core.deleteNamespacedPod({ namespace, name, gracePeriodSeconds: 0 }));
   await ifPresent(core.deleteNamespacedConfigMap({ namespace, name }));
-  while ((await ifPresent(core.readNamespacedPod({ namespace, name }))) !== undefined) await delay(300);
+  while ((await ifPresent(core.readNamespacedPod({ namespace, name }))) !== undefined) {
+    if (Date.now() > deadline) throw new Error(`the pod ${name} does not go`);
+    await delay(300);
+  }
 }
 
 async function start({ core }: KubernetesClient, { namespace, name }: Name, inputs: RestoreSourceInputs) {
@@ -113,7 +132,9 @@ async function start({ core }: KubernetesClient, { namespace, name }: Name, inpu
     ...modules.map((file) => ({ key: `pgs_offsite.${file}`, path: `pgs_offsite/${file}` })),
   ];
   const { destination, endpoint, encryption, from, at, version, image, credentials } = inputs;
-  const asked = JSON.stringify({ destination, endpoint, encryption, tenant: from, at, version });
+  const { metadata } = (await ifPresent(core.readNamespace({ name: inputs.fromNamespace }))) ?? {};
+  const own = metadata && `cluster-${metadata.uid}`;
+  const asked = JSON.stringify({ destination, endpoint, encryption, tenant: from, own, at, version });
   await core.createNamespacedConfigMap({ namespace, body: { metadata: { name }, data } });
   await core.createNamespacedPod({
     namespace,
@@ -164,7 +185,10 @@ async function answerOf({ core }: KubernetesClient, { namespace, name }: Name) {
     const ended = container?.state?.terminated;
     if (ended) return answer(ended.message ?? "", ended.reason ?? "");
     const waiting = container?.state?.waiting;
-    if (waiting && /Err|Invalid|BackOff/.test(waiting.reason ?? "")) {
+    if (
+      waiting &&
+      /InvalidImageName|CreateContainerConfigError|ImagePullBackOff/.test(waiting.reason ?? "")
+    ) {
       throw new Error(`${waiting.reason}: ${waiting.message ?? ""}`);
     }
     if (Date.now() > deadline) throw new Error(`no answer after ${seconds} s`);

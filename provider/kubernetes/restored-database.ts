@@ -2,6 +2,7 @@ import { printable } from "../../docker/exec";
 import { ifPresent, type KubernetesClient } from "../../kubernetes/client";
 import { askServer, type PodName } from "../../kubernetes/exec";
 import { cnpg } from "../../kubernetes/names";
+import { identifier, literal } from "../server/session";
 
 /** As the operator keeps PostgreSQL's log, and what it says before it has one. */
 const logged = /"error_severity":"FATAL",[^{}]*"message":"([^"\\]{1,300})/g;
@@ -26,7 +27,7 @@ export async function whyRecoveryFails(
   );
   const reason = [logged, printed]
     .flatMap((pattern) => [...(log ?? "").matchAll(pattern)].map(([, text = ""]) => text.trim()))
-    // Whoever asked too early.
+    // Clients that connected too early.
     .find((text) => !text.startsWith("the database system is"));
   return reason && printable(reason, 300);
 }
@@ -38,12 +39,19 @@ export async function renameRestoredDatabase(
   { version, from, to }: { version: number; from: string; to: string },
 ): Promise<void> {
   if (from === to) return;
-  const present = `SELECT pg_catalog.string_agg(datname, ' ') FROM pg_catalog.pg_database WHERE datname IN ('${from}', '${to}')`;
+  const present = `SELECT pg_catalog.string_agg(datname, ' ') FROM pg_catalog.pg_database
+    WHERE datname IN (${literal(from)}, ${literal(to)})`;
   const { stdout } = await askServer(client, primary, { version, kind: "read", sql: present });
-  if (stdout.trim() !== from) return;
+  // A run before was cut off.
+  if (stdout.trim() === to) return;
+  if (stdout.trim() !== from) {
+    throw new Error(
+      `what was restored should have a database ${from} and none ${to}: restore it under another id`,
+    );
+  }
   // Clients have no route yet: who is there is the operator, to see how the database is.
   const sql = `SELECT pg_catalog.count(pg_catalog.pg_terminate_backend(pid)) FROM pg_catalog.pg_stat_activity
-    WHERE datname = '${from}' AND pid <> pg_catalog.pg_backend_pid();
-    ALTER DATABASE "${from}" RENAME TO "${to}"`;
+    WHERE datname = ${literal(from)} AND pid <> pg_catalog.pg_backend_pid();
+    ALTER DATABASE ${identifier(from)} RENAME TO ${identifier(to)}`;
   await askServer(client, primary, { version, kind: "change", sql });
 }

@@ -9,6 +9,7 @@ import {
 import { bytesOf, type Cluster, hibernate, readCluster } from "../../kubernetes/clusters";
 import { cnpg, labels, restoredFrom as restoredFromAnnotation } from "../../kubernetes/names";
 import type { ResourceType } from "../resource-type";
+import { removeRestoreSource } from "./restore-source";
 
 /**
  * A tenant's data, which its Cluster and its namespace have. It comes before both: what would harm data that is there is
@@ -82,6 +83,7 @@ export const TenantData: ResourceType<TenantDataInputs> = {
       return;
     }
     const client = await kubernetesClient({ kubeconfig, context });
+    await removeRestoreSource(client, { namespace, tenant });
     await hibernate(client, namespace, tenant, secondsToEnd);
     await releaseNamespace(client, namespace);
     await log.info(`The data of ${tenant} stays in the namespace ${namespace}.`);

@@ -144,7 +144,7 @@ describe("no edit plans anything for a volume of a tenant that stays:", () => {
     platform: {
       path: "pgs:platform",
       to: "kubernetes",
-      refused: /tenants have their data on docker/,
+      refused: /Kubernetes has no such key: servers have the images of pgs:kubernetes.images/,
     },
     kubernetes: {
       path: "pgs:kubernetes.proxyReplicas",

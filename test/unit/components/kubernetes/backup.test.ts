@@ -55,18 +55,19 @@ describe("a tenant's backups on Kubernetes", () => {
 
   it("need it said that a superuser is trusted with the bucket", async () => {
     const untold = (fields: string) => runProgram(`tenants: { acme: { ${fields} } }`, bucket);
-    const reason = /tenants\.yaml:1:12: tenants\.acme\.superuser: whoever has the bucket's credentials/;
+    const reason = /tenants\.yaml:1:12: tenants\.acme\.superuser: it has no default on Kubernetes/;
     await expect(untold("")).rejects.toThrow(reason);
     await expect(untold("restoreFrom: { tenant: acme }, backup: { schedule: off }")).rejects.toThrow(reason);
     await untold("superuser: off");
     await untold("superuser: on");
-    await untold("backup: { schedule: off }");
+    await expect(untold("backup: { schedule: off }")).rejects.toThrow(reason);
   });
 
   it("are none where the entry says so, and pause while it is stopped", async () => {
     const none = await run("backup: { schedule: off }");
     expect(inputsOf(none, "Cluster").spec).not.toHaveProperty("backup");
     expect(inputsOf(none, "ScheduledBackup")).toBeUndefined();
+    expect(inputsOf(none, "Secret", "acme-backup")).toBeUndefined();
     expect(inputsOf(await run("state: stopped"), "ScheduledBackup").spec.suspend).toBe(true);
   });
 });
