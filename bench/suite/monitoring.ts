@@ -136,7 +136,7 @@ exporter, relay, *tenants = sys.argv[1:]
 def probe(tenant):
     url = f"http://{exporter}:9187/probe?target=postgresql://pgs_monitor@{relay}:5432/{tenant}?sslmode=disable"
     with urllib.request.urlopen(url, timeout=12) as answer:
-        assert b"\npg_up 1" in answer.read(), tenant
+        assert b"\\npg_up 1" in answer.read(), tenant
 begun = time.monotonic()
 with concurrent.futures.ThreadPoolExecutor(8) as pool:
     list(pool.map(probe, tenants))
