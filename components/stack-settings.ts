@@ -84,49 +84,49 @@ export function readDigests(tenants: Tenant[]): Digests {
   return digestsOf({ settings: checked(), raw, dockerHost, tenants, folder: process.cwd() });
 }
 
+/** @param reasonOf what the stack has against the field of a tenant; undefined for nothing */
+function refuse(entries: Tenant[], field: string, reasonOf: (tenant: Tenant) => string | undefined): void {
+  const problems = entries.flatMap((tenant) => {
+    const reason = reasonOf(tenant);
+    return reason ? [`${positionOf(tenant, field)}: tenants.${tenant.id}.${field}: ${reason}`] : [];
+  });
+  if (problems.length > 0) throw new pulumi.RunError(problems.join("\n"));
+}
+
 /** A volume of the stack's own is some other tenant's, or the proxy's. */
 function refuseOwnVolumes(entries: Tenant[], { prefix }: StackSettings): void {
-  const problems = entries
-    .filter(({ id, volume }) => volume?.startsWith(`${prefix}-`) && volume !== `${prefix}-${id}`)
+  refuse(entries, "volume", ({ id, volume }) => {
+    if (!volume?.startsWith(`${prefix}-`) || volume === `${prefix}-${id}`) return undefined;
     // What a restore in place kept is nobody's.
-    .filter(({ volume }) => !volume?.startsWith(`${prefix}--before-`))
-    .map(
-      (tenant) =>
-        `${positionOf(tenant, "volume")}: tenants.${tenant.id}.volume: names that start with ${prefix}- are those of the stack's own volumes, got ${tenant.volume}`,
-    );
-  if (problems.length > 0) throw new pulumi.RunError(problems.join("\n"));
+    if (volume.startsWith(`${prefix}--before-`)) return undefined;
+    return `names that start with ${prefix}- are those of the stack's own volumes, got ${volume}`;
+  });
 }
 
 /** What a pooler asks of the stack. */
 function refusePoolers(entries: Tenant[], { isolation, prefix }: StackSettings): void {
   const { pooler: nameOf } = resourceNames(prefix);
-  const reason = (id: string) =>
-    isolation === "shared"
-      ? "a pooler needs pgs:isolation: network, since other tenants would reach it in a shared one"
-      : nameOf(id).length > 63
-        ? `the pooler's container would have a name of more than 63 characters, which the proxy cannot look up: ${nameOf(id)}`
-        : undefined;
-  const problems = entries
-    .filter(({ id, pooler }) => pooler && reason(id))
-    .map((tenant) => `${positionOf(tenant, "pooler")}: tenants.${tenant.id}.pooler: ${reason(tenant.id)}`);
-  if (problems.length > 0) throw new pulumi.RunError(problems.join("\n"));
+  refuse(entries, "pooler", ({ id, pooler }) => {
+    if (!pooler) return undefined;
+    if (isolation === "shared") {
+      return "a pooler needs pgs:isolation: network, since other tenants would reach it in a shared one";
+    }
+    if (nameOf(id).length <= 63) return undefined;
+    return `the pooler's container would have a name of more than 63 characters, which the proxy cannot look up: ${nameOf(id)}`;
+  });
 }
 
 /** What a restore on a cluster asks of the stack and of the entry. */
 function refuseRestores(entries: Tenant[], { platform, backupDestination }: StackSettings): void {
   if (platform !== "kubernetes") return;
-  const reason = ({ id, superuser, restoreFrom }: Tenant) =>
-    backupDestination === undefined
-      ? "it is restored from a bucket, and pgs:backups.destination names none: set it, or take this out"
-      : superuser === "off" && restoreFrom?.tenant !== id
-        ? "a tenant with superuser: off is restored under its own id alone: write superuser: on, or restore it in another stack"
-        : undefined;
-  const problems = entries
-    .filter((tenant) => tenant.restoreFrom && reason(tenant))
-    .map(
-      (tenant) => `${positionOf(tenant, "restoreFrom")}: tenants.${tenant.id}.restoreFrom: ${reason(tenant)}`,
-    );
-  if (problems.length > 0) throw new pulumi.RunError(problems.join("\n"));
+  refuse(entries, "restoreFrom", ({ id, superuser, restoreFrom }) => {
+    if (!restoreFrom) return undefined;
+    if (!backupDestination) {
+      return "it is restored from a bucket, and pgs:backups.destination names none: set it, or take this out";
+    }
+    if (superuser !== "off" || restoreFrom.tenant === id) return undefined;
+    return "a tenant with superuser: off is restored under its own id alone: write superuser: on, or restore it in another stack";
+  });
 }
 
 /**
@@ -135,23 +135,19 @@ function refuseRestores(entries: Tenant[], { platform, backupDestination }: Stac
  */
 function requireExplicitSuperuser(entries: Tenant[], { platform, backupDestination }: StackSettings): void {
   if (platform !== "kubernetes" || !backupDestination) return;
-  const problems = entries
-    .filter(({ superuser, positions }) => superuser === "on" && !Object.hasOwn(positions, "superuser"))
-    .map(
-      (tenant) =>
-        `${positionOf(tenant)}: tenants.${tenant.id}.superuser: it has no default on Kubernetes where backups go to a bucket, since a superuser can get the bucket's credentials, and with them read and delete every tenant's backups: write superuser: off, or superuser: on if you trust this tenant with all backups`,
-    );
-  if (problems.length > 0) throw new pulumi.RunError(problems.join("\n"));
+  refuse(entries, "superuser", ({ superuser, positions }) =>
+    superuser === "off" || Object.hasOwn(positions, "superuser")
+      ? undefined
+      : "it has no default on Kubernetes where backups go to a bucket, since a superuser can get the bucket's credentials, and with them read and delete every tenant's backups: write superuser: off, or superuser: on if you trust this tenant with all backups",
+  );
 }
 
 /** Where there are no backups at all, an entry that counts on them must not be taken for one that has some. */
 function refuseSchedules(entries: Tenant[], { backups }: StackSettings): void {
   if (backups.schedule !== "off") return;
-  const problems = entries
-    .filter(({ backup }) => (backup.schedule ?? "off") !== "off")
-    .map(
-      (tenant) =>
-        `${positionOf(tenant, "backup.schedule")}: tenants.${tenant.id}.backup.schedule: pgs:backups.schedule is off, and then no tenant is backed up: set it, or take this out`,
-    );
-  if (problems.length > 0) throw new pulumi.RunError(problems.join("\n"));
+  refuse(entries, "backup.schedule", ({ backup }) =>
+    (backup.schedule ?? "off") === "off"
+      ? undefined
+      : "pgs:backups.schedule is off, and then no tenant is backed up: set it, or take this out",
+  );
 }

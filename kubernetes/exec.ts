@@ -93,7 +93,7 @@ export interface Question {
   seconds?: number;
 }
 
-/** psql reads so many bytes: the connection's end is not told to it. */
+/** Kubernetes does not pass on the end of standard input, so psql gets its length. */
 const psql = `length=$1
   shift
   head -c "$length" | psql "$@"`;
@@ -108,7 +108,7 @@ export function askServer(
   const environment = [...sessionEnvironment(version, kind, seconds), "PGHOST=/controller/run"];
   const options = ["--no-psqlrc", "--no-password", "--tuples-only", "--no-align", "--quiet", "--file", "-"];
   const failing = ["--set", "ON_ERROR_STOP=1", "--set", "VERBOSITY=terse"];
-  // What an operator's script prints is for nobody.
+  // An operator's script may print rows, which are not kept.
   const silent = kind === "script" ? ["--output", "/dev/null"] : [];
   const target = ["--username", "postgres", "--dbname", `dbname=${connectionValue(database)}`];
   return exec(

@@ -16,6 +16,11 @@ export function clusterService(cluster: string, namespace: string, to: "rw" | "r
   return `${cluster}-${to}.${namespace}.svc.cluster.local`;
 }
 
+/** In the bucket, a folder of a tenant's: each namespace begins one. restore/from-bucket.py knows it by its first part. */
+export function backupFolder(namespaceUid: string | undefined): string {
+  return `cluster-${namespaceUid}`;
+}
+
 /** Labels of what belongs to a stack, and to a tenant of it. */
 export const labels = { stack: "pgs.stack", tenant: "pgs.tenant", version: "pgs.version" } as const;
 

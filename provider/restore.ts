@@ -1,6 +1,7 @@
 import * as pulumi from "@pulumi/pulumi";
 import { dockerClient, ifPresent } from "../docker/client";
 import { adoptTimeline, archiveWal, layOut, recover } from "../restore";
+import { otherSource } from "./made-from";
 import type { ResourceType } from "./resource-type";
 import { alter } from "./server/parts/settings";
 
@@ -36,16 +37,7 @@ export const Restore: ResourceType<RestoreInputs> = {
   updatable: [],
   replacing: ["host", "volume"],
 
-  check({ from, at }, before) {
-    if (before.from === undefined || (before.from === from && before.at === at)) return [];
-    const made = `${before.from}${before.at ? ` at ${before.at}` : ""}`;
-    return [
-      {
-        property: "from",
-        reason: `the tenant's data was made from ${made} already, and an edit never replaces data: take restoreFrom out, or restore into another entry`,
-      },
-    ];
-  },
+  check: otherSource,
 
   async create(inputs) {
     const docker = dockerClient(inputs.host);

@@ -47,15 +47,15 @@ export interface JudgedBackups extends BackupStatus {
 
 const day = 24 * 3600;
 /** A daily base backup may be so old, in seconds: a day, and two hours in which it is made. */
-const oldestBase = day + 2 * 3600;
+export const oldestBase = day + 2 * 3600;
 /** For so long WAL may be on its way. */
-const oldestWal = 5 * 60;
+export const oldestWal = 5 * 60;
 /** Full base backups are made once a week, and have a day to get to S3. */
 const oldestCopy = 8 * day;
 /** For so long the copy off the host may be behind. */
 const oldestCopiedWal = 15 * 60;
 /** For so long a new tenant's first base backup may take until it is a problem, in seconds. */
-const firstBase = 15 * 60;
+export const firstBase = 15 * 60;
 /** Restores are tried once a week, and have a day for it. */
 const oldestTrial = 8 * day;
 

@@ -1,11 +1,10 @@
 import { forEach } from "../../docker/client";
 import { printable } from "../../docker/exec";
-import { type Cluster, listClusters } from "../../kubernetes/clusters";
+import type { Cluster } from "../../kubernetes/clusters";
 import { askServer } from "../../kubernetes/exec";
-import { labels, objectNames } from "../../kubernetes/names";
-import type { JudgedBackups } from "./backup-status";
-import { clientOf } from "./kubernetes";
-import { CommandError } from "./pulumi";
+import { objectNames } from "../../kubernetes/names";
+import { firstBase, type JudgedBackups, oldestBase, oldestWal } from "./backup-status";
+import { clientOf, stackClusters } from "./kubernetes";
 import type { StackConfig, StackOutputs, TenantSummary } from "./stack";
 
 /** The state of a tenant's backups in the bucket, as its Cluster and its server tell it. */
@@ -13,14 +12,6 @@ export type ClusterBackups = Pick<
   JudgedBackups,
   "tenant" | "state" | "base" | "wal" | "behind" | "exposed" | "problem" | "pending" | "left"
 >;
-
-const day = 24 * 3600;
-/** A daily base backup may be so old, in seconds: a day, and two hours in which it is made. */
-const oldestBase = day + 2 * 3600;
-/** For so long a new tenant's first base backup may take until it is a problem, in seconds. */
-const firstBase = 15 * 60;
-/** For so long WAL may be on its way, beyond the time after which a segment goes that is not full. */
-const oldestWal = 5 * 60;
 
 /** A reason of a Cluster's conditions: a base backup is being made. */
 const backupBegun = "BackupStarted";
@@ -33,15 +24,12 @@ export async function clusterBackups(
   { tenants }: StackOutputs,
   config: StackConfig,
 ): Promise<ClusterBackups[]> {
-  const client = await clientOf(config);
-  const clusters = await listClusters(client, labels.version).catch((error: Error) => {
-    throw new CommandError(error.message);
-  });
+  const [client, clusterOf] = await Promise.all([clientOf(config), stackClusters(config)]);
   const names = objectNames(config.prefix);
   const wanted = Object.entries(tenants).filter(([, { backup }]) => backup && backup.schedule !== "off");
   return forEach(wanted, atOnce, async ([id, tenant]) => {
     const namespace = names.tenant(id);
-    const found = clusters.find(({ metadata }) => metadata.namespace === namespace && metadata.name === id);
+    const found = clusterOf(id);
     const primary = found?.status?.currentPrimary;
     const asked =
       tenant.state === "running" && primary !== undefined
@@ -67,8 +55,8 @@ interface Archived {
 }
 
 /**
- * An idle server writes a few records that nobody needs, and sends no segment for them: once nothing waits and the time for
- * a segment is over, all is there.
+ * An idle server writes a few records of its own, for which PostgreSQL archives no segment. So all is in the bucket once no
+ * segment waits and the archive timeout is over.
  */
 const archiver = `SELECT
   coalesce(pg_catalog.extract('epoch', last_archived_time)::bigint, 0),
@@ -109,6 +97,7 @@ function judged(
           ...(failure === undefined ? [] : [failure]),
           ...(base === 0 && !isNew ? ["no base backup yet"] : []),
           ...(base > 0 && now - base > oldestBase ? ["the base backup is old"] : []),
+          // A segment that is not full goes after the timeout.
           ...(exposed !== null && wal > 0 && exposed > timeout + oldestWal ? ["its WAL is behind"] : []),
           ...broken.map(({ type, message }) => printable(`${type}: ${message}`, 300)),
         ];

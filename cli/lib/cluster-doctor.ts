@@ -1,10 +1,10 @@
 import { forEach } from "../../docker/client";
 import { type KubernetesClient, readable } from "../../kubernetes/client";
-import { type Cluster, listClusters, refusesClusters } from "../../kubernetes/clusters";
+import { type Cluster, refusesClusters } from "../../kubernetes/clusters";
 import { askServer } from "../../kubernetes/exec";
-import { cnpg, labels, objectNames } from "../../kubernetes/names";
+import { cnpg, objectNames } from "../../kubernetes/names";
 import type { Finding } from "./doctor";
-import { clientOf, clusterStates } from "./kubernetes";
+import { clientOf, clusterStates, stackClusters } from "./kubernetes";
 import { CommandError } from "./pulumi";
 import type { StackConfig, StackOutputs } from "./stack";
 import { firstOf } from "./terminal";
@@ -27,29 +27,24 @@ export interface ClusterExamined {
 /** @throws CommandError when the cluster does not answer */
 export async function examineCluster(config: StackConfig, outputs: StackOutputs): Promise<ClusterExamined> {
   const client = await clientOf(config);
-  const [states, clusters, ...findings] = await Promise.all([
-    clusterStates(outputs, config),
-    listClusters(client, labels.version).catch((error: Error) => {
-      throw new CommandError(error.message);
-    }),
+  const [clusterOf, ...findings] = await Promise.all([
+    stackClusters(config),
     engineFinding(client),
     operatorFinding(client),
     webhookFinding(client),
     storageFinding(client, config.kubernetes?.storageClass),
     proxyFinding(client, objectNames(config.prefix).proxy),
   ]);
-  const names = objectNames(config.prefix);
   const running = Object.keys(outputs.tenants).filter((id) => outputs.tenants[id]?.state === "running");
   const tenants = await forEach(running, atOnce, async (id) => {
-    const namespace = names.tenant(id);
-    const cluster = clusters.find(({ metadata }) => metadata.namespace === namespace);
+    const cluster = clusterOf(id);
     return Promise.all([
       replicationFinding(client, id, outputs, cluster),
       failoverFindings(client, id, cluster),
       volumeFinding(client, id, outputs, cluster),
     ]);
   });
-  return { states, findings: [...findings, ...summed(tenants.flat(2))] };
+  return { states: clusterStates(outputs, clusterOf), findings: [...findings, ...summed(tenants.flat(2))] };
 }
 
 async function engineFinding({ config, version }: KubernetesClient): Promise<Finding> {

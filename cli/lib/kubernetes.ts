@@ -66,21 +66,27 @@ export async function requireCluster(config: Pick<StackConfig, "kubernetes">): P
   );
 }
 
-/** What the tenants' Clusters tell of each, by its id: one request, whatever their number. */
-export async function clusterStates(
-  { tenants }: StackOutputs,
-  config: StackConfig,
-): Promise<Map<string, Required<Pick<TenantStatus, "state" | "servers">>>> {
-  const client = await clientOf(config);
-  const clusters = await listClusters(client, labels.version).catch((error: Error) => {
+/** A tenant's, by its id. */
+export type ClusterOf = (id: string) => Cluster | undefined;
+
+/** The Clusters of a stack. @throws CommandError when the cluster does not answer */
+export async function stackClusters(config: StackConfig): Promise<ClusterOf> {
+  const clusters = await listClusters(await clientOf(config), labels.version).catch((error: Error) => {
     throw new CommandError(error.message);
   });
   const names = objectNames(config.prefix);
+  return (id) =>
+    clusters.find(({ metadata }) => metadata.namespace === names.tenant(id) && metadata.name === id);
+}
+
+/** What the tenants' Clusters tell of each, by its id: one request, whatever their number. */
+export function clusterStates(
+  { tenants }: StackOutputs,
+  clusterOf: ClusterOf,
+): Map<string, Required<Pick<TenantStatus, "state" | "servers">>> {
   return new Map(
     Object.entries(tenants).map(([id, summary]) => {
-      const cluster = clusters.find(
-        ({ metadata }) => metadata.namespace === names.tenant(id) && metadata.name === id,
-      );
+      const cluster = clusterOf(id);
       const wanted = summary.state === "stopped" ? 0 : 1 + (summary.replicas ?? 0);
       const ready = cluster?.status?.readyInstances ?? 0;
       return [id, { state: clusterState(summary, cluster), servers: { ready, wanted } }];

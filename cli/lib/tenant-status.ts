@@ -4,7 +4,7 @@ import { type DiskUse, diskUseText, parseDiskUse } from "../../docker/disk-use";
 import { resourceNames } from "../../docker/names";
 import { askServer, byReplication } from "./ask-server";
 import { containersOf } from "./containers";
-import { clusterStates } from "./kubernetes";
+import { clusterStates, stackClusters } from "./kubernetes";
 import type { StackConfig, StackOutputs, TenantSummary } from "./stack";
 
 /** A tenant as it is now; null stands for a figure that was not asked for, or that its server does not give. */
@@ -58,7 +58,7 @@ export async function tenantStatuses(
   { usage = false } = {},
 ): Promise<TenantStatus[]> {
   if (config.platform === "kubernetes") {
-    const states = await clusterStates(outputs, config);
+    const states = clusterStates(outputs, await stackClusters(config));
     return Object.entries(outputs.tenants).map(([id, summary]) => ({
       ...tenantStatus(id, summary, undefined, { asked: false }),
       ...states.get(id),

@@ -1,11 +1,11 @@
 import * as pulumi from "@pulumi/pulumi";
 import type { KubernetesSettings } from "../../config";
-import type { ObjectNames } from "../../kubernetes/names";
+import { backupFolder, cnpg, type ObjectNames } from "../../kubernetes/names";
 import { RestoreSource } from "../../provider/resources";
 import type { Tenant } from "../../tenants";
 import { type BackupPlan, backupPlan } from "../../tenants/backup";
 import type { StackSettings } from "../stack-settings";
-import { Manifest } from "./manifest";
+import { base64, Manifest } from "./manifest";
 
 export interface TenantBackupArgs {
   tenant: Tenant;
@@ -59,8 +59,8 @@ export class TenantBackup {
       backup: {
         barmanObjectStore: {
           ...this.objectStore(destination, this.args.tenant.id),
-          // A namespace that is made again has other data, whose backups begin anew.
-          serverName: this.namespace.metadata.apply(({ uid }) => `cluster-${uid}`),
+          // A namespace that is made again has other data, and with it a new series of backups.
+          serverName: this.namespace.metadata.apply(({ uid }) => backupFolder(uid)),
           wal: { compression: "gzip", ...encrypted },
           data: { compression: "gzip", ...encrypted },
         },
@@ -128,7 +128,6 @@ export class TenantBackup {
   }
 
   private createCredentials({ accessKeyId, secretAccessKey, region = "us-east-1" }: Destination): Manifest {
-    const encode = (text: string) => Buffer.from(text).toString("base64");
     return new Manifest(
       `${this.name}-backup`,
       {
@@ -137,19 +136,19 @@ export class TenantBackup {
         metadata: {
           name: credentialsOf(this.args.tenant),
           namespace: this.namespace.metadata.apply(({ name }) => name),
-          labels: { "cnpg.io/reload": "true" },
+          labels: { [cnpg.reload]: "true" },
         },
         data: pulumi.secret({
-          accessKeyId: accessKeyId.apply(encode),
-          secretAccessKey: secretAccessKey.apply(encode),
-          region: encode(region),
+          accessKeyId: base64(accessKeyId),
+          secretAccessKey: base64(secretAccessKey),
+          region: base64(region),
         }),
       },
       { parent: this.parent, additionalSecretOutputs: ["data"] },
     );
   }
 
-  /** Only for an entry with `restoreFrom`; it counts when the Cluster is first made. */
+  /** Only for an entry with `restoreFrom`; CloudNativePG reads it when it makes the first server. */
   private createSource(image: string, policy: Manifest): pulumi.Output<string> | undefined {
     const { tenant, kubernetes } = this.args;
     const { restoreFrom } = tenant;

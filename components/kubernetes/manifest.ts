@@ -19,6 +19,11 @@ export interface ManifestArgs {
   [part: string]: pulumi.Input<Deep<unknown>>;
 }
 
+/** As the data of a Secret has it. */
+export function base64(text: pulumi.Input<string>): pulumi.Output<string> {
+  return pulumi.output(text).apply((plain) => Buffer.from(plain).toString("base64"));
+}
+
 /** What the API server made of it. */
 interface Metadata {
   name: string;

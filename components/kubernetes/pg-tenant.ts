@@ -19,7 +19,7 @@ import {
 } from "../tenant-login";
 import { bucketPorts, restoredFromOf, TenantBackup, type TenantBackupArgs } from "./backup";
 import { createDatabase, newServer } from "./database";
-import { Manifest } from "./manifest";
+import { base64, Manifest } from "./manifest";
 import type { Operator } from "./operator";
 import type { KubernetesProxy } from "./proxy";
 import { createRoutes, readOnlyHost } from "./routes";
@@ -142,7 +142,6 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
     tenant: Tenant,
     password: pulumi.Output<string>,
   ): Manifest {
-    const encode = (text: string) => Buffer.from(text).toString("base64");
     return new Manifest(
       name,
       {
@@ -154,7 +153,7 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
           labels: { [cnpg.reload]: "true" },
         },
         type: "kubernetes.io/basic-auth",
-        data: pulumi.secret({ username: encode(loginOf(tenant)), password: password.apply(encode) }),
+        data: pulumi.secret({ username: base64(loginOf(tenant)), password: base64(password) }),
       },
       { parent: this, additionalSecretOutputs: ["data"] },
     );

@@ -2,7 +2,7 @@ import * as pulumi from "@pulumi/pulumi";
 import type { KubernetesSettings } from "../../config";
 import { labels, type ObjectNames } from "../../kubernetes/names";
 import type { KeyPair, WildcardCertificate } from "../wildcard-certificate";
-import { Manifest } from "./manifest";
+import { base64, Manifest } from "./manifest";
 import type { Operator } from "./operator";
 
 export interface KubernetesProxyArgs {
@@ -116,10 +116,6 @@ export class KubernetesProxy extends pulumi.ComponentResource {
     this.ready = [deployment];
     this.registerOutputs();
   }
-}
-
-function base64(text: pulumi.Output<string>): pulumi.Output<string> {
-  return text.apply((plain) => Buffer.from(plain).toString("base64"));
 }
 
 /** In its own namespace. https://doc.traefik.io/traefik/reference/dynamic-configuration/kubernetes-crd/#rbac */

@@ -8,6 +8,8 @@ import {
   type KubernetesClient,
   kubernetesClient,
 } from "../../kubernetes/client";
+import { backupFolder } from "../../kubernetes/names";
+import { otherSource } from "../made-from";
 import type { ResourceType } from "../resource-type";
 
 /** What a tenant is restored from: the folder in the bucket that CloudNativePG reads. */
@@ -52,16 +54,7 @@ export const RestoreSource: ResourceType<RestoreSourceInputs, RestoreSourceState
   updatable: [],
   replacing: ["namespace"],
 
-  check({ from, at }, before) {
-    if (before.from === undefined || (before.from === from && before.at === at)) return [];
-    const made = `${before.from}${before.at ? ` at ${before.at}` : ""}`;
-    return [
-      {
-        property: "from",
-        reason: `the tenant's data was made from ${made} already, and an edit never replaces data: take restoreFrom out, or restore into another entry`,
-      },
-    ];
-  },
+  check: otherSource,
 
   async create(inputs) {
     const client = await kubernetesClient(inputs);
@@ -133,7 +126,7 @@ async function start({ core }: KubernetesClient, { namespace, name }: Name, inpu
   ];
   const { destination, endpoint, encryption, from, at, version, image, credentials } = inputs;
   const { metadata } = (await ifPresent(core.readNamespace({ name: inputs.fromNamespace }))) ?? {};
-  const own = metadata && `cluster-${metadata.uid}`;
+  const own = metadata?.uid && backupFolder(metadata.uid);
   const asked = JSON.stringify({ destination, endpoint, encryption, tenant: from, own, at, version });
   await core.createNamespacedConfigMap({ namespace, body: { metadata: { name }, data } });
   await core.createNamespacedPod({

@@ -4,7 +4,7 @@ import { askServer, type PodName } from "../../kubernetes/exec";
 import { cnpg } from "../../kubernetes/names";
 import { identifier, literal } from "../server/session";
 
-/** As the operator keeps PostgreSQL's log, and what it says before it has one. */
+/** FATAL messages in the JSON log of CloudNativePG, and in PostgreSQL's output before its log collector runs. */
 const logged = /"error_severity":"FATAL",[^{}]*"message":"([^"\\]{1,300})/g;
 const printed = /FATAL: +([^"\\]{1,300})/g;
 

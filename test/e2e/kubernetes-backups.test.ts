@@ -25,12 +25,7 @@ beforeAll(async () => {
   s3 = await S3Server.start(bucket);
   checkout = await Checkout.create(file(entries, defaults), {
     ...backups(),
-    platform: "kubernetes",
-    "kubernetes.kubeconfig": cluster.kubeconfig,
-    "kubernetes.operatorManifest": cluster.operatorManifest,
-    "kubernetes.proxyManifest": cluster.proxyManifest,
-    "kubernetes.exposure": "hostPort",
-    "kubernetes.proxyReplicas": "1",
+    ...cluster.config,
   });
   await setCredentials(checkout);
 }, 1_900_000);

@@ -27,14 +27,7 @@ let address: string;
 beforeAll(async () => {
   cluster = await TestCluster.start();
   address = await cluster.nodeAddress();
-  checkout = await Checkout.create(`${defaults}tenants:\n  acme:${rich}\n  globex: {}\n`, {
-    platform: "kubernetes",
-    "kubernetes.kubeconfig": cluster.kubeconfig,
-    "kubernetes.operatorManifest": cluster.operatorManifest,
-    "kubernetes.proxyManifest": cluster.proxyManifest,
-    "kubernetes.exposure": "hostPort",
-    "kubernetes.proxyReplicas": "1",
-  });
+  checkout = await Checkout.create(`${defaults}tenants:\n  acme:${rich}\n  globex: {}\n`, cluster.config);
 }, 1_900_000);
 afterAll(async () => {
   await cluster?.remove();

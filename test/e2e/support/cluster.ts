@@ -9,9 +9,9 @@ const cache = process.env.PGS_CACHE_DIR ?? join(homedir(), ".cache/pgs");
 /** The small real cluster of the toolchain: a kubelet, an API server, storage and DNS, in namespaces of this machine. */
 export class TestCluster {
   /** The kinds of objects that Traefik reads, relative to a checkout. */
-  readonly proxyManifest = "toolchain/kubernetes/traefik-crds.yaml";
+  private readonly proxyManifest = "toolchain/kubernetes/traefik-crds.yaml";
   /** CloudNativePG's manifest. */
-  readonly operatorManifest = join(cache, "artifacts/cnpg-1.28.0.yaml");
+  private readonly operatorManifest = join(cache, "artifacts/cnpg-1.28.0.yaml");
 
   private constructor(
     /** Path of its kubeconfig. */
@@ -31,6 +31,18 @@ export class TestCluster {
     }
     const said = await succeed(toolchain, ["up", "--nodes", "1"], { timeout: 1800 });
     return new TestCluster(said.trim().split("\n").at(-1) ?? "", false);
+  }
+
+  /** For `Checkout.create`: a stack on it, for a machine with one node. */
+  get config(): Record<string, string> {
+    return {
+      platform: "kubernetes",
+      "kubernetes.kubeconfig": this.kubeconfig,
+      "kubernetes.operatorManifest": this.operatorManifest,
+      "kubernetes.proxyManifest": this.proxyManifest,
+      "kubernetes.exposure": "hostPort",
+      "kubernetes.proxyReplicas": "1",
+    };
   }
 
   async kubectl(...args: string[]): Promise<string> {
