@@ -345,21 +345,35 @@ function missingImage(key: string, meant: string | undefined, variants: string[]
   return `pgs:images has no image ${key}${others} (another one: pulumi config set --path 'pgs:images.${key}' …)`;
 }
 
-/** Settings are those of a version, so each tenant's version decides about its own and those of `defaults`. */
+/**
+ * Settings are those of a version, and some are bounded by memory or disk: a tenant's decide about its own settings
+ * and about those that it has from `defaults`, whose are looked at by themselves as well.
+ */
 function settingProblems(yaml: YamlData, tenants: [string, TenantEntry][], suggest: Suggest): Problem[] {
   const defaults = defaultsOf(yaml);
-  const places: { path: string[]; entry: TenantEntry }[] = [
-    { path: ["defaults"], entry: defaults },
-    ...tenants.map(([id, entry]) => ({ path: ["tenants", id], entry })),
+  const places: { path: string[]; settings: Setting[]; of: TenantEntry; id?: string }[] = [
+    { path: ["defaults"], settings: settingsIn(defaults), of: defaults },
+    ...tenants.flatMap(([id, of]) => {
+      const own = settingsIn(of);
+      const names = new Set(own.map(({ path, name }) => formatPath([...path, name])));
+      const inherited = settingsIn(defaults).filter(
+        ({ path, name }) => !names.has(formatPath([...path, name])),
+      );
+      return [
+        { path: ["tenants", id], settings: own, of },
+        { path: ["defaults"], settings: inherited, of, id },
+      ];
+    }),
   ];
-  return places.flatMap(({ path, entry }) => {
+  const problems = places.flatMap(({ path, settings, of: entry, id }) => {
+    const forWhom = id === undefined ? "" : ` (for tenant ${id})`;
     const version = [entry.version, defaults.version, builtInDefaults.version].find(
       Number.isInteger,
     ) as number;
     const memory = memoryOf(entry) ?? memoryOf(defaults) ?? memoryBytes(builtInDefaults.memory);
     const { disk: budget = defaults.disk } = entry;
     const disk = typeof budget === "string" && memoryPattern.test(budget) ? memoryBytes(budget) : undefined;
-    return settingsIn(entry).flatMap(({ path: within, name, value }) => {
+    return settings.flatMap(({ path: within, name, value }) => {
       if (!settingName.safeParse(name).success || !settingValue.safeParse(value).success) return [];
       const at = [...path, ...within, name];
       const text = settingText(value as string | number | boolean);
@@ -374,7 +388,7 @@ function settingProblems(yaml: YamlData, tenants: [string, TenantEntry][], sugge
           {
             ...position,
             path: formatPath(at),
-            message: meant ? `${problem}; did you mean ${meant}?` : problem,
+            message: `${problem}${meant ? `; did you mean ${meant}?` : ""}${forWhom}`,
           },
         ];
       }
@@ -385,14 +399,24 @@ function settingProblems(yaml: YamlData, tenants: [string, TenantEntry][], sugge
       if (most.bytes === undefined || most.share === undefined) return [];
       const bytes = /^-1$/.test(text) ? Infinity : sizeInBytes(version, name, text);
       if (bytes === undefined || bytes <= most.bytes * most.share) return [];
-      const message = `${name} may be at most ${most.share * 100} % of the tenant's ${most.field}, got ${text}; raise ${most.field} or lower it`;
+      const message = `${name} may be at most ${most.share * 100} % of the tenant's ${most.field}, got ${text}; raise ${most.field} or lower it${forWhom}`;
       return [{ ...yaml.valuePosition(at), path: formatPath(at), message }];
     });
   });
+  // What `defaults` says is told of once, however many tenants have it.
+  const told = new Set<string>();
+  return problems.filter(({ path }) => !told.has(path) && told.add(path));
+}
+
+interface Setting {
+  /** Within the entry. */
+  path: string[];
+  name: string;
+  value: unknown;
 }
 
 /** An entry's own settings, and those of its roles. */
-function settingsIn(entry: TenantEntry): { path: string[]; name: string; value: unknown }[] {
+function settingsIn(entry: TenantEntry): Setting[] {
   const roles = isMap(entry.roles) ? Object.entries(entry.roles) : [];
   const maps: [string[], unknown][] = [
     [["settings"], entry.settings],
@@ -437,8 +461,7 @@ function restoreProblems(yaml: YamlData, tenants: [string, TenantEntry][]): Prob
 }
 
 function localeProblems(yaml: YamlData, tenants: [string, TenantEntry][]): Problem[] {
-  const shared = valueAt(yaml.data, ["defaults"]);
-  const defaults: TenantEntry = isMap(shared) ? shared : {};
+  const defaults = defaultsOf(yaml);
   return tenants.flatMap(([id, entry]) => {
     const { encoding, locale } = { ...builtInDefaults, ...defaults, ...entry } as TenantEntry;
     const problem = (field: string, message: string) => {

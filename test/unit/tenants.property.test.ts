@@ -8,7 +8,7 @@ import { stringify } from "yaml";
 import { parseTenants, type Tenant, TenantsFileError } from "../../tenants";
 
 // A busy machine takes its time for thousands of texts.
-vi.setConfig({ testTimeout: 60_000 });
+vi.setConfig({ testTimeout: 300_000 });
 
 let folder: string;
 

@@ -913,6 +913,35 @@ describe("settings", () => {
     expect(errorOf(`settings: { app.x: ${"a".repeat(1000)} }`)).toBe("accepted");
   });
 
+  it.each([
+    [
+      "defaults: { version: 17, settings: { io_metod: sync } }\ntenants: { new: { version: 18 } }",
+      "1:38: defaults.settings.io_metod: PostgreSQL 18 has no setting io_metod; did you mean io_method? (for tenant new)",
+    ],
+    [
+      "defaults: { version: 17, roles: { app: { settings: { xy_z: 1 } } } }\ntenants: { new: { version: 18 }, newer: { version: 18 } }",
+      "1:54: defaults.roles.app.settings.xy_z: PostgreSQL 18 has no setting xy_z (for tenant new)",
+    ],
+    [
+      "defaults: { memory: 4Gi, settings: { shared_buffers: 1GB } }\ntenants: { small: { memory: 1Gi } }",
+      "1:54: defaults.settings.shared_buffers: shared_buffers may be at most 60 % of the tenant's memory, got 1GB; raise memory or lower it (for tenant small)",
+    ],
+    [
+      "defaults: { settings: { max_wal_size: 1GB } }\ntenants: { small: { disk: 1Gi } }",
+      "1:39: defaults.settings.max_wal_size: max_wal_size may be at most 50 % of the tenant's disk, got 1GB; raise disk or lower it (for tenant small)",
+    ],
+  ])("of defaults suit each tenant that has them: %s", (text, problem) => {
+    expect(errorsOf(text, { images: ["17", "18"] })).toEqual([`tenants.yaml:${problem}`]);
+  });
+
+  it("of defaults that a tenant says itself are not its own", () => {
+    expect(
+      errorsOf(
+        "defaults: { memory: 4Gi, settings: { shared_buffers: 1GB } }\ntenants: { small: { memory: 1Gi, settings: { shared_buffers: 128MB } } }",
+      ),
+    ).toEqual([]);
+  });
+
   it.each(["[1]", "{}", "", ".inf"])("cannot have the value %j", (value) => {
     expect(errorOf(`settings: { app.x: ${value} }`)).toContain(
       "settings.app.x: expected text, a number, true or false",
