@@ -25,7 +25,8 @@ class SlowestFirst extends BaseSequencer {
   }
 }
 
-const limits = { testTimeout: 300_000, hookTimeout: 300_000 };
+/** Of no claim: a machine may be slow, and busy. */
+const limits = { testTimeout: 900_000, hookTimeout: 900_000, expect: { poll: { timeout: 60_000 } } };
 
 /** Real Pulumi engine, Docker, PostgreSQL, Traefik and clients. */
 export default defineConfig({

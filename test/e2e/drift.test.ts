@@ -43,7 +43,7 @@ const routeFile = (id: string) => `/etc/traefik/dynamic/route-${id}.yml`;
 /** Every tenant logs in by the public port and has its row; nothing is left to change. */
 async function expectAllWell(tenants: readonly string[] = ids): Promise<void> {
   for (const id of tenants) {
-    await eventually(5, async () => {
+    await eventually(60, async () => {
       expect(await checkout.query(id, "SELECT * FROM kept")).toEqual([{ tenant: id }]);
     });
   }

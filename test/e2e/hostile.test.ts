@@ -49,7 +49,7 @@ const pgs = (...args: string[]) => checkout.pgs(args);
 async function neighboursGoOn(): Promise<void> {
   for (const { counts } of neighbours) {
     const { queries, connections } = counts;
-    await eventually(10, async () => {
+    await eventually(60, async () => {
       expect(counts.queries).toBeGreaterThan(queries);
       expect(counts.connections).toBeGreaterThan(connections);
     });
@@ -60,6 +60,8 @@ async function neighboursGoOn(): Promise<void> {
 
 beforeAll(async () => {
   checkout = await Checkout.create(before);
+  // Some of these servers never answer.
+  checkout.loginSeconds = 6;
   await checkout.up();
   started = await starts();
   const load = async (id: string) =>
@@ -192,14 +194,14 @@ test("a server behind passthrough that speaks no PostgreSQL costs neither proxy 
   await checkout.query("odd", "ALTER SYSTEM SET port = 5433");
   const { State } = await inspect(odd);
   await inContainer(checkout, "odd", "kill -INT 1");
-  await eventually(30, async () => {
+  await eventually(90, async () => {
     expect((await inspect(odd)).State.StartedAt).not.toBe(State.StartedAt);
     await succeed("docker", ["exec", odd, "pg_isready", "-p", "5433"]);
   });
   const proxy = await inspect(checkout.name("proxy"));
   for (const what of ["closes", "floods", "is silent"]) {
     await succeed("docker", ["exec", "--detach", odd, "perl", "-e", listener, what]);
-    await eventually(10, async () => {
+    await eventually(60, async () => {
       expect(await inContainer(checkout, "odd", "grep -c ':1538 .* 0A ' /proc/net/tcp")).toBe("1\n");
     });
     const until = performance.now() + 5000;

@@ -230,7 +230,7 @@ describe("a network for each tenant", () => {
     const gateway = own?.IPAM.Config[0]?.Gateway;
     expect(await defaultGateway(checkout.name("proxy"))).toBe(gateway);
     await succeed("docker", ["restart", checkout.name("proxy")]);
-    await eventually(20, () => checkout.query("acme", "SELECT 1").then(() => {}));
+    await eventually(90, () => checkout.query("acme", "SELECT 1").then(() => {}));
     expect(await defaultGateway(checkout.name("proxy"))).toBe(gateway);
   });
 

@@ -118,7 +118,7 @@ describe.each([
   beforeAll(async () => {
     neighbour = await checkout.client(other);
     void neighbour.query(runsOn).catch(() => {});
-    await eventually(20, () => expectRunning(checkout, other, runsOn));
+    await eventually(80, () => expectRunning(checkout, other, runsOn));
   });
   afterAll(() => neighbour?.end());
 
@@ -226,7 +226,7 @@ describe("addresses that clients may come from", () => {
   test("that become fewer end the tenant's sessions, no one else's, and keep out who comes from another", async () => {
     const neighbour = await checkout.client("globex");
     const session = asStranger("acme", passwords.acme, "SELECT pg_sleep(300), 'by a stranger'");
-    await eventually(20, () => expectRunning(checkout, "acme", "SELECT pg_sleep(300), 'by a stranger'"));
+    await eventually(80, () => expectRunning(checkout, "acme", "SELECT pg_sleep(300), 'by a stranger'"));
     checkout.write("tenants.yaml", allowing(own));
     const preview = await checkout.pulumi("preview");
     expect(preview).toContain(`all open sessions of ${checkout.name("acme")} are ended: fewer addresses`);
