@@ -7,7 +7,9 @@ const filesOf = (...names: string[]) => names.map((name) => `test/e2e/${name}.te
  * At the end, two at a time: servers attack, and their neighbours must not notice, which two files more would make hard. It
  * mostly waits, so light files run beside it, one after another.
  */
-const besideAttacks = filesOf("hostile", "init", "configuration", "remote-host", "upgrade", "tenants-file");
+const besideAttacks = filesOf(
+  ...["hostile", "import", "init", "configuration", "remote-host", "upgrade", "tenants-file"],
+);
 
 /** On a cluster of its own, which takes a quarter of an hour to build once: it runs when its file is named. */
 const onCluster = filesOf("kubernetes", "kubernetes-backups");
