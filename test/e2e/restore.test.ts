@@ -201,12 +201,15 @@ describe("tried", () => {
 
     beforeAll(async () => {
       await hasBaseBackup();
-      // Every tenant is large here.
-      await inBackup(`sed -i 's/^size=.*/size=1000000000/' ${home}/meta/*-backup.info`);
-      await makeBaseBackup(checkout, "acme");
-      id = (await inBackup(`ls ${home}/base | tail -n 1`)).trim();
-      data = `${home}/base/${id}/data`;
-      expect(await inBackup(`ls -R ${data}`)).toContain("INCREMENTAL.");
+      // Again where a full one was under way, which counts as small.
+      await eventually(240, async () => {
+        // Every tenant is large here.
+        await inBackup(`sed -i 's/^size=.*/size=1000000000/' ${home}/meta/*-backup.info`);
+        await makeBaseBackup(checkout, "acme");
+        id = (await inBackup(`ls ${home}/base | tail -n 1`)).trim();
+        data = `${home}/base/${id}/data`;
+        expect(await inBackup(`ls -R ${data}`)).toContain("INCREMENTAL.");
+      });
       expect(await tryAcme()).toMatchObject({ ok: true, backup: id });
       await inBackup(
         `mkdir /var/lib/barman/saved && cp -a ${data} ${home}/meta/${id}-backup.info /var/lib/barman/saved`,
