@@ -55,7 +55,7 @@ describe("with the right ones", () => {
     await setCredential("HTTPREQ_PASSWORD", dnsPassword);
     const output = await checkout.up();
     expect(output).not.toContain(dnsPassword);
-    await eventually(5, async () => expect((await shown()).issuer.CN).toMatch(/^Pebble/));
+    await eventually(60, async () => expect((await shown()).issuer.CN).toMatch(/^Pebble/));
     expect((await shown()).subjectaltname).toBe("DNS:*.pgs.localhost");
     const verified = await verifiedWith("pebble-root.pem", await server.root());
     for (const version of [15, 18] as const) {
@@ -101,7 +101,7 @@ describe("with the right ones", () => {
   test("a proxy that starts again has it without asking for another", async () => {
     const { serialNumber } = await shown();
     await succeed("docker", ["restart", checkout.name("proxy")]);
-    await eventually(30, async () => expect((await shown()).serialNumber).toBe(serialNumber));
+    await eventually(90, async () => expect((await shown()).serialNumber).toBe(serialNumber));
   });
 });
 

@@ -12,6 +12,7 @@ import {
 import { dockerClient } from "../../docker/client";
 import { hardened } from "../../docker/hardening";
 import { createOptions } from "../../provider/container/reconcile";
+import { onceNoneIsMade } from "./support/base-backup";
 import { eventually, run, succeed } from "./support/command";
 
 const prefix = process.env.PGS_TEST_PREFIX ?? "pgst0000";
@@ -66,7 +67,7 @@ class Tenant {
   }
 
   async answers(): Promise<void> {
-    await eventually(60, () => this.query("SELECT 1"));
+    await eventually(180, () => this.query("SELECT 1"));
   }
 
   /** As whatever was written into the backup volume could do it. @returns what it printed */
@@ -83,8 +84,13 @@ class Tenant {
     return (own?.backups ?? []).filter(({ usable }) => usable).map(({ id }) => id);
   }
 
+  /** @returns its id */
+  makeBackup(seconds = 120): Promise<string> {
+    return onceNoneIsMade(() => this.client.backup(seconds));
+  }
+
   /** Has another base backup than these. */
-  async anotherBackup(known: string[], seconds = 60): Promise<string[]> {
+  async anotherBackup(known: string[], seconds = 180): Promise<string[]> {
     return eventually(seconds, async () => {
       const ids = await this.ids();
       expect(ids.some((id) => !known.includes(id))).toBe(true);
@@ -100,7 +106,7 @@ class Tenant {
     const psql = ["exec", "--env", `PGOPTIONS=${options}`, this.name, "psql", "-X", "-At", ...session, "-c"];
     const end = (await succeed("docker", [...psql, "SELECT pg_current_wal_lsn()"])).trim();
     const received = `SELECT write_lsn >= '${end}' FROM pg_stat_replication WHERE application_name = 'pgs_backup'`;
-    await eventually(60, async () => {
+    await eventually(120, async () => {
       expect(await succeed("docker", [...psql, received])).toBe("t\n");
       expect((await this.client.status()).behind).toBeLessThan(8192);
     });
@@ -171,7 +177,7 @@ describe("the backup container of a tenant", () => {
       await succeed("docker", ["restart", acme.backup.id]);
       await acme.query("SELECT txid_current()", "kept");
       await acme.allIsReceived("kept");
-      expect(before).not.toContain(await acme.client.backup(120));
+      expect(before).not.toContain(await acme.makeBackup());
     } finally {
       await acme.query("ALTER DATABASE kept RENAME TO postgres", "template1");
     }
@@ -191,7 +197,7 @@ describe("the backup container of a tenant", () => {
     expect(Number(processes)).toBeLessThan(8);
     const begun = performance.now();
     await succeed("docker", ["stop", "--time", "30", acme.backup.id]);
-    expect((performance.now() - begun) / 1000).toBeLessThan(10);
+    expect((performance.now() - begun) / 1000).toBeLessThan(25);
     expect((await acme.backup.inspect()).State.ExitCode).toBe(0);
     await succeed("docker", ["start", acme.backup.id]);
   });
@@ -221,7 +227,7 @@ describe("the backup container of a tenant", () => {
     // Every tenant is large here.
     const record = `/var/lib/barman/tenant-acme/meta/${full}-backup.info`;
     await acme.inBackup(`sed -i 's/^size=.*/size=1000000000/' ${record}`);
-    const made = await acme.client.backup(120);
+    const made = await acme.makeBackup();
     const [own] = await acme.client.list();
     expect(own?.backups.find(({ id }) => id === made)).toMatchObject({ usable: true, parent: full });
   });
@@ -238,7 +244,7 @@ describe("the backup container of a tenant", () => {
     await succeed("docker", ["start", acme.backup.id]);
     await acme.anotherBackup(before);
     expect(await acme.log()).toMatch(/WAL between \w{24} and \w{24} was never received/);
-    await eventually(30, async () => expect(await acme.client.status()).toMatchObject({ due: false }));
+    await eventually(90, async () => expect(await acme.client.status()).toMatchObject({ due: false }));
   });
 
   test("whose slot the tenant takes for itself says so, and goes on with a new base backup when it is free", async () => {
@@ -247,14 +253,14 @@ describe("the backup container of a tenant", () => {
     const take = `mkdir /tmp/own; echo $$ >/tmp/own.pid
       until pg_receivewal -U postgres --no-loop -D /tmp/own --slot ${slotName}; do psql -U postgres -c '${end}'; done`;
     await succeed("docker", ["exec", "--detach", acme.name, "setsid", "bash", "-c", take]);
-    await eventually(60, async () => {
+    await eventually(120, async () => {
       expect((await acme.client.status()).problem).toMatch(/slot "pgs_backup" is active|disconnected/);
     });
     for (let n = 0; n < 3; n++) {
       await acme.query("INSERT INTO written VALUES ('received by the tenant')");
       await acme.query("SELECT pg_switch_wal()");
     }
-    await eventually(20, async () => {
+    await eventually(90, async () => {
       expect(
         await acme.query("SELECT pg_current_wal_lsn() - restart_lsn < 2 ^ 24 FROM pg_replication_slots"),
       ).toBe("t");
@@ -267,9 +273,9 @@ describe("the backup container of a tenant", () => {
       "-c",
       "kill -- -$(cat /tmp/own.pid); rm -r /tmp/own",
     ]);
-    await acme.anotherBackup(before, 120);
+    await acme.anotherBackup(before);
     await acme.allIsReceived();
-    await eventually(30, async () => {
+    await eventually(90, async () => {
       expect(await acme.client.status()).toMatchObject({ due: false, problem: null });
     });
   });
@@ -282,7 +288,7 @@ describe("the backup container of a tenant", () => {
       if (n % 4 === 3) await acme.query("CHECKPOINT");
     }
     const status = "SELECT wal_status FROM pg_replication_slots WHERE slot_name = 'hoard'";
-    await eventually(30, async () => expect(await acme.query(`CHECKPOINT; ${status}`)).toMatch(/lost$/));
+    await eventually(90, async () => expect(await acme.query(`CHECKPOINT; ${status}`)).toMatch(/lost$/));
     // max_slot_wal_keep_size is 64 MB here, and the server keeps 80 MB for what comes.
     expect(Number(await acme.query("SELECT count(*) FROM pg_ls_waldir()"))).toBeLessThan(12);
     await acme.allIsReceived();
@@ -295,7 +301,7 @@ describe("the backup container of a tenant", () => {
     const odd = ["etc", "base/root", "barman", "global/postgres", "pipe", "hard"];
     await inData(`ln -s /etc etc; ln -s / base/root; ln -s /var/lib/barman barman; ln -s /nowhere global/postgres
       mkfifo pipe; ln PG_VERSION hard; chown -h postgres: ${odd.join(" ")}`);
-    const made = await acme.client.backup(120);
+    const made = await acme.makeBackup();
     await inData(`rm ${odd.join(" ")}`);
     const found = `cd /var/lib/barman/tenant-acme/base/${made}/data; ls -d ${odd.join(" ")} 2>/dev/null; cat hard`;
     expect(await acme.inBackup(found)).toBe("hard\n18");
@@ -330,7 +336,7 @@ describe("the backup container of a tenant", () => {
       await succeed("docker", ["restart", acme.backup.id]);
       await acme.allIsReceived();
       const before = await acme.ids();
-      const made = await acme.client.backup(120);
+      const made = await acme.makeBackup();
       expect(before).not.toContain(made);
     } finally {
       await succeed("docker", ["exec", acme.name, ...admin, "ALTER ROLE postgres RESET ALL"]);
@@ -386,9 +392,9 @@ describe("the backup container of a tenant", () => {
 
   test("of a tenant that is back goes on with a new base backup", async () => {
     await acme.startBackup();
-    await eventually(60, async () => expect(await acme.ids()).toHaveLength(2));
+    await eventually(120, async () => expect(await acme.ids()).toHaveLength(2));
     // The supervisor notes it a moment after the base backup is in the catalogue.
-    await eventually(30, async () => {
+    await eventually(90, async () => {
       expect(await acme.client.status()).toMatchObject({ retired: null, due: false });
     });
   });
@@ -467,14 +473,14 @@ describe("a tenant that answers in its server's place", () => {
     await mallory.allIsReceived();
     await plan("/tmp", {});
     await mallory.client.archive({ mark: true });
-    await mallory.client.backup(120);
+    await mallory.makeBackup();
     await mallory.client.list();
     expect(await mallory.inBackup("ls -d /tmp/pwned /var/lib/barman/pwned 2>/dev/null")).toBe("");
   });
 
   test("writes to /tmp of this container, and nothing there runs it", async () => {
     await plan("/tmp", { "json.py": planted, "barman.conf": hook, "x/psql": `#!/bin/sh\n${hook}\n` });
-    await mallory.client.backup(120);
+    await mallory.makeBackup();
     expect(await mallory.inBackup("cat /tmp/json.py")).toBe(planted);
     expect(await mallory.inBackup("chmod 755 /tmp/x/psql; /tmp/x/psql")).toContain("Permission denied");
     await mallory.client.archive();
@@ -489,38 +495,39 @@ describe("a tenant that answers in its server's place", () => {
     ["the tenant's own data", "/var/lib/postgresql"],
     ["a process", "/proc/1"],
     ["a relative name", "../../../usr/local/bin"],
-  ])(
-    "cannot write to %s: the base backup fails, leaves nothing, and the next one is made",
-    async (_, location) => {
-      const before = await mallory.ids();
-      await plan(location, { mem: hook, "evil.pth": planted });
-      await expect(mallory.client.backup(120)).rejects.toThrow(/cannot make a base backup/);
-      expect(await mallory.ids()).toEqual(before);
-      expect(await mallory.inBackup("ls /var/lib/barman/tenant-mallory/base")).toBe(before.join("\n"));
-      await plan("/tmp", {});
-      expect(before).not.toContain(await mallory.client.backup(120));
-    },
-  );
+  ])("cannot write to %s: the base backup fails, and leaves nothing", async (_, location) => {
+    const before = await mallory.ids();
+    await plan(location, { mem: hook, "evil.pth": planted });
+    await expect(mallory.makeBackup()).rejects.toThrow(/cannot make a base backup/);
+    expect(await mallory.ids()).toEqual(before);
+    expect(await mallory.inBackup("ls /var/lib/barman/tenant-mallory/base")).toBe(before.join("\n"));
+  });
+
+  test("and after all of them the next base backup is made", async () => {
+    const before = await mallory.ids();
+    await plan("/tmp", {});
+    expect(before).not.toContain(await mallory.makeBackup());
+  });
 
   test.each(["../evil.tar", "/evil.tar", ".", "a/../b"])("cannot name an archive %s", async (archive) => {
     await plan("/tmp", { x: "x" }, archive);
-    await expect(mallory.client.backup(120)).rejects.toThrow(/cannot make a base backup/);
+    await expect(mallory.makeBackup()).rejects.toThrow(/cannot make a base backup/);
   });
 
   test("links in an archive lead nowhere else: neither when they are written, nor measured, nor deleted", async () => {
     const wals = "/var/lib/barman/tenant-mallory/wals";
     const before = await mallory.inBackup(`ls ${wals}/*/`);
     await planAll({ location: "", links: { out: "/usr/local/bin" }, files: { "out/evil": hook } });
-    await expect(mallory.client.backup(120)).rejects.toThrow(/cannot make a base backup/);
+    await expect(mallory.makeBackup()).rejects.toThrow(/cannot make a base backup/);
     expect(await mallory.inBackup("ls /usr/local/bin/evil")).toContain("No such file");
     const links = { wals, loop: ".", root: "/", process: "/proc/1/root", data: "/var/lib/postgresql" };
     await planAll({ location: "", links });
-    const made = await mallory.client.backup(120);
+    const made = await mallory.makeBackup();
     const home = `/var/lib/barman/tenant-mallory/base/${made}`;
     expect(await mallory.inBackup(`readlink ${home}/data/wals`)).toBe(wals);
     expect((await mallory.client.status()).size).toBeLessThan(2 ** 30);
     await planAll({});
-    await mallory.client.backup(120);
+    await mallory.makeBackup();
     const deleted = `pgs-backup barman --tenant mallory --name mallory -- delete tenant-mallory ${made}`;
     await mallory.inBackup(deleted);
     expect(await mallory.ids()).not.toContain(made);
@@ -532,9 +539,9 @@ describe("a tenant that answers in its server's place", () => {
     const before = await mallory.ids();
     const { StartedAt } = (await mallory.backup.inspect()).State;
     await planAll({ location: "", zeros: { backup_label: 700 << 20 }, after: true });
-    await expect(mallory.client.backup(240)).rejects.toThrow(/backups of mallory: /);
+    await expect(mallory.makeBackup(240)).rejects.toThrow(/backups of mallory: /);
     await planAll({});
-    await eventually(60, async () => expect(before).not.toContain(await mallory.client.backup(120)));
+    await eventually(120, async () => expect(before).not.toContain(await mallory.makeBackup()));
     expect((await mallory.backup.inspect()).State).toMatchObject({ Running: true, StartedAt });
     const left = await mallory.inBackup("find /var/lib/barman -size +600M");
     expect(left).toBe("");
@@ -548,7 +555,7 @@ describe("a tenant that answers in its server's place", () => {
     const before = await mallory.ids();
     const others = await neighbour.ids();
     await planAll({ location, endless: true });
-    const flooded = mallory.client.backup(240).catch((error: Error) => error.message);
+    const flooded = mallory.makeBackup(240).catch((error: Error) => error.message);
     await neighbour.query("CREATE TABLE IF NOT EXISTS written (n int); INSERT INTO written VALUES (1)");
     await neighbour.allIsReceived();
     expect(await flooded).toMatch(/the server sends more than twice/);
@@ -559,7 +566,7 @@ describe("a tenant that answers in its server's place", () => {
     expect(await mallory.ids()).toEqual(before);
     expect(await mallory.inBackup("ls /var/lib/barman/tenant-mallory/base")).toBe(before.join("\n"));
     expect(await mallory.inBackup("find /var/lib/barman -name 'endless*'")).toBe("");
-    expect(before).not.toContain(await mallory.client.backup(120));
+    expect(before).not.toContain(await mallory.makeBackup());
   });
 
   test("answers for itself alone: odd notes and records are data", async () => {
@@ -570,7 +577,7 @@ describe("a tenant that answers in its server's place", () => {
       "tenant-mallory-1/meta/20260101T000000-backup.info": "status=DONE\nversion=999999999999\nsize=-1\n",
       "tenant-mallory-2/meta/20260101T000001-backup.info": `status=DONE\nlabel=${"x".repeat(3 << 20)}\n`,
     });
-    await mallory.client.backup(120);
+    await mallory.makeBackup();
     const sets = await mallory.client.list();
     expect(sets.map(({ name }) => name)).toEqual(["mallory", "mallory-1", "mallory-2"]);
     expect(sets[2]?.backups).toEqual([]);

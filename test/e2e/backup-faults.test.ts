@@ -32,7 +32,7 @@ test("a backup container killed while it receives WAL and makes a base backup mi
   expect(reported.stdout).toMatch(/^acme .*no WAL is received/m);
   expect((await standing("globex")).problem).toBeNull();
   await succeed("docker", ["start", backupOf("acme")]);
-  await eventually(60, async () => expect((await newestBackup("acme")) > before).toBe(true));
+  await eventually(180, async () => expect((await newestBackup("acme")) > before).toBe(true));
   expect(await writing.stop()).toBeGreaterThan(50);
   expect(await unusable("acme")).toEqual([]);
   await allIsWell();
@@ -57,8 +57,8 @@ test("a tenant restarted during a base backup gets another one", async () => {
   const before = await newestBackup("acme");
   await beginSlowBackup("acme");
   await succeed("docker", ["restart", "--time", "60", checkout.name("acme")]);
-  await eventually(20, () => write("acme", "after a restart"));
-  await eventually(60, async () => expect((await newestBackup("acme")) > before).toBe(true));
+  await eventually(90, () => write("acme", "after a restart"));
+  await eventually(180, async () => expect((await newestBackup("acme")) > before).toBe(true));
   expect(await unusable("acme")).toEqual([]);
   await allIsWell();
 });
@@ -88,7 +88,7 @@ test("with WAL that is gone it is reported, and begins again with a new base bac
   expect(reported.stdout).toMatch(/^globex .*no WAL is received/m);
   expect((await standing("acme")).problem).toBeNull();
   await succeed("docker", ["start", backupOf("globex")]);
-  await eventually(60, async () => expect((await newestBackup("globex")) > before).toBe(true));
+  await eventually(180, async () => expect((await newestBackup("globex")) > before).toBe(true));
   await allIsWell();
   await refusesRestore("globex", times.lost, /the WAL of that time is missing/);
   await write("globex", "with a new one");
@@ -113,7 +113,7 @@ test("a full disk is reported, the neighbour is not touched, and with room again
   await fillDisk(60);
   await inVolume("globex", `echo '{"at": 1}' >/var/lib/barman/due.json`);
   await succeed("docker", ["restart", backupOf("globex")]);
-  await eventually(60, async () => {
+  await eventually(180, async () => {
     expect(await standing("globex")).toMatchObject({
       problem: expect.stringContaining("a base backup takes up to"),
     });
@@ -123,7 +123,7 @@ test("a full disk is reported, the neighbour is not touched, and with room again
   await write("globex", "on a full disk");
   for (let n = 0; n < 2; n++) await checkout.query("globex", "SELECT pg_switch_wal()");
   await write("globex", "still on a full disk");
-  await eventually(60, async () => {
+  await eventually(180, async () => {
     expect(await standing("globex")).toMatchObject({ problem: expect.stringMatching(/^no WAL is received/) });
   });
   expect((await standing("globex")).problem).toContain("the disk is full");
@@ -133,7 +133,7 @@ test("a full disk is reported, the neighbour is not touched, and with room again
   expect(doctor.stdout).toMatch(/✗ backup +globex: no WAL is received/);
   await inVolume("globex", "rm /var/lib/barman/filler");
   await succeed("docker", ["restart", backupOf("globex")]);
-  await eventually(60, async () => expect((await newestBackup("globex")) > before).toBe(true));
+  await eventually(180, async () => expect((await newestBackup("globex")) > before).toBe(true));
   await allIsWell();
   expect(await unusable("globex")).toEqual([]);
   await write("globex", "with room again");
@@ -199,7 +199,7 @@ async function dropSlot(id: string): Promise<void> {
 
 /** pg_receivewal says so every two seconds. */
 async function allIsReceived(id: string): Promise<void> {
-  await eventually(30, async () => expect((await standing(id)).exposed).toBe(0));
+  await eventually(120, async () => expect((await standing(id)).exposed).toBe(0));
 }
 
 /** The next up takes away what is left of it. */
@@ -270,7 +270,7 @@ async function standing(id: string): Promise<JudgedBackups> {
 }
 
 async function allIsWell(): Promise<void> {
-  await eventually(90, async () => {
+  await eventually(180, async () => {
     const found = await standings();
     for (const id of ["acme", "globex"]) {
       const well = { problem: null, pending: null, exposed: 0, due: false };
@@ -289,7 +289,7 @@ async function beginSlowBackup(id: string): Promise<void> {
   await inVolume(id, `echo '{"at": 1}' >/var/lib/barman/due.json`);
   // The supervisor looks once a minute by itself.
   await succeed("docker", ["restart", backupOf(id)]);
-  await eventually(60, async () => expect(await unusable(id)).not.toEqual([]));
+  await eventually(180, async () => expect(await unusable(id)).not.toEqual([]));
 }
 
 async function listed(id: string): Promise<{ id: string; usable: boolean }[]> {

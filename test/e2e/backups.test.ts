@@ -3,6 +3,7 @@ import type { Client } from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parse, stringify } from "yaml";
 import type { JudgedBackups } from "../../cli/lib/backup-status";
+import { makeBaseBackup } from "./support/base-backup";
 import { Checkout } from "./support/checkout";
 import { eventually, run, succeed } from "./support/command";
 import { inspect, keepAsking } from "./support/inside";
@@ -70,7 +71,7 @@ describe("as they are by default, for tenants that run without", () => {
   });
 
   test("pgs backups says so, and that nothing would be lost now", async () => {
-    await eventually(20, async () => {
+    await eventually(90, async () => {
       const { code, stdout } = await pgs("backups", "--json");
       const found: JudgedBackups[] = JSON.parse(stdout);
       expect(found.map(({ tenant, state, problem, pending }) => [tenant, state, problem, pending])).toEqual([
@@ -88,7 +89,7 @@ describe("as they are by default, for tenants that run without", () => {
     // Every tenant is large here.
     const record = `/var/lib/barman/tenant-globex/meta/${full?.id}-backup.info`;
     await inBackup("globex", `sed -i 's/^size=.*/size=1000000000/' ${record}`);
-    await inBackup("globex", "pgs-backup backup --tenant globex");
+    await makeBaseBackup(checkout, "globex");
     expect((await backupsOf("globex")).map(({ parent }) => parent)).toEqual([null, full?.id]);
   });
 
@@ -132,12 +133,17 @@ describe("a tenant that is destroyed with its volume under load", () => {
   beforeAll(async () => {
     const client = await checkout.client("acme");
     const writing = write(client, commits);
-    await pause(3000);
+    const more = async (count: number) => {
+      const enough = commits.length + count;
+      await pause(3000);
+      await eventually(120, async () => expect(commits.length).toBeGreaterThan(enough));
+    };
+    await more(100);
     const { rows } = await client.query("SELECT clock_timestamp() AS at");
     // JavaScript's clock has no microseconds: the next whole millisecond.
     const at = new Date((rows[0].at as Date).getTime() + 1);
     then = { at: at.toISOString(), committed: commits.length };
-    await pause(3000);
+    await more(100);
     await succeed("docker", ["kill", checkout.name("acme")]);
     destroyedAt = performance.now();
     // What receives its WAL has its volume too.
@@ -182,7 +188,7 @@ describe("a tenant that is destroyed with its volume under load", () => {
     const { left } = await standing("acme");
     expect(left).toBeGreaterThan(7 * 24 * 60 - 30);
     expect(left).toBeLessThanOrEqual(7 * 24 * 60);
-    await eventually(60, async () => expect(await backupsOf("acme-copy")).toHaveLength(1));
+    await eventually(180, async () => expect(await backupsOf("acme-copy")).toHaveLength(1));
   });
 
   test("and they go by no command but the one that says so, and only after their retention", async () => {
@@ -267,7 +273,7 @@ describe("a tenant that is stopped while it is written to", () => {
     entries.globex = {};
     await checkout.apply(file());
     await checkout.query("globex", "INSERT INTO written VALUES (-2000)");
-    await eventually(60, async () => {
+    await eventually(180, async () => {
       expect(await standing("globex")).toMatchObject({ exposed: 0, problem: null, due: false });
     });
     expect(await backupsOf("globex")).toEqual(before);
@@ -290,7 +296,7 @@ describe("data that exists", () => {
     const hasIn = (id: string) => checkout.query(id, "SELECT n FROM made");
     const make = async (n: number) => {
       await checkout.query("twice", `DROP TABLE IF EXISTS made; CREATE TABLE made AS SELECT ${n} AS n`);
-      await eventually(60, async () => {
+      await eventually(180, async () => {
         expect(await standing("twice")).toMatchObject({ problem: null, pending: null, exposed: 0 });
       });
     };
@@ -342,7 +348,7 @@ describe("data that exists", () => {
     const { StartedAt } = (await inspect(checkout.name("globex"))).State;
     await checkout.pulumi("config", "rm", "pgs:backups");
     await checkout.up();
-    await eventually(90, async () => {
+    await eventually(180, async () => {
       expect(await standing("globex")).toMatchObject({
         state: "running",
         problem: null,

@@ -137,7 +137,7 @@ test("dump and load carry a database over, in pg_dump's format and as packed SQL
 });
 
 test("a dump that is cut off fails, and loads nothing", async () => {
-  const containerRuns = `timeout 60 sh -c "until docker ps --format '{{.Names}}' | grep -q ${checkout.name("connect")}; do sleep 0.2; done"`;
+  const containerRuns = `timeout 120 sh -c "until docker ps --format '{{.Names}}' | grep -q ${checkout.name("connect")}; do sleep 0.2; done"`;
   expect((await shell("./pgs load hooli < acme.dump")).stderr).toMatch(
     /role "app" does not exist[\s\S]*nothing was loaded.* --no-owner/,
   );
@@ -185,7 +185,7 @@ test("a dump that is cut off fails, and loads nothing", async () => {
   await locking.end();
   expect(interrupted.code).toBe(130);
   // The engine removes what ended in its own time.
-  await eventually(20, async () => {
+  await eventually(90, async () => {
     const { stdout } = await run("docker", ["ps", "--all", "--format", "{{.Names}}"]);
     expect(stdout).not.toContain(checkout.name("connect"));
   });

@@ -92,9 +92,12 @@ beforeAll(async () => {
 });
 afterAll(() => checkout?.remove());
 
-async function set(key: string): Promise<void> {
-  const secret = isSecret(key) ? ["--secret"] : [];
-  await checkout.pulumi("config", "set", ...secret, "--path", `pgs:${key}`, values[key] ?? "");
+async function set(keys: string[]): Promise<void> {
+  const pairs = keys.flatMap((key) => [
+    isSecret(key) ? "--secret" : "--plaintext",
+    `pgs:${key}=${values[key]}`,
+  ]);
+  await checkout.pulumi("config", "set-all", "--path", ...pairs);
 }
 
 async function programsAnswer() {
@@ -130,10 +133,10 @@ test("every key of the schema is tried", () => {
   }
 });
 
-test("program and commands read every key in the same way, as pulumi config set --path sets it", async () => {
+test("program and commands read every key in the same way, as pulumi config set-all --path sets it", async () => {
   const defaults = await programsAnswer();
   expect(await commandsAnswer(false)).toEqual(defaults);
-  for (const key of Object.keys(values).filter((key) => !key.startsWith("acme."))) await set(key);
+  await set(Object.keys(values).filter((key) => !key.startsWith("acme.")));
   const answer = await programsAnswer();
   expect(await commandsAnswer(false)).toEqual(answer);
   const { passwords, acmeCredentials, backupDestination } = answer;
@@ -154,7 +157,7 @@ test("program and commands read every key in the same way, as pulumi config set 
   ).toEqual(["platform"]);
 
   await checkout.pulumi("config", "rm", "pgs:certificate");
-  for (const key of Object.keys(values).filter((key) => key.startsWith("acme."))) await set(key);
+  await set(Object.keys(values).filter((key) => key.startsWith("acme.")));
   const withAcme = await programsAnswer();
   expect(withAcme.acme).toMatchObject({ propagationSeconds: 30, resolvers: ["9.9.9.9:53"] });
   expect(await commandsAnswer(false)).toEqual(withAcme);

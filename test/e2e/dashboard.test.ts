@@ -181,6 +181,6 @@ test("when the command has ended, the page says so and what to do", async () => 
   const server = servers.pop();
   server?.close();
   server?.closeAllConnections();
-  await page.getByRole("alert").getByText("./pgs dashboard").waitFor({ timeout: 20_000 });
+  await page.getByRole("alert").getByText("./pgs dashboard").waitFor({ timeout: 60_000 });
   await page.context().close();
 });

@@ -214,6 +214,7 @@ describe("no edit plans anything for a volume of a tenant that stays:", () => {
 });
 
 describe("another major version on data that exists is refused, in the preview and in the up, with what to do instead:", () => {
+  beforeAll(() => checkout.pulumi("config", "set", "--path", "pgs:images.19", image));
   const refusal =
     /the tenant's data is that of PostgreSQL 18 and cannot be used by 19: write version: 18 again\. To move to 19, add a second tenant/;
 
@@ -230,6 +231,10 @@ describe("another major version on data that exists is refused, in the preview a
     const up = await checkout.tryUp();
     expect(up.code).not.toBe(0);
     expect(up.output).toMatch(refusal);
+    if (!before) expect(await checkout.query("acme", "SELECT i FROM kept")).toEqual([{ i: 1 }]);
+  });
+
+  test("and all of them left the data as it was", async () => {
     await checkout.apply("tenants: { acme: {}, globex: {} }");
     expect(await checkout.query("acme", "SELECT i FROM kept")).toEqual([{ i: 1 }]);
     await checkout.pulumi("preview", "--expect-no-changes");
@@ -238,7 +243,7 @@ describe("another major version on data that exists is refused, in the preview a
 
 describe("removing an entry", () => {
   test("keeps the volume, and the up says where the data is", async () => {
-    const output = await checkout.apply("tenants: { globex: {} }");
+    const output = await checkout.apply("tenants: { globex: { onRemove: delete } }");
     expect(output).toContain(`The data of acme stays in the Docker volume ${checkout.name("acme")}.`);
     expect(output).not.toContain("The data of globex");
     expect(await volumeExists("acme")).toBe(true);
@@ -246,30 +251,23 @@ describe("removing an entry", () => {
   });
 
   test("and adding it again takes the data up, with a new password that works", async () => {
-    await checkout.apply("tenants: { acme: {}, globex: {} }");
+    await checkout.apply("tenants: { acme: {}, globex: { onRemove: delete } }");
     expect(await checkout.query("acme", "SELECT i FROM kept")).toEqual([{ i: 1 }]);
+    await checkout.query("globex", "SELECT 1");
     await checkout.pulumi("preview", "--expect-no-changes");
   });
 
-  test("together with onRemove: delete in one edit keeps the volume", async () => {
-    const output = await checkout.apply("defaults: { onRemove: delete }\ntenants: { globex: {} }");
+  test("deletes the volume only where onRemove: delete was applied before, and the up says which", async () => {
+    const output = await checkout.apply("defaults: { onRemove: delete }\ntenants: {}");
     expect(output).toContain(`The data of acme stays in the Docker volume ${checkout.name("acme")}.`);
-    expect(await volumeExists("acme")).toBe(true);
-    await checkout.apply("tenants: { acme: {}, globex: {} }");
-    expect(await checkout.query("acme", "SELECT i FROM kept")).toEqual([{ i: 1 }]);
-  });
-
-  test("after onRemove: delete was applied deletes the volume, and the up says so", async () => {
-    await checkout.apply("tenants: { acme: {}, globex: { onRemove: delete } }");
-    await checkout.query("globex", "SELECT 1");
-    const output = await checkout.apply("tenants: { acme: {} }");
     expect(output).toContain("The data of globex is deleted: onRemove is delete.");
-    expect(await volumeExists("globex")).toBe(false);
     expect(await volumeExists("acme")).toBe(true);
+    expect(await volumeExists("globex")).toBe(false);
   });
 
   test("keeps the volume again once onRemove was taken back", async () => {
     await checkout.apply("tenants: { acme: {}, globex: { onRemove: delete } }");
+    expect(await checkout.query("acme", "SELECT i FROM kept")).toEqual([{ i: 1 }]);
     await checkout.apply("tenants: { acme: {}, globex: {} }");
     await checkout.apply("tenants: { acme: {} }");
     expect(await volumeExists("globex")).toBe(true);

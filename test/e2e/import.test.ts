@@ -91,7 +91,7 @@ beforeAll(async () => {
     startOld("globex", "--env", "POSTGRES_DB=globex", "--volume", `${volumes.globex}:/var/lib/postgresql`),
   ]);
   for (const id of ["acme", "globex"] as const) {
-    await eventually(60, async () => {
+    await eventually(120, async () => {
       await docker("exec", old(id), "pg_isready", "-q", "-h", "127.0.0.1");
     });
     await psql(id, `CREATE TABLE kept AS SELECT '${id}' AS tenant, generate_series(1, 1000) AS n`);
@@ -221,7 +221,7 @@ test("the old containers are there, stopped for good; one that is started finds 
     expect(await docker("inspect", "--format", format, old(id))).toBe("exited 0 no\n");
   }
   await docker("start", old("acme"));
-  await eventually(20, async () => {
+  await eventually(60, async () => {
     expect(await docker("inspect", "--format", "{{.State.Running}}", old("acme"))).toBe("false\n");
   });
   expect(await checkout.query("acme", "SELECT count(*)::int AS n FROM kept")).toEqual([{ n: 1000 }]);

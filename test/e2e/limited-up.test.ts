@@ -192,7 +192,7 @@ describe("another prefix that does not take hold, and is taken back: the next up
   test("after an up that was killed between the new network and the new container", async () => {
     await usePrefix("c");
     const up = new RunningUp(checkout);
-    await eventually(200, async () => {
+    await eventually(400, async () => {
       expect(await present("network", "ls", "--format", "{{.Name}}")).toContain(`${checkout.prefix}-c-acme`);
     });
     killAll(up.descendants());

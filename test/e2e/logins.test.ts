@@ -105,8 +105,11 @@ describe("within six seconds, and while others work on, is refused", () => {
   });
 });
 
-/** Whole seconds are far more than a cancel takes, and less than the proxy's read timeout. */
-const soon = 2.5;
+/**
+ * Alone it is a fifth of a second. On a busy machine it may be seconds, but less than the proxy's read timeout of five: what
+ * came after that would not be the answer to the request.
+ */
+const soon = 4.5;
 
 describe.each([
   ["acme", "globex"],
@@ -118,7 +121,7 @@ describe.each([
   beforeAll(async () => {
     neighbour = await checkout.client(other);
     void neighbour.query(runsOn).catch(() => {});
-    await eventually(20, () => expectRunning(checkout, other, runsOn));
+    await eventually(80, () => expectRunning(checkout, other, runsOn));
   });
   afterAll(() => neighbour?.end());
 
@@ -180,7 +183,7 @@ describe("addresses that clients may come from", () => {
   let own: string;
   let stranger: string;
   const conninfoOf = (id: string) =>
-    `host=${id}.pgs.localhost hostaddr=${proxy} user=postgres dbname=${id} sslmode=require connect_timeout=5`;
+    `host=${id}.pgs.localhost hostaddr=${proxy} user=postgres dbname=${id} sslmode=require connect_timeout=15`;
   const asStranger = (id: string, password: string, sql: string) =>
     run(
       "docker",
@@ -226,7 +229,7 @@ describe("addresses that clients may come from", () => {
   test("that become fewer end the tenant's sessions, no one else's, and keep out who comes from another", async () => {
     const neighbour = await checkout.client("globex");
     const session = asStranger("acme", passwords.acme, "SELECT pg_sleep(300), 'by a stranger'");
-    await eventually(20, () => expectRunning(checkout, "acme", "SELECT pg_sleep(300), 'by a stranger'"));
+    await eventually(80, () => expectRunning(checkout, "acme", "SELECT pg_sleep(300), 'by a stranger'"));
     checkout.write("tenants.yaml", allowing(own));
     const preview = await checkout.pulumi("preview");
     expect(preview).toContain(`all open sessions of ${checkout.name("acme")} are ended: fewer addresses`);

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parse, stringify } from "yaml";
 import { blocksOf, commandsOf } from "../unit/support/docs";
+import { makeBaseBackup } from "./support/base-backup";
 import { Checkout, removeLeftovers } from "./support/checkout";
 import { eventually, run, succeed } from "./support/command";
 import { anonymousVolumes, bySql } from "./support/inside";
@@ -40,7 +41,7 @@ describe("a destination", () => {
     await checkout.up();
     await checkout.query("acme", "CREATE TABLE written AS SELECT generate_series(1, 1000) AS n");
     for (const id of ["acme", "globex"]) {
-      await eventually(90, async () => {
+      await eventually(240, async () => {
         await fileWal(id);
         const keys = await s3.list(bucket, `of/pgs/tenant-${id}/`);
         expect(await basesOf(id)).toHaveLength(2);
@@ -80,14 +81,14 @@ describe("a destination", () => {
   test("that is away stops no backup on the host, and gets what is missing when it is back", async () => {
     s3.away = true;
     await checkout.query("globex", "CREATE TABLE kept AS SELECT 1 AS n; SELECT pg_switch_wal()");
-    await eventually(90, async () => {
+    await eventually(240, async () => {
       await fileWal("globex");
       const { behind, s3: copy } = await status("globex");
       expect(behind).toBe(0);
       expect(copy?.waiting).toBeGreaterThan(0);
     });
     s3.away = false;
-    await eventually(60, async () => expect((await status("globex")).s3?.waiting).toBe(0));
+    await eventually(240, async () => expect((await status("globex")).s3?.waiting).toBe(0));
   });
 });
 
@@ -118,7 +119,7 @@ async function writeOn(): Promise<void> {
   expect(restored.code, restored.output).toBe(0);
   checkout.forgetOutputs();
   await write("acme", 2001);
-  await eventually(120, async () => {
+  await eventually(240, async () => {
     await fileWal("acme");
     later = (await basesOf("acme")).filter((key) => !before.includes(key));
     expect(later).toHaveLength(2);
@@ -132,8 +133,8 @@ async function writeOn(): Promise<void> {
   missing = row?.segment as string;
   for (const n of [5, 6]) await write("globex", n);
   const first = await basesOf("globex");
-  await succeed("docker", ["exec", backup("globex"), "pgs-backup", "backup", "--tenant", "globex"]);
-  await eventually(90, async () => {
+  await makeBaseBackup(checkout, "globex");
+  await eventually(240, async () => {
     await fileWal("globex");
     expect((await basesOf("globex")).length).toBeGreaterThan(first.length);
   });
@@ -146,7 +147,7 @@ describe("a tenant that moves to another host", () => {
 
   beforeAll(async () => {
     await checkout.query("hooli", "CREATE TABLE written AS SELECT 1 AS n");
-    await eventually(60, async () => expect(await basesOf("hooli")).toHaveLength(2));
+    await eventually(240, async () => expect(await basesOf("hooli")).toHaveLength(2));
     await checkout.query("hooli", "INSERT INTO written VALUES (2)");
     await follow("./pgs disable-access acme", checkout, "hooli");
     // WAL that fills no segment is copied once a minute: others go on meanwhile.
@@ -156,7 +157,7 @@ describe("a tenant that moves to another host", () => {
   afterAll(() => other?.remove());
 
   test("has its rows there, and is kept where it was until somebody deletes it", async () => {
-    await eventually(120, async () => {
+    await eventually(240, async () => {
       const { wal, s3: copy } = await status("hooli");
       expect(copy?.wal).toBeGreaterThan(wal);
     });
@@ -181,7 +182,7 @@ describe("when the host is gone", () => {
     for (const id of ["acme", "globex"]) {
       passwords[id] = await checkout.password(id);
       // Not by a full segment: what is in one that is being filled arrives as well.
-      await eventually(120, async () => expect((await status(id)).s3?.wal).toBeGreaterThan(written));
+      await eventually(240, async () => expect((await status(id)).s3?.wal).toBeGreaterThan(written));
     }
     // Another machine: nothing of the stack is on it.
     await removeLeftovers(checkout.prefix);
@@ -257,7 +258,7 @@ describe("when the host is gone", () => {
   });
 
   test("its backups go on, at the host and in the bucket, and write over nothing there", async () => {
-    await eventually(90, async () => {
+    await eventually(240, async () => {
       await fileWal("acme");
       expect((await status("acme")).base).toBeGreaterThan(0);
       expect((await status("acme")).s3?.base).toBeGreaterThan(0);

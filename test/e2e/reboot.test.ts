@@ -78,7 +78,7 @@ describe.runIf(isRoot)("in an engine of its own", () => {
   async function allBack(ids: string[]): Promise<number> {
     const started = performance.now();
     for (const id of ids) {
-      await eventually(60, async () => {
+      await eventually(120, async () => {
         expect(await query(id, "SELECT count(*)::int AS n FROM t WHERE i = 0")).toEqual([{ n: 1 }]);
       });
     }
@@ -115,7 +115,7 @@ describe.runIf(isRoot)("in an engine of its own", () => {
     "after the host was %s and came back, all tenants answer without pulumi, with every committed row",
     async (how, sabotage) => {
       const writing = await writer("acme");
-      await eventually(10, async () => expect(writing.last()).toBeGreaterThan(100));
+      await eventually(60, async () => expect(writing.last()).toBeGreaterThan(100));
       await sabotage();
       await writing.ended;
       await expect(query("acme", "SELECT 1")).rejects.toThrow();
@@ -143,10 +143,10 @@ describe.runIf(isRoot)("in an engine of its own", () => {
     const up = new RunningUp(checkout);
     await up.says(moment);
     if (what === "a network") {
-      await eventually(10, () => engine.docker("network", "inspect", checkout.name(id)));
+      await eventually(60, () => engine.docker("network", "inspect", checkout.name(id)));
     }
     if (what === "a database") {
-      await eventually(10, () => engine.docker("exec", checkout.name(id), "pg_isready", "-q", "-t", "0"));
+      await eventually(60, () => engine.docker("exec", checkout.name(id), "pg_isready", "-q", "-t", "0"));
     }
     await engine.kill();
     const cutOff = await up.ended;

@@ -123,7 +123,7 @@ test("20 stops under write load are clean: no recovery at the next start, no com
         writers.push([id, await Writer.start(id, first)]);
       }
     }
-    await eventually(30, async () => {
+    await eventually(120, async () => {
       for (const [, { committed: rows }] of writers) expect(rows.length).toBeGreaterThan(20);
     });
 

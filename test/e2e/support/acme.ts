@@ -78,7 +78,7 @@ export class AcmeServer {
       processes,
       recordsOver(dnsManagement).listen(bridgePort),
     );
-    await eventually(20, async () => void (await server.root()));
+    await eventually(60, async () => void (await server.root()));
     return server;
   }
 

@@ -56,7 +56,7 @@ async function start(attacker: Attacker, script: string): Promise<void> {
 
 /** Waits until the tenant itself gets in no more, which shows that the attack is under way. */
 function refuses({ client }: Attacker, message: RegExp): Promise<void> {
-  return eventually(30, async () => {
+  return eventually(90, async () => {
     const answer = await client().then(
       (session) => session.end().then(() => "it lets a client in"),
       (error: Error) => error.message,
@@ -207,7 +207,7 @@ export const attacks: Record<string, Attack> = {
         `exec perl -e 'while () { my $child = fork; if (!defined $child) { select undef, undef, undef, 0.05 }
           elsif ($child == 0) { sleep 3600; exit } }'`,
       );
-      await eventually(30, async () => {
+      await eventually(90, async () => {
         const processes = (await succeed("docker", ["top", attacker.container, "-eo", "pid"]))
           .trim()
           .split("\n");
@@ -237,7 +237,7 @@ export const attacks: Record<string, Attack> = {
         attacker,
         `psql -U postgres -c "ALTER SYSTEM SET shared_preload_libraries = 'missing'"; kill -INT 1`,
       );
-      await eventually(60, async () => {
+      await eventually(120, async () => {
         if ((await inspect(attacker.container)).RestartCount === 0) throw new Error("it was not restarted");
       });
     },

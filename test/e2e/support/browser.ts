@@ -22,6 +22,7 @@ export async function watchedPage(
   const context = await browser.newContext(options);
   await context.grantPermissions(["clipboard-read", "clipboard-write"]);
   const page = await context.newPage();
+  page.setDefaultTimeout(90_000);
   // From outside, as the page's policy lets nothing in.
   if (withAxe) await page.addInitScript(axe.source);
   const wrong: string[] = [];

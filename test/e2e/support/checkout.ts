@@ -36,6 +36,8 @@ interface Outputs {
  */
 export class Checkout {
   private knownOutputs: Promise<Outputs> | undefined;
+  /** Seconds after which a client of node-postgres gives up its login. */
+  loginSeconds = 15;
 
   private constructor(
     readonly folder: string,
@@ -194,7 +196,7 @@ export class Checkout {
       user: url.username,
       password: decodeURIComponent(url.password),
       database: url.pathname.slice(1),
-      connectionTimeoutMillis: 6000,
+      connectionTimeoutMillis: this.loginSeconds * 1000,
       ssl: { servername: url.hostname, ca: (await this.outputs()).caCertificate },
     };
   }

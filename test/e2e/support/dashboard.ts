@@ -29,7 +29,7 @@ export class RunningDashboard {
       return ended;
     };
     try {
-      const address = await eventually(60, async () => {
+      const address = await eventually(120, async () => {
         const [url = ""] = /http:\S+/.exec(printed) ?? [];
         expect(url).toMatch(`http://127.0.0.1:${port}/?token=`);
         return url;

@@ -91,12 +91,12 @@ export async function drive(
     stderr += chunk;
   });
   const ended = new Promise((resolve) => child.on("close", resolve));
-  await Promise.race([eventually(30, () => expectRunning(checkout, id, query)), ended]);
+  await Promise.race([eventually(80, () => expectRunning(checkout, id, query)), ended]);
   child.stdin.on("error", () => {});
   child.stdin.write("\n");
   await ended;
   const runs = () => expectRunning(checkout, id, query);
-  await eventually(5, () => expect(runs()).rejects.toThrow());
+  await eventually(30, () => expect(runs()).rejects.toThrow());
   if (!stdout) throw new Error(`${driver.name}: ${stderr}`);
   return JSON.parse(stdout);
 }

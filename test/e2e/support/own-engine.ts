@@ -86,7 +86,7 @@ export class OwnEngine {
     this.process.stdout?.pipe(log, { end: false });
     this.process.stderr?.pipe(log, { end: false });
     try {
-      await eventually(60, async () => {
+      await eventually(120, async () => {
         if (this.process?.exitCode === null) await this.docker("version");
       });
       if (this.process.exitCode === null) return;

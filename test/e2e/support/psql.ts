@@ -45,7 +45,7 @@ export async function login(
   const options = [conninfo(checkout, id, parameters), "--no-psqlrc", "-Atc", "SELECT current_database()"];
   return run(binary, options, {
     env: { ...process.env, PGPASSWORD: password ?? (await checkout.password(id)) },
-    timeout: 20,
+    timeout: 60,
   });
 }
 
@@ -69,7 +69,7 @@ export async function interrupt(
     });
   }
   const ended = new Promise((resolve) => child.on("close", resolve));
-  await eventually(20, () => expectRunning(checkout, id, query));
+  await eventually(80, () => expectRunning(checkout, id, query));
   const started = performance.now();
   child.kill("SIGINT");
   await ended;

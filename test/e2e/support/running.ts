@@ -46,7 +46,7 @@ export class RunningUp {
 
   /** Waits until it has printed this. @throws when it ends first */
   async says(pattern: RegExp): Promise<void> {
-    await eventually(200, async () => {
+    await eventually(400, async () => {
       if (pattern.test(this.output)) return;
       if (!this.isRunning) throw new Error(`ended without saying ${pattern}:\n${this.output}`);
       throw new Error(`does not say ${pattern}:\n${this.output}`);

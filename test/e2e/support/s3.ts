@@ -34,7 +34,7 @@ export class S3Server {
     const door = createServer((incoming, answer) => server.letIn(incoming, answer));
     const server = new S3Server(door, child, port, inner);
     door.listen(port, "0.0.0.0");
-    await eventually(20, async () => void (await server.ask("GET", "/")));
+    await eventually(60, async () => void (await server.ask("GET", "/")));
     return server;
   }
 

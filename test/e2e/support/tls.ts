@@ -10,7 +10,7 @@ export function shownCertificate(port: number, hostname: string): Promise<PeerCe
       ALPNProtocols: ["postgresql"],
       rejectUnauthorized: false,
     });
-    socket.setTimeout(5000, () => socket.destroy(new Error("no answer within five seconds")));
+    socket.setTimeout(20_000, () => socket.destroy(new Error("no answer within 20 seconds")));
     socket.on("error", reject);
     socket.on("secureConnect", () => {
       resolve(socket.getPeerCertificate());
