@@ -449,6 +449,27 @@ test("another stack with the same prefix is refused before anything changes", as
   }
 });
 
+test("a stack whose state is lost is made again by its id, and no server restarts", async () => {
+  const pod = async () => (await cluster.get("pod", "globex-1", namespace("globex"))).metadata.uid;
+  await apply("{ globex: {} }");
+  await query("globex", "CREATE TABLE outlives AS SELECT 7 AS n");
+  const before = { pod: await pod(), password: await checkout.password("globex") };
+  const { metadata } = await cluster.get("namespace", namespace("globex"), "default");
+  const [, stack = "", id = ""] = /^(.*)-(\w+)$/.exec(metadata.labels["pgs.stack"]) ?? [];
+  await checkout.pulumi("stack", "rm", stack, "--force", "--yes", "--preserve-config");
+  await checkout.pulumi("stack", "init", stack);
+  await checkout.pulumi(
+    ...["import", "random:index/randomId:RandomId", "stack"],
+    `${stack}-,${Buffer.from(id, "hex").toString("base64url")}`,
+    ...["--protect=false", "--generate-code=false", "--yes"],
+  );
+  await pgs("up", "--yes");
+  expect(await query("globex", "SELECT n FROM outlives")).toEqual([{ n: 7 }]);
+  expect(await pod()).toBe(before.pod);
+  expect(await checkout.password("globex")).not.toBe(before.password);
+  await expectNoChanges();
+});
+
 test("./pgs up says what is wrong with the cluster before it begins", async () => {
   await checkout.pulumi(
     "config",
