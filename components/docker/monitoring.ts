@@ -366,9 +366,9 @@ export function monitoringFiles(
 /** By this all durations of alerts and all intervals are divided: for tests with real faults (CONTRIBUTING.md). */
 const haste = Number(process.env.PGS_MONITORING_HASTE ?? 1);
 
-/** An interval for Prometheus; for tests not below two seconds, as a look of the exporter takes its time too. */
-function every(seconds: number): string {
-  return `${Math.max(2, Math.round(seconds / haste))}s`;
+/** An interval for Prometheus. @param least seconds below which even tests do not go: an answer takes its time */
+function every(seconds: number, least = 2): string {
+  return `${Math.max(least, Math.round(seconds / haste))}s`;
 }
 
 /** https://prometheus.io/docs/prometheus/latest/configuration/configuration/ */
@@ -404,10 +404,15 @@ function prometheusConfiguration({ names, monitoring }: Watched): string {
         ],
       },
       {
+        job_name: "exporter",
+        static_configs: fixed(`${names.exporter}:${exporterPort}`),
+        metric_relabel_configs: [{ source_labels: ["__name__"], regex: "process_.*", action: "keep" }],
+      },
+      {
         job_name: "postgres",
         metrics_path: "/probe",
-        scrape_interval: every(60),
-        scrape_timeout: every(12),
+        scrape_interval: every(60, 5),
+        scrape_timeout: every(12, 5),
         sample_limit: 150,
         body_size_limit: "1MB",
         ...limits,
