@@ -328,9 +328,7 @@ const exporterArguments = [
   "--disable-default-metrics",
   "--disable-settings-metrics",
   "--extend.query-path=/pgs/queries.yaml",
-  ...["database_wraparound", "locks", "postmaster", "stat_checkpointer", "stat_statements"].map(
-    (name) => `--collector.${name}`,
-  ),
+  ...["locks", "stat_checkpointer", "stat_statements"].map((name) => `--collector.${name}`),
   "--collector.stat_statements.limit=5",
   "--collector.stat_statements.exclude_databases=postgres,template1",
   ...[
@@ -366,8 +364,8 @@ export function monitoringFiles(
 /** By this all durations of alerts and all intervals are divided: for tests with real faults (CONTRIBUTING.md). */
 const haste = Number(process.env.PGS_MONITORING_HASTE ?? 1);
 
-/** An interval for Prometheus. @param least seconds below which even tests do not go: an answer takes its time */
-function every(seconds: number, least = 2): string {
+/** An interval for Prometheus. @param least seconds below which even tests do not go, on a busy machine */
+function every(seconds: number, least: number): string {
   return `${Math.max(least, Math.round(seconds / haste))}s`;
 }
 
@@ -378,9 +376,9 @@ function prometheusConfiguration({ names, monitoring }: Watched): string {
   const limits = { label_value_length_limit: 200, label_limit: 20 };
   return stringify({
     global: {
-      scrape_interval: every(15),
-      scrape_timeout: every(10),
-      evaluation_interval: every(15),
+      scrape_interval: every(15, 4),
+      scrape_timeout: every(10, 4),
+      evaluation_interval: every(15, 2),
     },
     rule_files: ["/pgs/rules.yml"],
     ...(monitoring.alerts && {
