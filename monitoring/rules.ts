@@ -115,11 +115,10 @@ function alerts({ seconds, transactions }: Pace): Alert[] {
       name: "PgsExporterDown",
       severity: "critical",
       about: "stack",
-      expr: `max by (stack) (up{job="postgres"}) == 0 and on (stack) count by (stack) (up{job="postgres"}) > 1`,
+      expr: '(max by (stack) (up{job="exporter"}) == 0 or max by (stack) (pgs_relay_up) == 0)',
       for: 2 * minute,
-      summary: "postgres_exporter does not answer",
+      summary: "postgres_exporter does not answer, or the relay is down that it logs in by",
       description: "nothing is known of what happens inside any tenant's server.",
-      causes: ["PgsProxyDown"],
     },
     ...both(
       {

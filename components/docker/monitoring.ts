@@ -328,9 +328,7 @@ const exporterArguments = [
   "--disable-default-metrics",
   "--disable-settings-metrics",
   "--extend.query-path=/pgs/queries.yaml",
-  ...["database_wraparound", "locks", "postmaster", "stat_checkpointer", "stat_statements"].map(
-    (name) => `--collector.${name}`,
-  ),
+  ...["locks", "stat_checkpointer", "stat_statements"].map((name) => `--collector.${name}`),
   "--collector.stat_statements.limit=5",
   "--collector.stat_statements.exclude_databases=postgres,template1",
   ...[
@@ -366,9 +364,9 @@ export function monitoringFiles(
 /** By this all durations of alerts and all intervals are divided: for tests with real faults (CONTRIBUTING.md). */
 const haste = Number(process.env.PGS_MONITORING_HASTE ?? 1);
 
-/** An interval for Prometheus; for tests not below two seconds, as a look of the exporter takes its time too. */
-function every(seconds: number): string {
-  return `${Math.max(2, Math.round(seconds / haste))}s`;
+/** An interval for Prometheus. @param least seconds below which even tests do not go, on a busy machine */
+function every(seconds: number, least: number): string {
+  return `${Math.max(least, Math.round(seconds / haste))}s`;
 }
 
 /** https://prometheus.io/docs/prometheus/latest/configuration/configuration/ */
@@ -378,9 +376,9 @@ function prometheusConfiguration({ names, monitoring }: Watched): string {
   const limits = { label_value_length_limit: 200, label_limit: 20 };
   return stringify({
     global: {
-      scrape_interval: every(15),
-      scrape_timeout: every(10),
-      evaluation_interval: every(15),
+      scrape_interval: every(15, 4),
+      scrape_timeout: every(10, 4),
+      evaluation_interval: every(15, 2),
     },
     rule_files: ["/pgs/rules.yml"],
     ...(monitoring.alerts && {
@@ -404,10 +402,15 @@ function prometheusConfiguration({ names, monitoring }: Watched): string {
         ],
       },
       {
+        job_name: "exporter",
+        static_configs: fixed(`${names.exporter}:${exporterPort}`),
+        metric_relabel_configs: [{ source_labels: ["__name__"], regex: "process_.*", action: "keep" }],
+      },
+      {
         job_name: "postgres",
         metrics_path: "/probe",
-        scrape_interval: every(60),
-        scrape_timeout: every(12),
+        scrape_interval: every(60, 5),
+        scrape_timeout: every(12, 5),
         sample_limit: 150,
         body_size_limit: "1MB",
         ...limits,

@@ -73,6 +73,7 @@ METRICS = {
     "pgs_host_memory_promised_bytes": (GAUGE, "The memory limits of the stack's servers together"),
     "pgs_host_memory_available_bytes": (GAUGE, "Memory that can be had without swapping"),
     "pgs_certificate_not_after_timestamp_seconds": (GAUGE, "Until when the proxy's certificate is valid"),
+    "pgs_relay_up": (GAUGE, "Whether the container runs by which the exporter logs in"),
     "pgs_collector_engine_up": (GAUGE, "Whether the Docker engine answered the last time"),
 }
 
@@ -500,6 +501,9 @@ class Collector:
             **host_disk(self.routes),
             **self.drift,
         }
+        # Without a look at the containers, nothing is known of it.
+        if self.containers:
+            of_host["pgs_relay_up"] = int(self.of_role("relay").get("", {}).get("State") == "running")
         if self.certificate:
             of_host["pgs_certificate_not_after_timestamp_seconds"] = self.certificate
         return found + [(name, of_stack, value) for name, value in of_host.items()]

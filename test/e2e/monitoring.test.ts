@@ -1,4 +1,5 @@
 import { spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import { networkInterfaces } from "node:os";
 import { join } from "node:path";
@@ -9,18 +10,20 @@ import { type Charts, seriesNames } from "../../cli/dashboard/api";
 import { firingAlerts } from "../../cli/lib/alerts";
 import { Metrics } from "../../cli/lib/metrics";
 import { dashboards } from "../../monitoring/dashboards";
+import { certificateFiles } from "../unit/support/certificates";
 import { launch, watchedPage } from "./support/browser";
 import { Checkout, freePort, withBackups } from "./support/checkout";
 import { eventually, run, succeed } from "./support/command";
 import { RunningDashboard } from "./support/dashboard";
 import { bySql, connectTo, inContainer, inspect } from "./support/inside";
+import { MailServer } from "./support/mail";
 import { accessKeyId, S3Server, secretAccessKey } from "./support/s3";
 
 // One stack that is watched, with its rules in haste: five minutes are ten seconds, a day is a minute and a half.
 const env = { PGS_MONITORING_HASTE: "30" };
 const tenants = (globex = "") => `defaults: { backup: { schedule: off } }
 tenants:
-  acme: { maxConnectionsPerClient: 30, settings: { max_connections: 30 } }
+  acme: { maxConnectionsPerClient: 70, settings: { max_connections: 70 } }
   globex: { memory: 256Mi, access: false${globex} }
   hooli: { disk: 512Mi }
   wayne: { backup: { schedule: 05:00 } }
@@ -32,6 +35,7 @@ let checkout: Checkout;
 let metrics: Metrics;
 let s3: S3Server;
 let receiver: Server;
+let mail: MailServer;
 /** Where this machine is reached from containers. */
 let own: string;
 let webhook: string;
@@ -52,6 +56,7 @@ beforeAll(async () => {
   own = addresses.find((one) => one?.family === "IPv4" && !one.internal)?.address ?? "";
   s3 = await S3Server.start("off-site");
   webhook = `http://${own}:${await receive()}`;
+  mail = await MailServer.start(own);
   existing = await freePort();
   checkout = await Checkout.create(
     tenants(),
@@ -81,6 +86,7 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   receiver?.close();
+  mail?.stop();
   await checkout?.remove();
   s3?.stop();
 });
@@ -102,12 +108,18 @@ async function receive(): Promise<number> {
   return (receiver.address() as { port: number }).port;
 }
 
-/** What the webhook was told by this path, of others than wayne. */
-function told(path = "/alerts"): string[] {
+/** What the webhook was told by this path, of a tenant or of the stack. */
+function told(path: string, tenant?: string): string[] {
   const all = received.filter((one) => one.path === path).flatMap(({ alerts = [] }) => alerts);
-  const ofOthers = all.filter(({ labels }) => labels.tenant !== "wayne");
-  return [...new Set(ofOthers.map(({ status, labels }) => `${labels.alertname} ${status}`))];
+  const about = all.filter(({ labels }) => labels.tenant === tenant);
+  return [...new Set(about.map(({ status, labels }) => `${labels.alertname} ${status}`))];
 }
+
+/**
+ * Of something that gives no answer in time. In haste that is some seconds: on a busy machine one of those may fire beside
+ * what a test causes. The test of what watches has each of them, alone.
+ */
+const unanswered = (alert: string) => /^Pgs(Collector|Proxy|Exporter)(Down|Blind)/.test(alert);
 
 const docker = (...args: string[]) => succeed("docker", args);
 
@@ -118,8 +130,11 @@ async function valueNow(expression: string): Promise<number | undefined> {
   return (await metrics.query(expression))[0]?.value;
 }
 
-const until = (seconds: number, expression: string, value: number) =>
-  eventually(seconds, async () => expect(await valueNow(expression), expression).toBe(value));
+/** Seconds for what takes a few on a quiet machine. */
+const patience = 120;
+
+const until = (expression: string, value: number) =>
+  eventually(patience, async () => expect(await valueNow(expression), expression).toBe(value));
 
 /** When each container of the stack was started. */
 async function starts(): Promise<string> {
@@ -130,7 +145,7 @@ async function starts(): Promise<string> {
 
 /** Asked of the monitoring network itself. */
 async function fetched(url: string): Promise<string> {
-  const script = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=20).read().decode())";
+  const script = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=60).read().decode())";
   return succeed("docker", ["exec", nameOf("collector"), "python3", "-c", script, url]);
 }
 
@@ -140,6 +155,9 @@ function probe(id: string): Promise<string> {
   return fetched(`http://${nameOf("exporter")}:9187/probe?target=${target}`);
 }
 
+const isSeen = (id: string) =>
+  eventually(patience, async () => expect(await probe(id)).toMatch(/^pg_up 1$/m));
+
 /** What fires, by name, tenant and severity, as `./pgs alerts` asks for it. */
 async function firing(): Promise<string[]> {
   const found = await firingAlerts((expression) => metrics.query(expression));
@@ -147,25 +165,39 @@ async function firing(): Promise<string[]> {
 }
 
 /** These alerts fire in time, and no other but of wayne, whose only base backup is soon too old. */
-async function fires(seconds: number, ...alerts: string[]): Promise<void> {
+async function fires(...alerts: string[]): Promise<void> {
   const begun = performance.now();
   const ofOthers = async () => (await firing()).filter((one) => !/ wayne /.test(one)).sort();
-  await eventually(seconds, async () => expect(await ofOthers()).toEqual(alerts.sort()));
+  await eventually(patience, async () => expect(await ofOthers()).toEqual(alerts.sort()));
   console.log(`${alerts.join(", ") || "silence"}: ${((performance.now() - begun) / 1000).toFixed(0)} s`);
 }
 
-const silence = (seconds: number) => fires(seconds);
+const silence = () => fires();
+
+const allWatched = () =>
+  eventually(patience, async () =>
+    expect(await metrics.query("pgs:tenant_watched")).toHaveLength(ids.length),
+  );
 
 describe("a stack that is watched", () => {
   test("is silent when it is new, and when all is well", async () => {
-    expect((await checkout.pgs(["alerts"])).stdout).toBe("No alert fires.\n");
-    await eventually(60, async () =>
-      expect(await metrics.query("pgs:tenant_watched")).toHaveLength(ids.length),
+    // Until the rules are evaluated, nobody can tell.
+    const heard: string[] = [];
+    await eventually(patience, async () => {
+      const { stdout } = await checkout.pgs(["alerts"]);
+      heard.push(stdout);
+      expect(stdout).toBe("No alert fires.\n");
+    });
+    for (const id of ids) expect(heard.join("")).not.toContain(` ${id} `);
+    await allWatched();
+    await eventually(patience, async () =>
+      expect(await metrics.query("pg_up == 1")).toHaveLength(ids.length),
     );
-    await eventually(60, async () => expect(await metrics.query("pg_up == 1")).toHaveLength(ids.length));
-    await silence(20);
-    const { stdout } = await checkout.pgs(["alerts", "--json"]);
-    expect(JSON.parse(stdout).filter(({ tenant }: { tenant: string }) => tenant !== "wayne")).toEqual([]);
+    await silence();
+    await eventually(patience, async () => {
+      const { stdout } = await checkout.pgs(["alerts", "--json"]);
+      expect(JSON.parse(stdout).filter(({ tenant }: { tenant: string }) => tenant !== "wayne")).toEqual([]);
+    });
   });
 
   test("has series of each tenant, also of one that no client may come to", async () => {
@@ -174,9 +206,9 @@ describe("a stack that is watched", () => {
     for (let one = 0; one < 20; one++)
       await client.query(`CREATE ROLE "role ${one}"; SELECT ${one} AS "${one}"`);
     await client.end();
-    for (const tenant of ["acme", "globex"]) await until(100, `pg_up{tenant="${tenant}"}`, 1);
-    await until(100, "pgs_server_up{tenant='acme'}", 1);
-    await until(10, 'pgs_tenant_info{tenant="globex",access="false",state="running",version="18"}', 1);
+    for (const tenant of ["acme", "globex"]) await until(`pg_up{tenant="${tenant}"}`, 1);
+    await until("pgs_server_up{tenant='acme'}", 1);
+    await until('pgs_tenant_info{tenant="globex",access="false",state="running",version="18"}', 1);
     for (const name of [
       "pg_database_size_bytes",
       "pg_wal_size_bytes",
@@ -189,22 +221,22 @@ describe("a stack that is watched", () => {
       "pgs_server_memory_bytes",
       "pgs_server_cpu_seconds_total",
     ]) {
-      expect(await valueNow(`count(count by (tenant) (${name}{stack="dev"}))`), name).toBe(ids.length);
+      await until(`count(count by (tenant) (${name}{stack="dev"}))`, ids.length);
     }
-    await until(10, "pgs_disk_limit_bytes", 2 ** 29);
-    await until(10, "pgs_disk_read_only", 0);
+    await until("pgs_disk_limit_bytes", 2 ** 29);
+    await until("pgs_disk_read_only", 0);
     for (const name of [
       "pgs_host_disk_free_bytes",
       "pgs_host_memory_promised_bytes",
       "pgs_certificate_not_after_timestamp_seconds",
       "sum(traefik_open_connections)",
     ]) {
-      expect(await valueNow(name), name).toBeGreaterThanOrEqual(0);
+      await eventually(patience, async () => expect(await valueNow(name), name).toBeGreaterThanOrEqual(0));
     }
   });
 
   test("knows what of the backups can be restored", async () => {
-    await eventually(120, async () => {
+    await eventually(patience, async () => {
       const base = "pgs_backup_base_timestamp_seconds{tenant='wayne'}";
       expect(await valueNow(`time() - ${base} < bool 600`)).toBe(1);
       expect(await valueNow("pgs_backup_exposure_seconds{tenant='wayne'} < bool 300")).toBe(1);
@@ -214,8 +246,15 @@ describe("a stack that is watched", () => {
   });
 
   test("has at most 150 series a tenant, however many databases, roles and statements that has", async () => {
-    const counts = await metrics.query('count by (tenant) ({tenant!="",__name__!~"ALERTS.*|pgs_alert.*"})');
-    expect(counts.length).toBe(ids.length);
+    const ofTenants = '{tenant!="",__name__!~"ALERTS.*|pgs_alert.*"}';
+    // Of each tenant's own database as well: its server was asked when it had all of them.
+    const database = "pg_stat_database_xact_commit";
+    const question = `count by (tenant) (${ofTenants}) and on (tenant) ${database}`;
+    const counts = await eventually(patience, async () => {
+      const found = await metrics.query(question);
+      expect(found).toHaveLength(ids.length);
+      return found;
+    });
     for (const { value } of counts) expect(value).toBeLessThanOrEqual(150);
     expect(await metrics.query('{tenant="acme",datname!="",datname!="acme"}')).toEqual([]);
   });
@@ -238,7 +277,7 @@ test("each panel of the dashboards has data", async () => {
     })
     .join(" or ");
   await checkout.query("wayne", "SELECT count(*) FROM pg_class");
-  await eventually(60, async () => {
+  await eventually(patience, async () => {
     const found = (await metrics.query(question)).map(({ labels }) => Number(labels.panel));
     const empty = panels.filter(
       ({ description }, index) => !found.includes(index) && !description.startsWith("Only with"),
@@ -257,7 +296,7 @@ test("an existing Prometheus gets all of it", async () => {
     ...["--config.file=/dev/null", "--storage.tsdb.path=/prometheus", "--web.enable-remote-write-receiver"],
   );
   const query = ["promtool", "query", "instant", "http://127.0.0.1:9090", 'pg_up{stack="dev"} == 1'];
-  await eventually(60, async () => {
+  await eventually(patience, async () => {
     const found = await docker("exec", name, ...query);
     for (const id of ids) expect(found).toContain(`tenant="${id}"`);
   });
@@ -266,7 +305,7 @@ test("an existing Prometheus gets all of it", async () => {
 
 test("the dashboard's charts are those of Prometheus, and its host has what the proxy says", async () => {
   const client = await checkout.client("acme");
-  await eventually(20, async () =>
+  await eventually(patience, async () =>
     expect(await valueNow('sum(traefik_open_connections{entrypoint="postgres"})')).toBeGreaterThan(0),
   );
   const [dashboard, browser] = await Promise.all([RunningDashboard.start(checkout), launch()]);
@@ -278,16 +317,17 @@ test("the dashboard's charts are those of Prometheus, and its host has what the 
     await page.getByRole("button", { name: "24 h" }).click();
     await page.locator("canvas").first().waitFor();
     const asked = `fetch("/api/tenants/acme/charts?hours=24").then((answer) => answer.json())`;
-    const { source, series } = (await eventually(20, async () => {
+    await eventually(patience, async () => {
       const { value } = (await page.evaluate(asked)) as { value: Charts | null };
-      expect(value).not.toBeNull();
-      return value;
-    })) as Charts;
-    expect(source).toBe("monitoring");
-    for (const name of seriesNames) expect(Math.max(...series[name].map(Number)), name).toBeGreaterThan(0);
+      expect(value?.source).toBe("monitoring");
+      for (const name of seriesNames)
+        expect(Math.max(...(value?.series[name] ?? []).map(Number)), name).toBeGreaterThan(0);
+    });
     await page.goto(`${base}#/host`);
-    await page.locator("dl.tiles").getByText("of clients, at the proxy").waitFor();
-    expect(await page.locator("dl.tiles").textContent()).toMatch(/Open connections *[1-9]/);
+    await page.locator("dl.tiles").getByText("of clients, at the proxy").waitFor({ timeout: 90_000 });
+    await eventually(patience, async () =>
+      expect(await page.locator("dl.tiles").textContent()).toMatch(/Open connections *[1-9]/),
+    );
     expect(wrong).toEqual([]);
   } finally {
     await Promise.all([dashboard.end(), browser.close(), client.end()]);
@@ -296,61 +336,64 @@ test("the dashboard's charts are those of Prometheus, and its host has what the 
 
 test("a server that is down raises one alert, by command and webhook, and none for its consequences", async () => {
   await docker("kill", checkout.name("globex"));
-  await fires(60, "PgsTenantDown globex critical");
+  await fires("PgsTenantDown globex critical");
   const { code, stdout } = await checkout.pgs(["alerts"]);
   expect(code).toBe(1);
   expect(stdout).toMatch(/critical +globex +\d+s +The server is down +docs\/alerts\.md#pgstenantdown/);
-  await eventually(60, async () => expect(told()).toEqual(["PgsTenantDown firing"]));
+  await eventually(patience, async () => expect(told("/alerts", "globex")).toEqual(["PgsTenantDown firing"]));
   expect(received[0]?.authorization).toBe("Bearer sesame-4711");
   await docker("start", checkout.name("globex"));
-  await silence(60);
-  await eventually(60, async () =>
-    expect(told()).toEqual(["PgsTenantDown firing", "PgsTenantDown resolved"]),
+  await silence();
+  await eventually(patience, async () =>
+    expect(told("/alerts", "globex")).toEqual(["PgsTenantDown firing", "PgsTenantDown resolved"]),
   );
 });
 
 test("a watcher that is gone raises an alert, and is never taken for silence", async () => {
   await docker("kill", nameOf("exporter"));
-  await fires(60, "PgsExporterDown critical");
+  await fires("PgsExporterDown critical");
+  await docker("kill", nameOf("relay"));
+  await until("pgs_relay_up", 0);
   await docker("start", nameOf("exporter"));
-  await silence(60);
+  await until('up{job="exporter"}', 1);
+  await fires("PgsExporterDown critical");
+  await docker("start", nameOf("relay"));
+  await silence();
   await checkout.query("acme", "ALTER ROLE pgs_monitor NOLOGIN");
-  await fires(60, "PgsExporterBlind acme critical");
+  await fires("PgsExporterBlind acme critical");
   await checkout.query("acme", "ALTER ROLE pgs_monitor LOGIN");
-  await silence(60);
+  await silence();
   await docker("kill", checkout.name("proxy"));
-  await fires(60, "PgsProxyDown critical");
+  await fires("PgsProxyDown critical");
   await docker("start", checkout.name("proxy"));
-  await silence(60);
+  await silence();
   await docker("kill", nameOf("collector"));
-  await fires(60, "PgsCollectorDown critical");
+  await fires("PgsCollectorDown critical");
   await docker("start", nameOf("collector"));
-  await silence(60);
+  await silence();
   await docker("kill", nameOf("prometheus"));
   const { code, output } = await checkout.pgs(["alerts"]);
   expect(code).toBe(2);
   expect(output).toContain("no Prometheus of this stack runs");
   await docker("start", nameOf("prometheus"));
-  await eventually(60, async () =>
-    expect(await metrics.query("pgs:tenant_watched")).toHaveLength(ids.length),
-  );
-});
+  await allWatched();
+}, 900_000);
 
 describe("real faults", () => {
   /** All that fired since it began. */
-  const seen = new Set<string>();
+  const fired = new Set<string>();
   let over = false;
   let begun: number;
 
   /** Each of these fires, at the same time or one after the other. */
   async function fire(...alerts: string[]): Promise<void> {
-    await eventually(240, async () => expect([...seen]).toEqual(expect.arrayContaining(alerts)));
+    await eventually(400, async () => expect([...fired]).toEqual(expect.arrayContaining(alerts)));
     console.log(`${alerts.join(", ")}: ${((performance.now() - begun) / 1000).toFixed(0)} s`);
   }
 
   async function watch(): Promise<void> {
     // On a busy machine it may give no answer in time.
-    while (!over) for (const one of await firing().catch(() => [])) seen.add(one);
+    while (!over) for (const one of await firing().catch(() => [])) if (!unanswered(one)) fired.add(one);
   }
 
   const sessions = [
@@ -360,6 +403,7 @@ describe("real faults", () => {
     "PgsLockWaits acme warning",
     "PgsLongTransaction acme warning",
   ];
+  const allTaken = "PgsConnections acme critical";
 
   /** Sessions that are in each other's way. */
   async function disturb(): Promise<void> {
@@ -379,8 +423,11 @@ describe("real faults", () => {
     await holder.query("BEGIN; LOCK TABLE t");
     const waits = one.query("SELECT * FROM t").catch(() => {});
     const sleeps = other.query("SELECT pg_sleep(300)").catch(() => {});
-    while (clients.length < 22) await connect();
+    // Of the 67 that are not kept for superusers, the exporter needs two.
+    while (clients.length < 55) await connect();
     await fire(...sessions);
+    while (clients.length < 64) await connect();
+    await fire(allTaken);
     await checkout.query(
       "acme",
       "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query IN ('SELECT * FROM t', 'SELECT pg_sleep(300)')",
@@ -390,8 +437,9 @@ describe("real faults", () => {
   }
 
   const walAndIds = ["PgsWalHeldBySlot acme warning", "PgsTransactionIdAge acme warning"];
+  const oldest = "PgsTransactionIdAge acme critical";
 
-  /** A slot without a reader, and enough transactions for the alert of their age at this haste. */
+  /** A slot without a reader, and enough transactions for the alerts of their age at this haste: 1/900 of those in earnest. */
   async function fallBehind(): Promise<void> {
     const client = await checkout.client("acme");
     await client.query("SELECT pg_create_physical_replication_slot('forgotten', true)");
@@ -400,11 +448,15 @@ describe("real faults", () => {
       "SELECT pg_logical_emit_message(false, 'one', 'more'), pg_switch_wal() FROM generate_series(1, 66)",
     );
     await client.query("SET synchronous_commit = off");
-    await client.query(
-      "DO $$ BEGIN FOR i IN 1..340000 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$",
-    );
+    const begin = (count: number) =>
+      client.query(
+        `DO $$ BEGIN FOR i IN 1..${count} LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$`,
+      );
+    await begin(340_000);
     await fire(...walAndIds);
     await client.query("SELECT pg_drop_replication_slot('forgotten')");
+    await begin(1_340_000);
+    await fire(oldest);
     await client.end();
   }
 
@@ -427,16 +479,28 @@ describe("real faults", () => {
       Promise.all([
         checkout.query(
           "hooli",
-          `INSERT INTO filler SELECT repeat('x', 1000000) FROM generate_series(1, ((${part} * 2 ^ 29 - (${used})) / 1.05e6)::int)`,
+          // Row by row: a long transaction is another alert.
+          `DO $$ BEGIN
+             PERFORM set_config('synchronous_commit', 'off', false);
+             FOR i IN 1..((${part} * 2 ^ 29 - (${used})) / 1.05e6)::int LOOP
+               INSERT INTO filler VALUES (repeat('x', 1000000));
+               COMMIT;
+             END LOOP;
+           END $$`,
         ),
         onHostDisk(`dd if=/dev/zero of=ballast bs=1k count=${Math.round(part * (16 << 10))} conv=notrunc`),
       ]);
     const soon = disks.filter((one) => /FullSoon/.test(one));
-    // It grows until both are seen, or well below the next limit.
-    const started = performance.now();
-    for (let part = 0.55; part < 0.78 && !soon.every((one) => seen.has(one)); ) {
-      await fill(part);
-      part = 0.55 + (0.008 * (performance.now() - started)) / 1000;
+    const seen = () => soon.every((one) => fired.has(one));
+    while (!seen()) {
+      // It grows until both are seen, or well below the next limit; and again where that was too fast for this machine.
+      await checkout.query("hooli", "TRUNCATE filler");
+      await onHostDisk("rm -f ballast");
+      await fill(0.42);
+      const started = performance.now();
+      for (let part = 0.42; part < 0.77 && !seen(); await fill(part)) {
+        part = Math.min(0.77, 0.42 + (0.006 * (performance.now() - started)) / 1000);
+      }
     }
     await fire(...soon);
     await fill(0.85);
@@ -463,19 +527,46 @@ describe("real faults", () => {
     "PgsBaseBackupTooOld wayne warning",
   ];
 
-  /** S3 is away, the base backup has lost a file, WAL is no longer received, and no other base backup is made. */
+  /**
+   * S3 is away, the last tried restore was long ago, the base backup has lost a file, WAL is no longer received, and no
+   * other base backup is made.
+   */
   async function endBackups(): Promise<void> {
     s3.away = true;
     await checkout.query("wayne", "CREATE TABLE kept AS SELECT 1 AS n; SELECT pg_switch_wal()");
+    await eventually(240, async () => expect(await tryRestore()).toBe(0));
+    await until("pgs_trial_success", 1);
+    await letTrialAge(9 * 86_400);
+    await fire("PgsTriedRestore wayne warning", "PgsOffsiteBehind wayne warning");
+    await until("pgs_trial_success", 1);
     await inBackups("find /var/lib/barman/tenant-wayne/base -name PG_VERSION -delete");
-    const tried = await checkout.pgs(["try-restores", "wayne"]);
-    expect(tried.code, tried.output).toBe(1);
-    await fire("PgsOffsiteBehind wayne warning");
+    expect(await tryRestore()).toBe(1);
     await inBackups("kill -STOP $(grep -l pg_receivewal /proc/[0-9]*/comm | cut -d / -f 3)");
     await checkout.query("wayne", "CREATE TABLE lost AS SELECT 1 AS n");
     await fire(...backups);
+    // It fires still, and the failure is the only reason since the last evaluations.
+    const failed = "(pgs_trial_success offset 20s == 0 and time() - pgs_trial_timestamp_seconds < 700)";
+    await until(
+      `count(ALERTS{alertname="PgsTriedRestore",alertstate="firing"} and on (tenant) ${failed})`,
+      1,
+    );
     s3.away = false;
     await inBackups("kill -CONT $(grep -l pg_receivewal /proc/[0-9]*/comm | cut -d / -f 3)");
+  }
+
+  async function tryRestore(): Promise<number> {
+    const { code } = await checkout.pgs(["try-restores", "wayne"]);
+    return code;
+  }
+
+  /** The note of the tried restore says that it was so many seconds earlier. */
+  async function letTrialAge(seconds: number): Promise<void> {
+    const { Image } = await inspect(nameOf("collector"));
+    const script = `import json; f = open("/trials/wayne.json", "r+"); d = json.load(f); d["at"] -= ${seconds}; f.seek(0); json.dump(d, f); f.truncate()`;
+    await docker(
+      ...["run", "--rm", "--network", "none", "--user", "0", "--volume", `${nameOf("trials")}:/trials`],
+      ...["--entrypoint", "python3", Image, "-c", script],
+    );
   }
 
   const inBackups = (script: string) => docker("exec", checkout.name("wayne--backup"), "bash", "-c", script);
@@ -491,10 +582,12 @@ describe("real faults", () => {
       over = true;
       await watching;
     }
-    expect([...seen].sort()).toEqual([...sessions, ...walAndIds, ...disks, ...backups].sort());
-    // Those of the last ten minutes are told of as long.
-    await fires(90, "PgsDeadlocks acme warning");
-  });
+    const expected = [...sessions, allTaken, ...walAndIds, oldest, ...disks, ...backups];
+    expect([...fired].sort()).toEqual(expected.sort());
+    // Deadlocks of the last ten minutes are told of as long.
+    const others = async () => (await firing()).filter((one) => !/ wayne |^PgsDeadlocks acme/.test(one));
+    await eventually(patience, async () => expect(await others()).toEqual([]));
+  }, 900_000);
 });
 
 /** Two transactions that want each other's rows: PostgreSQL ends one of them. */
@@ -524,37 +617,71 @@ test("the secret of the webhook stands in its file alone", async () => {
   for (const text of seen) expect(text).not.toContain("sesame");
 });
 
-test("another receiver is told without a restart; a certificate ends soon; a stopped tenant alarms nobody", async () => {
+/** The operator's own certificate ends in so many days: its files are replaced where they are. */
+const certify = (days: number) => certificateFiles(checkout.folder, "*.pgs.localhost", "own", days);
+
+test("other receivers are told without a restart; a certificate ends soon; a stopped tenant alarms nobody", async () => {
   const ofWatchers = async () =>
     (await starts()).split("\n").filter((line) => /--(prometheus|alertmanager) /.test(line));
   const before = await ofWatchers();
   expect(before).toHaveLength(2);
   const ofGlobex = async () => (await firing()).filter((one) => / globex /.test(one));
+  const certificate = certify(13);
   const changed = {
-    certificateDays: "13",
+    "certificate.chain": certificate.chain,
+    "certificate.key": certificate.key,
     "monitoring.alerts.webhook": `${webhook}/another`,
     "monitoring.alerts.slack": "#operations",
+    "monitoring.alerts.email.to": "ops@example.com",
+    "monitoring.alerts.email.from": "pgs@example.com",
+    "monitoring.alerts.email.smarthost": `${own}:${mail.port}`,
+    "monitoring.alerts.email.username": "pgs",
   };
-  const pairs = Object.entries(changed).flatMap(([key, value]) => ["--plaintext", `${key}=${value}`]);
-  const secret = ["--secret", `pgs:alertCredentials.slackUrl=${webhook}/slack`];
-  await checkout.pulumi("config", "set-all", "--path", ...pairs, ...secret);
+  const secrets = { slackUrl: `${webhook}/slack`, smtpPassword: "sesame-4712" };
+  const pairs = [
+    ...Object.entries(changed).flatMap(([key, value]) => ["--plaintext", `pgs:${key}=${value}`]),
+    ...Object.entries(secrets).flatMap(([key, value]) => [
+      "--secret",
+      `pgs:alertCredentials.${key}=${value}`,
+    ]),
+  ];
+  await checkout.pulumi("config", "set-all", "--path", ...pairs);
+  await trust(readFileSync(mail.certificate, "utf8"));
   await checkout.apply(tenants(", state: stopped"));
   expect(await ofWatchers()).toEqual(before);
-  await eventually(90, async () => expect(await firing()).toContain("PgsCertificate warning"));
+  await eventually(patience, async () => expect(await firing()).toContain("PgsCertificate warning"));
   expect(await ofGlobex()).toEqual([]);
-  await eventually(60, async () => expect(told("/another")).toContain("PgsCertificate firing"));
+  await eventually(patience, async () => expect(told("/another")).toContain("PgsCertificate firing"));
   const ofSlack = () =>
     received.filter(({ path, channel }) => path === "/slack" && channel === "#operations");
-  await eventually(60, async () => {
+  await eventually(patience, async () => {
     const attachments = ofSlack().flatMap((message) => message.attachments ?? []);
     const found = attachments.find(({ title }) => title === "PgsCertificate (firing)");
     expect(found?.text).toContain("The proxy's certificate ends soon");
     expect(found?.text).toContain("docs/alerts.md#pgscertificate");
   });
+  await eventually(patience, async () => {
+    const found = mail.messages.find(({ text }) => /^Subject: .*FIRING.*PgsCertificate/m.test(text));
+    expect(found).toMatchObject({ from: "pgs@example.com", to: ["ops@example.com"] });
+    expect(found?.login).toEqual({ user: "pgs", password: "sesame-4712" });
+    // Quoted-printable: its lines end early.
+    expect(found?.text.replaceAll("=\n", "")).toContain("docs/alerts.md#pgscertificate");
+  });
+  certify(2);
   await checkout.apply(tenants());
+  await eventually(patience, async () => expect(await firing()).toContain("PgsCertificate critical"));
   await new Promise((resolve) => setTimeout(resolve, 8000));
   expect(await ofGlobex()).toEqual([]);
-});
+}, 900_000);
+
+/** Alertmanager's container takes mail servers' certificates that are signed by this one too, as if it were a public CA's. */
+async function trust(certificate: string): Promise<void> {
+  const { State } = await inspect(nameOf("alertmanager"));
+  const bundle = "/etc/ssl/certs/ca-certificates.crt";
+  const script = `mount -o remount,bind,rw / && cat >>${bundle} && mount -o remount,bind,ro /`;
+  const enter = ["--target", String(State.Pid), "--mount", "sh", "-c", script];
+  await succeed("nsenter", enter, { stdin: certificate });
+}
 
 test("a server that is short of memory, and one that restarts again and again, are told of", async () => {
   const { code, output } = await run("docker", [
@@ -562,18 +689,18 @@ test("a server that is short of memory, and one that restarts again and again, a
     ...["--command", "SELECT length(repeat('x', 900000000))"],
   ]);
   expect(code, output).not.toBe(0);
-  await eventually(60, async () => expect(await firing()).toContain("PgsOutOfMemory globex critical"));
+  await eventually(patience, async () => expect(await firing()).toContain("PgsOutOfMemory globex critical"));
   for (let count = 1; count <= 3; count++) {
-    await eventually(60, async () => {
+    await eventually(patience, async () => {
       await succeed("docker", ["exec", checkout.name("globex"), "pg_isready"]);
     });
     await inContainer(checkout, "globex", "kill -INT 1");
-    await eventually(60, async () =>
+    await eventually(patience, async () =>
       expect((await inspect(checkout.name("globex"))).RestartCount).toBe(count),
     );
   }
-  await eventually(60, async () => expect(await firing()).toContain("PgsRestartLoop globex critical"));
-});
+  await eventually(patience, async () => expect(await firing()).toContain("PgsRestartLoop globex critical"));
+}, 900_000);
 
 describe("a stack that is watched, and changed", () => {
   test("has no difference when it is applied again; what is changed by hand is seen, and put right", async () => {
@@ -585,27 +712,29 @@ describe("a stack that is watched, and changed", () => {
     const preview = await checkout.pulumi("preview", "--refresh", "--diff");
     expect(preview).toContain("exporter");
     expect(preview).toMatch(/globex/);
+    // The next tests' clients verify the certificate.
+    await checkout.pulumi("config", "rm", "pgs:certificate");
     await checkout.up("--refresh");
     await succeed("docker", ["exec", checkout.name("globex"), "grep", "-q", "^host all pgs_monitor", hba]);
-    expect(await probe("globex")).toMatch(/^pg_up 1$/m);
+    await isSeen("globex");
   });
 
   test("sees a server that is down, and a tenant that comes and goes, and restarts nothing for it", async () => {
     const before = await starts();
     await checkout.apply(`${tenants()}  initech: {}\n`);
-    await until(30, 'pgs_server_up{tenant="initech"}', 1);
-    await eventually(30, async () =>
+    await until('pgs_server_up{tenant="initech"}', 1);
+    await eventually(patience, async () =>
       expect(await fetched(`http://${nameOf("prometheus")}:9090/api/v1/targets`)).toContain(
         '"tenant":"initech"',
       ),
     );
-    expect(await probe("initech")).toMatch(/^pg_up 1$/m);
+    await isSeen("initech");
     const after = await starts();
     for (const line of before.trim().split("\n")) expect(after).toContain(line);
     await succeed("docker", ["stop", checkout.name("initech")]);
-    await until(40, 'pgs_server_up{tenant="initech"}', 0);
+    await until('pgs_server_up{tenant="initech"}', 0);
     await checkout.apply(tenants());
-    await eventually(30, async () =>
+    await eventually(patience, async () =>
       expect(await fetched(`http://${nameOf("collector")}:9101/targets`)).not.toContain("initech"),
     );
     expect(await starts()).toBe(before);
@@ -661,17 +790,19 @@ describe("a tenant", () => {
     await client.end();
     await succeed("docker", ["pause", checkout.name("acme")]);
     try {
-      const slow = probe("acme").catch(() => "");
-      const begun = performance.now();
-      expect(await probe("globex")).toMatch(/^pg_up 1$/m);
-      expect(performance.now() - begun).toBeLessThan(5000);
-      expect(await slow).not.toMatch(/^pg_up 1$/m);
-      expect(performance.now() - begun).toBeLessThan(25_000);
+      let hangs = true;
+      const slow = probe("acme").finally(() => {
+        hangs = false;
+      });
+      await isSeen("globex");
+      expect(hangs).toBe(true);
+      // It ends by itself.
+      expect(await slow).toMatch(/^pg_up 0$/m);
     } finally {
       await succeed("docker", ["unpause", checkout.name("acme")]);
     }
     await checkout.up("--refresh");
-    expect(await probe("acme")).toMatch(/^pg_up 1$/m);
+    await isSeen("acme");
   });
 });
 
@@ -715,9 +846,11 @@ test("./pgs metrics shows Prometheus's own page on this machine, and ends with C
     void ended.then((code) => reject(new Error(`it ended with ${code}`)));
   });
   expect(url).toMatch(/^http:\/\/127\.0\.0\.1:\d+\/$/);
-  const answer = await fetch(`${url}api/v1/query?query=up`);
-  expect(await answer.json()).toMatchObject({ status: "success" });
-  expect((await fetch(url)).status).toBe(200);
+  await eventually(patience, async () => {
+    const answer = await fetch(`${url}api/v1/query?query=up`);
+    expect(await answer.json()).toMatchObject({ status: "success" });
+    expect((await fetch(url)).status).toBe(200);
+  });
   command.kill("SIGINT");
   expect(await ended).toBe(0);
 });
@@ -727,5 +860,5 @@ test("drift that the nightly run finds is told of", async () => {
   const options = ["--refresh", "--expect-no-changes", "--non-interactive", "--color", "never"];
   const { code, output } = await checkout.pgs(["preview", ...options, "--note-drift"]);
   expect(code, output).not.toBe(0);
-  await eventually(60, async () => expect(await firing()).toContain("PgsDrift warning"));
+  await eventually(patience, async () => expect(await firing()).toContain("PgsDrift warning"));
 });

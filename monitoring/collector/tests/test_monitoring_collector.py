@@ -21,13 +21,18 @@ class FakeEngine:
         self.answers = {}
         self.commands = []
         self.oom = []
+        self.relay = "running"
 
     def containers(self, _stack):
-        def one(name, role, state="running"):
-            labels = {"pgs.tenant": "acme", "pgs.role": role}
+        def one(name, state="running", **labels):
+            labels = {f"pgs.{label}": value for label, value in labels.items()}
             return {"Id": name, "Names": [f"/{name}"], "State": state, "Labels": labels}
 
-        return [one("pgs-acme", "server"), one("pgs-acme--backup", "backup")]
+        return [
+            one("pgs-acme", tenant="acme", role="server"),
+            one("pgs-acme--backup", tenant="acme", role="backup"),
+            one("pgs--relay", self.relay, role="relay"),
+        ]
 
     def events(self, *_):
         found, self.oom = self.oom, []
@@ -67,6 +72,17 @@ class CollectorTest(unittest.TestCase):
         return {
             name: value for name, labels, value in self.collector.series() if labels.get("tenant") == "acme"
         }
+
+    def test_knows_whether_the_relay_runs_once_it_has_looked(self):
+        def up():
+            return [value for name, _, value in self.collector.series() if name == "pgs_relay_up"]
+
+        self.assertEqual(up(), [])
+        self.collector.look()
+        self.assertEqual(up(), [1])
+        self.engine.relay = "exited"
+        self.collector.look()
+        self.assertEqual(up(), [0])
 
     def test_tells_of_a_server_what_the_engine_knows(self):
         self.engine.oom = [{"Actor": {"Attributes": {"pgs.tenant": "acme", "pgs.role": "server"}}}]

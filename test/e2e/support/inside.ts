@@ -46,7 +46,7 @@ interface ContainerInfo {
   RestartCount: number;
   Image: string;
   Config: { Entrypoint: string[]; Cmd: string[] };
-  State: { StartedAt: string; OOMKilled: boolean };
+  State: { StartedAt: string; OOMKilled: boolean; Pid: number };
   HostConfig: Record<string, unknown>;
   Mounts: { Type: string; Name?: string; Destination: string; RW: boolean }[];
   NetworkSettings: {

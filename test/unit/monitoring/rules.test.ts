@@ -56,14 +56,23 @@ const cases: Case[] = [
     alert: "PgsExporterDown",
     severity: "critical",
     about: "stack",
+    // All tenants' servers cannot be asked either: that follows from it.
     fires: {
+      'up{job="exporter"}': "1x20 0x20",
       'up{job="postgres",tenant="acme"}': "1x20 0x20",
-      'up{job="postgres",tenant="hooli"}': "1x20 0x20",
     },
-    silent: {
-      'up{job="postgres",tenant="acme"}': "1x40",
-      'up{job="postgres",tenant="globex"}': "1x20 0x20",
+    silent: { 'up{job="exporter"}': "1x28 0 1x20" },
+  },
+  {
+    alert: "PgsExporterDown",
+    severity: "critical",
+    about: "stack",
+    fires: {
+      'up{job="exporter"}': "1x40",
+      pgs_relay_up: "1x20 0x20",
+      'pg_up{tenant="acme"}': "1x20 0x20",
     },
+    silent: { 'up{job="exporter"}': "1x40", pgs_relay_up: "1x28 0 1x20" },
   },
   {
     alert: "PgsHostDisk",
@@ -140,8 +149,15 @@ const cases: Case[] = [
   {
     alert: "PgsExporterBlind",
     severity: "critical",
-    fires: { pg_up: "1x20 0x20", pgs_server_up: "1x40" },
+    fires: { pg_up: "1x20 0x20", pgs_server_up: "1x40", 'up{job="exporter"}': "1x40" },
     silent: { pg_up: "1x27 0x2 1x20", pgs_server_up: "1x40" },
+  },
+  {
+    alert: "PgsExporterBlind",
+    severity: "critical",
+    // Of one tenant alone: whether there are others makes no difference.
+    fires: { 'up{job="postgres"}': "1x20 0x20", 'up{job="exporter"}': "1x40" },
+    silent: { 'up{job="postgres"}': "1x27 0x2 1x20", 'up{job="exporter"}': "1x40" },
   },
   {
     alert: "PgsConnections",
@@ -304,7 +320,7 @@ function group(
 /** With the labels that every series has. */
 function labelled(name: string): string {
   const [metric, labels = ""] = name.split(/[{}]/);
-  const ofStack = /host_|certificate|drift|job="(pgs|traefik)"/.test(name);
+  const ofStack = /host_|certificate|drift|relay|job="(pgs|traefik|exporter)"/.test(name);
   const all = [
     'stack="dev-1"',
     ...(ofStack || /tenant=/.test(labels) ? [] : ['tenant="acme"']),
