@@ -22,7 +22,15 @@ export function backupFolder(namespaceUid: string | undefined): string {
 }
 
 /** Labels of what belongs to a stack, and to a tenant of it. */
-export const labels = { stack: "pgs.stack", tenant: "pgs.tenant", version: "pgs.version" } as const;
+export const labels = {
+  stack: "pgs.stack",
+  tenant: "pgs.tenant",
+  version: "pgs.version",
+  role: "pgs.role",
+} as const;
+
+/** The role of pods that run a client program for a command. */
+export const clientRole = "client";
 
 /** Of what a Cluster's data was made from: an annotation of it, while its entry says so. */
 export const restoredFrom = "pgs.restored-from";

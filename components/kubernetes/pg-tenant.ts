@@ -262,6 +262,8 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
             parameters: settingsOf(tenant),
             // Empty lists do not come back from the API server.
             ...(libraries.length > 0 && { shared_preload_libraries: libraries }),
+            // pgs asks in the database as the tenant, not as the superuser that the tenant is not.
+            ...(superuser === "off" && { pg_ident: [`local postgres ${loginOf(tenant)}`] }),
             // The route goes last, so that no client comes back while sessions are ended.
             ...(!tenant.access && { pg_hba: [closed] }),
             // A replica takes over only where it is known to have every commit.
