@@ -26,10 +26,10 @@ const wait = "trap 'exit 0' TERM; sleep infinity & wait";
 /**
  * Standard input is the password file, whose length is `$1`; then the program's input, in parts of which each has its
  * length in a line before it, and the line `end`. Without that line, as when the connection is cut, the program is ended
- * before it can take what it has for all.
+ * before it can take what it has for all. The pod ends a moment later: its end would be taken for the program's.
  */
 const script = `
-  trap 'kill 1' EXIT
+  trap '(sleep 5; kill 1) </dev/null >/dev/null 2>&1 3>&- &' EXIT
   umask 077
   head -c "$1" >${inside.pgpass}
   shift
