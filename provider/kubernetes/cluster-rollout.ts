@@ -188,7 +188,7 @@ async function whatIsMissing(
 
 /** A PgBouncer that takes no clients yet, or is of another image. Its size and mode are read by itself. */
 async function otherPooler(
-  { apps }: KubernetesClient,
+  { apps, core }: KubernetesClient,
   { namespace, cluster, pooler }: ClusterRolloutInputs,
 ): Promise<string | undefined> {
   if (!pooler) return undefined;
@@ -199,8 +199,8 @@ async function otherPooler(
   const { updatedReplicas, readyReplicas, replicas } = status ?? {};
   const asked = container?.image === pooler.image && status?.observedGeneration === metadata?.generation;
   if (asked && updatedReplicas === 1 && readyReplicas === 1 && replicas === 1) return undefined;
-  const why = status?.conditions?.map(({ message }) => message).filter(Boolean);
-  return [`the pooler ${name} is not ready`, ...(why ?? [])].join("; ");
+  const { items } = await core.listNamespacedPod({ namespace, labelSelector: `${cnpg.pooler}=${name}` });
+  return [`the pooler ${name} is not ready`, ...items.map(whyNotReady)].filter(Boolean).join("; ");
 }
 
 /** A volume that has not grown yet. */

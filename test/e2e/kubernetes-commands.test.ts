@@ -1,3 +1,4 @@
+import { Client, type ClientConfig } from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { stringify } from "yaml";
 import { Checkout } from "./support/checkout";
@@ -8,14 +9,16 @@ let cluster: TestCluster;
 let checkout: Checkout;
 
 /** One of each: hooli is no superuser. */
-const tenants = stringify({
-  defaults: { memory: "256Mi", cpus: 0.3, disk: "1Gi" },
-  tenants: { acme: {}, hooli: { superuser: "off", extensions: ["pg_stat_statements"] } },
-});
+function file(acme: object): string {
+  return stringify({
+    defaults: { memory: "256Mi", cpus: 0.3, disk: "1Gi" },
+    tenants: { acme, hooli: { superuser: "off", extensions: ["pg_stat_statements"] } },
+  });
+}
 
 beforeAll(async () => {
   cluster = await TestCluster.start();
-  checkout = await Checkout.create(tenants, cluster.config);
+  checkout = await Checkout.create(file({}), cluster.config);
   await pgs("up", "--yes");
 }, 1_900_000);
 afterAll(async () => {
@@ -57,15 +60,16 @@ describe("dump and load", () => {
       expect(cut.stderr).toContain("nothing was loaded");
     }
     const killed = await shell(
-      `(zcat acme.sql.gz | head -c 1000000; exec sleep 120 2>/dev/null) | ./pgs load hooli & load=$!
-      until ${cluster.shellKubectl} -n ${namespace("hooli")} get pods --field-selector status.phase=Running | grep -q hooli-client; do sleep 1; done
-      sleep 3; kill -KILL $load`,
+      `mkfifo cut; ./pgs load hooli < cut & load=$!; exec 3>cut; zcat acme.sql.gz | head -c 1000000 >&3
+      running="${cluster.shellKubectl} -n ${namespace("hooli")} get pods -l pgs.role=client --field-selector status.phase=Running -o name"
+      until [ "$($running)" ]; do sleep 1; done
+      sleep 5; kill -KILL $load`,
     );
     expect(killed.code, killed.output).toBe(0);
     // What is left of it ends by itself.
-    await eventually(120, async () => expect(await clientPods("hooli", "Running")).toEqual([]));
+    await eventually(240, async () => expect(await clientPods("hooli", "Running")).toEqual([]));
     expect(await sql("hooli", "SELECT to_regclass('written') IS NULL")).toBe("t");
-  });
+  }, 900_000);
 
   test("report what the server says, and end with the program's code", async () => {
     const failed = await shell(
@@ -130,6 +134,73 @@ describe("top and extensions", () => {
     expect(await pgs("extensions", "hooli")).toMatch(/^pg_stat_statements +\S+ +\S+ +installed/m);
   });
 });
+
+describe("a pooler", () => {
+  test("takes more clients than it has connections, which verify its name", async () => {
+    checkout.write("tenants.yaml", file({ pooler: { size: 2 } }));
+    await pgs("up", "--yes");
+    const summary = (await checkout.tenants()).acme;
+    expect(summary?.pooler).toBe("acme-pooler.pgs.localhost");
+    expect(new URL((await pgs("url", "acme", "--pooler")).trim()).hostname).toBe(summary?.pooler);
+    const clients = await Promise.all(Array.from({ length: 6 }, () => pooled()));
+    const pids = await Promise.all(clients.map(pidOf));
+    expect(new Set(pids).size).toBeLessThanOrEqual(2);
+    await Promise.all(clients.map((client) => client.end()));
+    await expect(pooled({ password: "wrong" })).rejects.toThrow(/authentication failed/);
+    await checkout.pulumi("preview", "--refresh", "--expect-no-changes");
+  }, 900_000);
+
+  test("has another mode without a client's loss", async () => {
+    const [one, other] = [await pooled(), await pooled()];
+    // In transaction mode, the connection that one has left is the other's.
+    expect(await pidOf(one)).toBe(await pidOf(other));
+    expect(await pgs("set", "acme", "pooler.mode", "session", "--yes")).toMatch(/acme +changed .* live/);
+    const later = await eventually(240, async () => {
+      const client = await pooled();
+      const pid = await pidOf(client);
+      const second = await pooled();
+      try {
+        expect(await pidOf(second)).not.toBe(pid);
+      } finally {
+        await Promise.all([client.end(), second.end()]);
+      }
+      return pid;
+    });
+    expect(later).toBeGreaterThan(0);
+    expect(await pidOf(one)).toBeGreaterThan(0);
+    await Promise.all([one.end(), other.end()]);
+  }, 900_000);
+
+  test("lets nobody go on whose address may not come in any more, or whose tenant is closed", async () => {
+    const cutOff = async (...edit: string[]) => {
+      const client = await pooled();
+      const gone = new Promise((resolve) => client.on("end", resolve));
+      await pgs(...edit, "--yes");
+      await gone;
+    };
+    await cutOff("set", "acme", "allow", "[192.0.2.0/24]");
+    await expect(pooled()).rejects.toThrow();
+    await pgs("set", "acme", "allow", "null", "--yes");
+    await cutOff("disable-access", "acme");
+    expect(await cluster.kubectl("-n", namespace("acme"), "get", "poolers", "-o", "name")).toBe("");
+  }, 1_200_000);
+});
+
+/** A client that comes by the pooler, and verifies its certificate. */
+async function pooled(options: ClientConfig = {}): Promise<Client> {
+  const config = await checkout.clientConfig("acme");
+  const ssl = { ...Object(config.ssl), servername: "acme-pooler.pgs.localhost" };
+  const host = await cluster.nodeAddress();
+  const client = new Client({ ...config, host, ssl, connectionTimeoutMillis: 60_000, ...options });
+  client.on("error", () => {});
+  await client.connect();
+  return client;
+}
+
+/** Of the session in the server that its next transaction has. */
+async function pidOf(client: Client): Promise<number> {
+  return (await client.query("SELECT pg_backend_pid() AS pid, pg_sleep(0.2)")).rows[0].pid;
+}
 
 const contents = "SELECT count(*), sum(n), md5(string_agg(text, ',' ORDER BY n)) FROM written";
 
