@@ -190,7 +190,9 @@ describe("a pooler", () => {
 async function pooled(options: ClientConfig = {}): Promise<Client> {
   const config = await checkout.clientConfig("acme");
   const ssl = { ...Object(config.ssl), servername: "acme-pooler.pgs.localhost" };
-  const host = await cluster.nodeAddress();
+  // The proxy's port is one of the node that it runs on.
+  const place = ["get", "pods", "-o", "jsonpath={.items[0].status.hostIP}"];
+  const host = await cluster.kubectl("-n", `${checkout.prefix}-proxy`, ...place);
   const client = new Client({ ...config, host, ssl, connectionTimeoutMillis: 60_000, ...options });
   client.on("error", () => {});
   await client.connect();
