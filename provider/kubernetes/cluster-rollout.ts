@@ -295,6 +295,9 @@ async function endSessions(client: KubernetesClient, inputs: ClusterRolloutInput
   } while ((await endClientSessions(client, inputs)) > 0);
 }
 
+/** By which CloudNativePG's PgBouncer asks who may log in, also where clients may not come in. It is no client's. */
+const poolerRole = "cnpg_pooler_pgbouncer";
+
 /** Of a Cluster's servers. @returns how many there were */
 export async function endClientSessions(
   client: KubernetesClient,
@@ -302,7 +305,8 @@ export async function endClientSessions(
 ): Promise<number> {
   const sql = `SELECT pg_catalog.pg_reload_conf() \\g /dev/null
     SELECT pg_catalog.count(pg_catalog.pg_terminate_backend(pid)) FROM pg_catalog.pg_stat_activity
-    WHERE backend_type = 'client backend' AND client_addr IS NOT NULL AND pid <> pg_catalog.pg_backend_pid()`;
+    WHERE backend_type = 'client backend' AND client_addr IS NOT NULL AND pid <> pg_catalog.pg_backend_pid()
+    AND usename IS DISTINCT FROM '${poolerRole}'`;
   const pods = await instancePods(client, namespace, cluster);
   const ended = await Promise.all(
     pods.map(async ({ metadata }) => {
