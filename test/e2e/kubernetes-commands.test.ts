@@ -174,7 +174,7 @@ describe("a pooler", () => {
   test("lets nobody go on whose address may not come in any more, or whose tenant is closed", async () => {
     const cutOff = async (...edit: string[]) => {
       const client = await pooled();
-      const gone = new Promise((resolve) => client.on("end", resolve));
+      const gone = new Promise<void>((resolve) => client.on("end", resolve));
       await pgs(...edit, "--yes");
       await gone;
     };
