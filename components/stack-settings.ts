@@ -104,7 +104,8 @@ function refuseOwnVolumes(entries: Tenant[], { prefix }: StackSettings): void {
 }
 
 /** What a pooler asks of the stack. */
-function refusePoolers(entries: Tenant[], { isolation, prefix }: StackSettings): void {
+function refusePoolers(entries: Tenant[], { platform, isolation, prefix }: StackSettings): void {
+  if (platform !== "docker") return;
   const { pooler: nameOf } = resourceNames(prefix);
   refuse(entries, "pooler", ({ id, pooler }) => {
     if (!pooler) return undefined;

@@ -37,7 +37,6 @@ const missingFields: Readonly<Record<Platform, Readonly<Record<string, Missing>>
   kubernetes: {
     tls: { only: "terminate", instead: "TLS ends at the proxy there" },
     disk: { instead: "a volume has a size there, such as 10Gi" },
-    pooler: { instead: "run a Pooler of CloudNativePG's beside the tenant" },
     locale: { instead: "a new database has the locale C.UTF-8; make another one by SQL" },
     encoding: { instead: "a new database has the encoding UTF8; make another one by SQL" },
     icu: { instead: "make a database with it by SQL" },

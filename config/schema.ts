@@ -102,9 +102,11 @@ const images = z.preprocess(
     }),
 );
 
-/** By PostgreSQL's major version, or one with a variant. CloudNativePG needs images that are made for it. */
+/** By PostgreSQL's major version, or one with a variant; and of poolers. CloudNativePG needs images that are made for it. */
 const defaultOperandImages: Readonly<Record<string, string>> = {
   18: "ghcr.io/cloudnative-pg/postgresql:18.6-system-trixie",
+  // Before 1.25.2: CVE-2026-6664.
+  pooler: "ghcr.io/cloudnative-pg/pgbouncer:1.25.2",
 };
 
 const operandImages = z.preprocess(
@@ -115,12 +117,17 @@ const operandImages = z.preprocess(
       : value;
   },
   z.record(
-    z.string().regex(serverKey, "expected a PostgreSQL major version, which may have a variant: 18-pgvector"),
+    z
+      .string()
+      .refine(
+        (key) => key === "pooler" || serverKey.test(key),
+        "expected `pooler`, or a PostgreSQL major version, which may have a variant: 18-pgvector",
+      ),
     z.custom<string>(
       (image) => namedServerImage.safeParse(image).success,
       "expected a tag other than latest, such as 18.6-system-trixie, or a digest",
     ),
-    "expected a map from PostgreSQL's major versions to images that are made for CloudNativePG",
+    "expected a map from pooler and PostgreSQL's major versions to images that are made for CloudNativePG",
   ),
 );
 
@@ -159,7 +166,7 @@ const kubernetes = object(
     images: operandImages
       .prefault({})
       .describe(
-        "PostgreSQL's images for CloudNativePG by major version, such as 18, and by variant, such as 18-pgvector",
+        "images for CloudNativePG: PostgreSQL's by major version, such as 18, and by variant, such as 18-pgvector; pooler - PgBouncer",
       ),
   },
   "a map with the keys kubeconfig, context, storageClass, exposure, proxyReplicas, operatorManifest, proxyManifest and images",

@@ -117,7 +117,7 @@ function settingsOf(configuration: Configuration, dockerHost: unknown): Settings
     ...others,
     proxyImage: images.proxy as string,
     barmanImage: images.barman as string,
-    poolerImage: images.pooler as string,
+    poolerImage: (operandImages ?? images).pooler as string,
     postgresImages: new Map(
       Object.entries<string>(operandImages ?? images).filter(([key]) => /^\d/.test(key)),
     ),
@@ -214,8 +214,8 @@ function imageProblems(given: ReadonlyMap<string, unknown>): string[] {
   return Object.entries(mapOf(given.get("images")))
     .filter(([key, image]) => key !== "proxy" && image !== defaults[key])
     .map(([key]) => {
-      const instead = /^\d/.test(key)
-        ? "servers have the images of pgs:kubernetes.images"
+      const instead = /^\d|^pooler$/.test(key)
+        ? "it is one of pgs:kubernetes.images there"
         : "nothing uses it";
       const at = address(["images", key]);
       return `${at}: Kubernetes has no such key: ${instead} (pulumi config rm --path '${at}')`;

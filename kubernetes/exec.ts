@@ -89,6 +89,10 @@ export interface Question {
   sql: string;
   /** Default: postgres. */
   database?: string;
+  /** A connection string for psql, in place of `database`. */
+  target?: string;
+  /** The role to ask as. Default: postgres, its superuser. Another has to be in the server's pg_ident.conf. */
+  user?: string;
   /** That it may take. Default: 20. */
   seconds?: number;
 }
@@ -98,25 +102,28 @@ const psql = `length=$1
   shift
   head -c "$length" | psql "$@"`;
 
-/** Asks a server by its own socket, as its superuser. SQL may hold verifiers: it comes as standard input. */
+/** Asks a server by its own socket, mostly as its superuser. SQL may hold verifiers: it comes as standard input. */
 export function askServer(
   client: KubernetesClient,
   pod: PodName,
-  { version, kind, sql, database = "postgres", seconds = 20 }: Question,
+  { version, kind, sql, database = "postgres", target, user = "postgres", seconds = 20 }: Question,
 ): Promise<Output> {
   const stdin = Buffer.from(`${sql}\n`);
-  const environment = [...sessionEnvironment(version, kind, seconds), "PGHOST=/controller/run"];
+  const environment = [
+    ...sessionEnvironment(version, kind, seconds, user === "postgres"),
+    "PGHOST=/controller/run",
+  ];
   const options = ["--no-psqlrc", "--no-password", "--tuples-only", "--no-align", "--quiet", "--file", "-"];
   const failing = ["--set", "ON_ERROR_STOP=1", "--set", "VERBOSITY=terse"];
   // An operator's script may print rows, which are not kept.
   const silent = kind === "script" ? ["--output", "/dev/null"] : [];
-  const target = ["--username", "postgres", "--dbname", `dbname=${connectionValue(database)}`];
+  const login = ["--username", user, "--dbname", target ?? `dbname=${connectionValue(database)}`];
   return exec(
     client,
     pod,
     [
       ...["env", ...environment, "sh", "-c", psql, "sh", String(stdin.length)],
-      ...[...options, ...failing, ...silent, ...target],
+      ...[...options, ...failing, ...silent, ...login],
     ],
     { stdin, seconds: seconds + 10 },
   );

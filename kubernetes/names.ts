@@ -11,8 +11,13 @@ export function objectNames(prefix: string): ObjectNames {
   return { proxy: `${prefix}-proxy`, tenant: (id) => `${prefix}-${id}` };
 }
 
-/** A Service of CloudNativePG's, to a Cluster's primary (`rw`) or its replicas (`ro`), by its name in the whole cluster. */
-export function clusterService(cluster: string, namespace: string, to: "rw" | "ro"): string {
+/** A Cluster's Pooler, and what CloudNativePG makes for it: its Deployment and its Service. */
+export function poolerName(cluster: string): string {
+  return `${cluster}-pooler`;
+}
+
+/** A Service of CloudNativePG's, to a Cluster's primary (`rw`), its replicas (`ro`) or its Pooler, by its name in the whole cluster. */
+export function clusterService(cluster: string, namespace: string, to: "rw" | "ro" | "pooler"): string {
   return `${cluster}-${to}.${namespace}.svc.cluster.local`;
 }
 
@@ -22,7 +27,15 @@ export function backupFolder(namespaceUid: string | undefined): string {
 }
 
 /** Labels of what belongs to a stack, and to a tenant of it. */
-export const labels = { stack: "pgs.stack", tenant: "pgs.tenant", version: "pgs.version" } as const;
+export const labels = {
+  stack: "pgs.stack",
+  tenant: "pgs.tenant",
+  version: "pgs.version",
+  role: "pgs.role",
+} as const;
+
+/** The role of pods that run a client program for a command. */
+export const clientRole = "client";
 
 /** Of what a Cluster's data was made from: an annotation of it, while its entry says so. */
 export const restoredFrom = "pgs.restored-from";
@@ -33,6 +46,8 @@ export const cnpg = {
   cluster: "cnpg.io/cluster",
   /** `instance`, on pods that run a server. */
   pod: "cnpg.io/podRole",
+  /** On the pods of a Pooler: its name. */
+  pooler: "cnpg.io/poolerName",
   /** On pods that make a Cluster's data; `full-recovery` where that is a restore. */
   job: "cnpg.io/jobRole",
   /** On Secrets whose change counts at once. */

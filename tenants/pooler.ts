@@ -17,6 +17,17 @@ export const poolerDefaults: PoolerPlan = { mode: "transaction", size: 20 };
 /** What follows the tenant's hostname in that of its pooler. */
 export const poolerSuffix = "-pooler";
 
+/** acme.pgs.example.com -> acme-pooler.pgs.example.com */
+export function poolerHost(host: string): string {
+  return host.replace(".", `${poolerSuffix}.`);
+}
+
+/** How many clients a pooler takes. */
+export const mostPoolerClients = 10_000;
+
+/** Seconds that a client waits at most for a connection to the server. */
+export const poolerWaitSeconds = 120;
+
 /** A tenant's pooler: its own fields over those of `defaults`; undefined when it has none. */
 export function poolerPlan(own?: WrittenPooler, shared?: WrittenPooler): PoolerPlan | undefined {
   if (!own && !shared) return undefined;

@@ -1,6 +1,4 @@
-import { innerPort } from "../../docker/names";
-import { withClientContainer } from "../lib/client-container";
-import { runClient } from "../lib/client-stream";
+import { runClientProgram } from "../lib/client-program";
 import { command } from "../lib/command";
 import { CommandError } from "../lib/pulumi";
 import { tenantLogin } from "../lib/tenant-login";
@@ -27,10 +25,9 @@ async function dumpTenant(id: string, options: string[], { plain }: { plain?: bo
       2,
     );
   }
-  const login = await tenantLogin(id);
+  const login = await tenantLogin(id, undefined, "any");
   const program = {
     program: "pg_dump",
-    port: innerPort,
     // In SQL, verbose would leave comments.
     args: (connection: string) => [
       `--dbname=${connection}`,
@@ -48,9 +45,7 @@ async function dumpTenant(id: string, options: string[], { plain }: { plain?: bo
     );
   };
   try {
-    const code = await withClientContainer(login, program, (container) =>
-      runClient(container, { output, line: (text) => transfer.line(text) }),
-    );
+    const code = await runClientProgram(login, program, { output, line: (text) => transfer.line(text) });
     if (code !== 0) throw new CommandError(`pg_dump ended with ${code}`, code);
     if (transfer.bytes === 0) throw new CommandError("pg_dump wrote nothing to standard output");
     console.error(`${id}: dumped ${transfer.end()}`);

@@ -13,7 +13,7 @@ export const extensions = command(
   .argument("<tenant>")
   .option("--json", "for programs")
   .action(async (id: string, options: { json?: boolean }) => {
-    const { tenant, server } = await runningServer(id);
-    const found = await tenantExtensions(server, tenant);
+    const { tenant, ask } = await runningServer(id);
+    const found = await tenantExtensions(ask, tenant);
     console.log(options.json ? printableJson(found) : extensionsTable(found, terminalWidth()));
   });

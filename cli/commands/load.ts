@@ -2,8 +2,6 @@ import { randomBytes } from "node:crypto";
 import { fstatSync } from "node:fs";
 import { pipeline, Readable } from "node:stream";
 import { createGunzip } from "node:zlib";
-import { dockerClient } from "../../docker/client";
-import { innerPort, resourceNames } from "../../docker/names";
 import {
   headBytes,
   isArchive,
@@ -13,12 +11,11 @@ import {
   leavesDatabase,
   withoutCreate,
 } from "../../tenants/dump-file";
-import { askServer } from "../lib/ask-server";
-import { withClientContainer } from "../lib/client-container";
-import { runClient } from "../lib/client-stream";
+import { runClientProgram } from "../lib/client-program";
+import type { ClientStreams } from "../lib/client-stream";
 import { command } from "../lib/command";
 import { CommandError } from "../lib/pulumi";
-import { type TenantLogin, tenantLogin } from "../lib/tenant-login";
+import { serverOf, type TenantLogin, tenantLogin } from "../lib/tenant-login";
 import { Transfer } from "../lib/transfer";
 
 export const load = command(
@@ -46,7 +43,7 @@ async function loadDump(id: string, options: string[], flags: { intoExisting?: b
   const token = randomBytes(16).toString("hex");
   try {
     requireLoading(options);
-    const login = await tenantLogin(id);
+    const login = await tenantLogin(id, undefined, "any");
     const packed = await peeked(counted(process.stdin, transfer), 2);
     if (packed.head.length === 0) throw new CommandError("standard input is empty", 2);
     const source = isGzip(packed.head)
@@ -206,12 +203,10 @@ function run(
   login: TenantLogin,
   program: string,
   args: (connection: string) => string[],
-  streams: Parameters<typeof runClient>[1],
+  streams: ClientStreams,
 ): Promise<number> {
   const env = [`PGOPTIONS=${unlimited(login.tenant.version)}`];
-  return withClientContainer(login, { program, args, env, port: innerPort }, (container) =>
-    runClient(container, streams),
-  );
+  return runClientProgram(login, { program, args, env }, streams);
 }
 
 /** Limits of the tenant's own sessions are none of a load. Every role may set these. */
@@ -224,8 +219,8 @@ function unlimited(version: number): string {
 
 /** @throws CommandError where the database has relations that no extension brought */
 async function requireEmpty({ id, tenant, config }: TenantLogin): Promise<void> {
-  const server = dockerClient(config.dockerHost).getContainer(resourceNames(config.prefix).tenant(id));
-  const found = await askServer(server, {
+  const ask = await serverOf(id, tenant, config);
+  const found = await ask({
     version: tenant.version,
     targets: [`dbname=${tenant.database}`],
     sql: `SELECT count(*) FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace

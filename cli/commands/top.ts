@@ -1,5 +1,4 @@
-import type Docker from "dockerode";
-import { askDatabase } from "../lib/ask-server";
+import { type Ask, askDatabase } from "../lib/ask-server";
 import { command } from "../lib/command";
 import { CommandError } from "../lib/pulumi";
 import type { TenantSummary } from "../lib/stack";
@@ -32,25 +31,25 @@ async function showTop(id: string, options: Options): Promise<void> {
   const limit = number("--limit", options.limit, 200);
   if (options.cancel !== undefined && options.terminate !== undefined)
     throw new CommandError("--cancel and --terminate are for one session each: give one of them", 2);
-  const { tenant, server } = await runningServer(id);
+  const { tenant, ask } = await runningServer(id);
   for (const [end, pid] of [
     ["statement", options.cancel],
     ["session", options.terminate],
   ] as const) {
-    if (pid !== undefined) return endOne(server, tenant, id, end, number("PID", pid, 2 ** 31 - 1));
+    if (pid !== undefined) return endOne(ask, tenant, id, end, number("PID", pid, 2 ** 31 - 1));
   }
-  const found = await readTop(server, tenant, limit);
+  const found = await readTop(ask, tenant, limit);
   console.log(options.json ? printableJson(found) : topText(id, found, terminalWidth()));
 }
 
 async function endOne(
-  server: Docker.Container,
+  ask: Ask,
   tenant: TenantSummary,
   id: string,
   end: "statement" | "session",
   pid: number,
 ): Promise<void> {
-  const state = await askDatabase(server, tenant, endQuery(pid, end));
+  const state = await askDatabase(ask, tenant, endQuery(pid, end));
   if (state === "")
     throw new CommandError(`${id} has no session of a client with the PID ${pid}: ./pgs top ${id}`, 2);
   if (end === "statement" && state !== "active") {

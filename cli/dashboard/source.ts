@@ -5,6 +5,7 @@ import { dockerClient, engineName } from "../../docker/client";
 import { roleLabel, tenantLabel } from "../../docker/labels";
 import { resourceNames } from "../../docker/names";
 import { connectionParameters, dockerHostAddress, resolve } from "../lib/address";
+import { askServer } from "../lib/ask-server";
 import { judgedBackups } from "../lib/backup-status";
 import { containersOf } from "../lib/containers";
 import { type PastRun, tenantsChanged } from "../lib/limited-up";
@@ -275,7 +276,7 @@ export class StackSource implements Source {
         ),
         top: new Fact(3, async () => {
           const { container, tenant } = await server();
-          return readTop(container, tenant, statementsShown);
+          return readTop((question) => askServer(container, question), tenant, statementsShown);
         }),
         backups: new Fact(60, async () => {
           const { config, outputs } = await this.stack.get();

@@ -18,10 +18,13 @@ export interface Question {
   outputLimit?: number;
 }
 
+/** Asks one server. @throws CommandError with its terse error, or why there is no answer */
+export type Ask = (question: Question) => Promise<string>;
+
 /** Where all connections are taken, a session of replication may be had: it takes SQL as well. */
 export const byReplication = (database: string) => `dbname=${database} replication=database`;
 
-const ask = `
+const psql = `
   sql=$(cat) user=$1
   shift
   for target; do
@@ -38,7 +41,7 @@ export async function askServer(
   container: Docker.Container,
   { version, targets, user = "postgres", sql, seconds, outputLimit }: Question,
 ): Promise<string> {
-  const { code, stdout, stderr } = await exec(container, ["sh", "-c", ask, "sh", user, ...targets], {
+  const { code, stdout, stderr } = await exec(container, ["sh", "-c", psql, "sh", user, ...targets], {
     stdin: sql,
     env: sessionEnvironment(version, "read", seconds, user === "postgres"),
     seconds: seconds + 2,
@@ -56,10 +59,10 @@ export async function askServer(
  * @throws CommandError as `askServer` does
  */
 export function askDatabase(
-  container: Docker.Container,
+  ask: Ask,
   { version, database, user }: { version: number; database: string; user: string },
   sql: string,
 ): Promise<string> {
   const targets = [`dbname=${database}`, ...(user === "postgres" ? [byReplication(database)] : [])];
-  return askServer(container, { version, targets, user, sql, seconds: 10 });
+  return ask({ version, targets, user, sql, seconds: 10 });
 }

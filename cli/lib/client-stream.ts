@@ -110,7 +110,7 @@ async function receive(
 }
 
 /** @returns what is no whole line yet; of an endless one, its beginning was passed on */
-function lines(text: string, line: ClientStreams["line"]): string {
+export function lines(text: string, line: ClientStreams["line"]): string {
   const parts = text.split("\n");
   const rest = parts.pop() ?? "";
   for (const part of parts) line(part);

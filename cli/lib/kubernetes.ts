@@ -1,4 +1,5 @@
 import { PassThrough, type Readable } from "node:stream";
+import { printable } from "../../docker/exec";
 import {
   clientLibrary,
   ifPresent,
@@ -6,9 +7,10 @@ import {
   kubernetesClient,
   readable,
 } from "../../kubernetes/client";
-import { type Cluster, healthy, listClusters } from "../../kubernetes/clusters";
-import { serverContainer } from "../../kubernetes/exec";
+import { type Cluster, healthy, listClusters, readCluster } from "../../kubernetes/clusters";
+import { askServer, type PodName, serverContainer } from "../../kubernetes/exec";
 import { labels, objectNames } from "../../kubernetes/names";
+import type { Ask } from "./ask-server";
 import { CommandError } from "./pulumi";
 import type { StackConfig, StackOutputs, TenantSummary } from "./stack";
 import type { TenantStatus } from "./tenant-status";
@@ -120,6 +122,44 @@ async function proxyAddress({ core }: KubernetesClient, namespace: string): Prom
   return pods?.items.find(({ status }) => status?.phase === "Running")?.status?.hostIP;
 }
 
+/** The pod of a tenant's primary. @throws CommandError where no server runs */
+export async function primaryOf(
+  id: string,
+  { state }: Pick<TenantSummary, "state">,
+  config: StackConfig,
+): Promise<{ client: KubernetesClient; pod: PodName }> {
+  const client = await clientOf(config);
+  const namespace = objectNames(config.prefix).tenant(id);
+  const cluster = await readCluster(client, namespace, id).catch((error: Error) => {
+    throw new CommandError(error.message);
+  });
+  const name = cluster?.status?.currentPrimary;
+  if (state !== "running" || !name)
+    throw new CommandError(`${id} ${state === "running" ? "has no server: ./pgs up" : "is stopped"}`);
+  return { client, pod: { namespace, name } };
+}
+
+/** Asks a tenant's primary. @throws CommandError where no server runs */
+export async function askPrimary(id: string, tenant: TenantSummary, config: StackConfig): Promise<Ask> {
+  const { client, pod } = await primaryOf(id, tenant, config);
+  return async ({ version, targets: [target], user, sql, seconds }) => {
+    const question = {
+      version,
+      kind: "read",
+      sql,
+      seconds,
+      ...(target && { target }),
+      ...(user && { user }),
+    } as const;
+    return askServer(client, pod, question).then(
+      ({ stdout }) => stdout.trim(),
+      (error: Error) => {
+        throw new CommandError(printable(error.message, 500));
+      },
+    );
+  };
+}
+
 /**
  * What the tenant's primary wrote, as the cluster keeps it.
  * @param options.tail only so many last lines
@@ -131,18 +171,11 @@ export async function clusterLog(
   config: StackConfig,
   { follow = false, tail }: { follow?: boolean; tail?: number },
 ): Promise<Readable> {
-  const client = await clientOf(config);
-  const namespace = objectNames(config.prefix).tenant(id);
-  const clusters = await listClusters(client, labels.version);
-  const cluster = clusters.find(({ metadata }) => metadata.namespace === namespace && metadata.name === id);
-  const primary = cluster?.status?.currentPrimary;
-  if (tenant.state !== "running" || !primary) {
-    throw new CommandError(`${id} ${tenant.state === "running" ? "has no server: ./pgs up" : "is stopped"}`);
-  }
+  const { client, pod } = await primaryOf(id, tenant, config);
   const { Log } = await clientLibrary();
   const text = new PassThrough();
   await new Log(client.config)
-    .log(namespace, primary, serverContainer, text, {
+    .log(pod.namespace, pod.name, serverContainer, text, {
       follow,
       ...(tail !== undefined && { tailLines: tail }),
     })

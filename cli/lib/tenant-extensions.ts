@@ -1,6 +1,5 @@
-import type Docker from "dockerode";
 import { z } from "zod";
-import { askDatabase } from "./ask-server";
+import { type Ask, askDatabase } from "./ask-server";
 import { CommandError } from "./pulumi";
 
 /** An extension that a tenant's database has, or that its image could give it. */
@@ -33,10 +32,10 @@ const query = `SELECT coalesce(json_agg(json_build_object('name', coalesce(name,
 
 /** Installed ones first. @throws CommandError when the server does not answer */
 export async function tenantExtensions(
-  container: Docker.Container,
+  ask: Ask,
   tenant: { database: string; version: number; user: string },
 ): Promise<ExtensionStatus[]> {
-  const answer = await askDatabase(container, tenant, query);
+  const answer = await askDatabase(ask, tenant, query);
   try {
     return answerSchema.parse(JSON.parse(answer)).map(({ comment, ...one }) => ({
       ...one,

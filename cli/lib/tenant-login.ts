@@ -1,6 +1,7 @@
-import type Docker from "dockerode";
 import { dockerClient } from "../../docker/client";
 import { resourceNames } from "../../docker/names";
+import { type Ask, askServer } from "./ask-server";
+import { askPrimary } from "./kubernetes";
 import { CommandError } from "./pulumi";
 import { wayBack } from "./restore-in-place";
 import {
@@ -75,15 +76,19 @@ function runningTenant(outputs: StackOutputs, id: string, config: StackConfig): 
   return tenant;
 }
 
-/** The container of a tenant's server, to be asked over its own socket. @throws CommandError where it does not run */
-export async function runningServer(
-  id: string,
-): Promise<{ tenant: TenantSummary; server: Docker.Container }> {
-  const [outputs, config] = await Promise.all([requiredOutputs({ states: true }), stackConfig()]);
+/** A tenant's server, to be asked over its own socket. @throws CommandError where it does not run */
+export async function runningServer(id: string): Promise<{ tenant: TenantSummary; ask: Ask }> {
+  const [outputs, config] = await Promise.all([requiredOutputs({ states: true }), stackConfig("any")]);
   const tenant = runningTenant(outputs, id, config);
   await requireServer(id, config, outputs);
-  const name = resourceNames(config.prefix).tenant(id);
-  return { tenant, server: dockerClient(config.dockerHost).getContainer(name) };
+  return { tenant, ask: await serverOf(id, tenant, config) };
+}
+
+/** The same, of a tenant that runs. */
+export async function serverOf(id: string, tenant: TenantSummary, config: StackConfig): Promise<Ask> {
+  if (config.platform === "kubernetes") return askPrimary(id, tenant, config);
+  const server = dockerClient(config.dockerHost).getContainer(resourceNames(config.prefix).tenant(id));
+  return (question) => askServer(server, question);
 }
 
 /** @throws CommandError where the server is down */
@@ -91,7 +96,8 @@ async function requireServer(id: string, config: StackConfig, outputs: StackOutp
   const statuses = await tenantStatuses(outputs, config);
   const state = statuses.find((one) => one.id === id)?.state;
   if (state === "missing") {
-    throw new CommandError(`the container of ${id} is gone: ./pgs up replaces it, on the same data`);
+    const gone = config.platform === "kubernetes" ? "Cluster" : "container";
+    throw new CommandError(`the ${gone} of ${id} is gone: ./pgs up replaces it, on the same data`);
   }
   if (state && ["exited", "dead", "created", "paused", "restarting"].includes(state)) {
     throw new CommandError(

@@ -1,8 +1,7 @@
-import type Docker from "dockerode";
 import { z } from "zod";
 import { printable } from "../../docker/exec";
 import { monitorRole, sessionName } from "../../docker/session-options";
-import { askDatabase } from "./ask-server";
+import { type Ask, askDatabase } from "./ask-server";
 import { CommandError } from "./pulumi";
 import { type Column, table } from "./tenants-table";
 import { coloured } from "./terminal";
@@ -58,11 +57,11 @@ export type Statement = z.infer<typeof statementSchema>;
  * @throws CommandError where it does not answer, or otherwise than PostgreSQL does
  */
 export async function readTop(
-  server: Docker.Container,
+  ask: Ask,
   tenant: { version: number; database: string; user: string },
   limit: number,
 ): Promise<Top> {
-  const found = parseTop(await askDatabase(server, tenant, topQuery(limit)));
+  const found = parseTop(await askDatabase(ask, tenant, topQuery(limit)));
   if (!found) throw new CommandError(`the server of ${tenant.database} does not answer as PostgreSQL does`);
   return found;
 }

@@ -8,7 +8,7 @@ import { PostgresServer, type Programs, Restore } from "../../provider/resources
 import { positionOf, type Tenant } from "../../tenants";
 import { type BackupPlan, backupPlan, retentionDays } from "../../tenants/backup";
 import { extensionSettings } from "../../tenants/extensions";
-import { poolerSuffix } from "../../tenants/pooler";
+import { poolerHost } from "../../tenants/pooler";
 import { needsRestart } from "../../tenants/postgres-settings";
 import {
   backupSettings,
@@ -261,11 +261,6 @@ function poolerOf({ tenant, names, images }: PgTenantArgs) {
   if (!tenant.pooler) return undefined;
   const pooler = { name: names.pooler(tenant.id), ...images.pooler, ...tenant.pooler };
   return tenant.access && tenant.state === "running" ? pooler : undefined;
-}
-
-/** acme.pgs.example.com -> acme-pooler.pgs.example.com */
-function poolerHost(host: string): string {
-  return host.replace(".", `${poolerSuffix}.`);
 }
 
 /** What the operator set, and what follows from the memory limit and the backups, by when a change of it counts. */

@@ -5,8 +5,15 @@ import { positionOf, type Tenant } from "../../tenants";
 import { backupPlan } from "../../tenants/backup";
 import { extensionSettings, imageKey } from "../../tenants/extensions";
 import { formatMemory } from "../../tenants/memory";
+import { poolerHost } from "../../tenants/pooler";
 import { listElements, needsRestart } from "../../tenants/postgres-settings";
-import { budgetSetting, diskSettings, guardSettings, sizedSettings } from "../../tenants/sizing";
+import {
+  budgetSetting,
+  diskSettings,
+  guardSettings,
+  poolerSettings,
+  sizedSettings,
+} from "../../tenants/sizing";
 import type { TenantOutputs } from "../platform";
 import {
   commonSummary,
@@ -21,6 +28,7 @@ import { bucketPorts, restoredFromOf, TenantBackup, type TenantBackupArgs } from
 import { createDatabase, newServer } from "./database";
 import { base64, Manifest } from "./manifest";
 import type { Operator } from "./operator";
+import { createPooler } from "./pooler";
 import type { KubernetesProxy } from "./proxy";
 import { createRoutes, readOnlyHost } from "./routes";
 
@@ -35,6 +43,8 @@ export interface KubernetesTenantArgs extends TenantBackupArgs {
   hostnameSuffix: "none" | "random";
   /** PostgreSQL's images by major version, or one with a variant. */
   postgresImages: Map<string, string>;
+  /** PgBouncer's. */
+  poolerImage: string;
   /** Addresses and ranges that every client has to come from; undefined: any. */
   allow?: string[];
   /** The operator's own passwords by tenant id, and of roles by ID/ROLE; without one, it is random. */
@@ -65,7 +75,12 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
     const policy = this.createNetworkPolicy(name, args, namespace);
     const backup = new TenantBackup(name, args, namespace, this, { image: imageOf(args), policy });
     const cluster = this.createCluster(name, args, namespace, backup, [secret, policy]);
-    const rollout = this.createRollout(name, args, cluster);
+    const pooler = createPooler(
+      name,
+      { tenant, namespace: nameOf(namespace), image: args.poolerImage },
+      { parent: this, dependsOn: cluster },
+    );
+    const rollout = this.createRollout(name, args, cluster, pooler);
     const own = { ...args, namespace: nameOf(namespace) };
     const database = createDatabase(name, { ...own, password, rolePasswords, rollout }, this);
     backup.createSchedule(database);
@@ -84,6 +99,7 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
       sync: tenant.sync,
       ...(tenant.extensions.length > 0 && { extensions: tenant.extensions.map(({ name }) => name) }),
       ...(tenant.replicas > 0 && { readOnly: readOnlyHost(tenant, host) }),
+      ...(tenant.pooler && { pooler: pulumi.output(host).apply(poolerHost) }),
     };
     this.registerOutputs();
   }
@@ -262,6 +278,8 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
             parameters: settingsOf(tenant),
             // Empty lists do not come back from the API server.
             ...(libraries.length > 0 && { shared_preload_libraries: libraries }),
+            // pgs asks in the database as the tenant, not as the superuser that the tenant is not.
+            ...(superuser === "off" && { pg_ident: [`local postgres ${loginOf(tenant)}`] }),
             // The route goes last, so that no client comes back while sessions are ended.
             ...(!tenant.access && { pg_hba: [closed] }),
             // A replica takes over only where it is known to have every commit.
@@ -280,7 +298,12 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
   }
 
   /** Waits until the operator has done it. */
-  private createRollout(name: string, args: KubernetesTenantArgs, cluster: Manifest): ClusterRollout {
+  private createRollout(
+    name: string,
+    args: KubernetesTenantArgs,
+    cluster: Manifest,
+    pooler: Manifest | undefined,
+  ): ClusterRollout {
     const { tenant, kubernetes } = args;
     return new ClusterRollout(
       name,
@@ -301,8 +324,12 @@ export class PgTenant extends pulumi.ComponentResource implements TenantOutputs 
         closed: tenant.access ? undefined : closed,
         restoredFrom: tenant.restoreFrom?.tenant,
         onRemove: tenant.onRemove,
+        pooler: pooler && {
+          generation: pooler.metadata.apply(({ generation = 0 }) => generation),
+          image: args.poolerImage,
+        },
       },
-      { parent: this, dependsOn: cluster },
+      { parent: this, dependsOn: [cluster, ...(pooler ? [pooler] : [])] },
     );
   }
 }
@@ -341,7 +368,8 @@ function imageOf({ tenant, postgresImages }: KubernetesTenantArgs): string {
 function settingsOf(tenant: Tenant): Record<string, string> {
   const { shared_preload_libraries: _, ...own } = ownSettings(tenant);
   const { [budgetSetting]: __, ...disk } = diskSettings(diskOf(tenant));
-  return { ...guardSettings, ...sizedSettings(tenant.memory), ...disk, ...own };
+  const pooled = tenant.pooler ? poolerSettings : {};
+  return { ...guardSettings, ...sizedSettings(tenant.memory), ...disk, ...pooled, ...own };
 }
 
 /** With those that its extensions need. */

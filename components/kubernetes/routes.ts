@@ -3,6 +3,7 @@ import type { KubernetesSettings } from "../../config";
 import { clusterService } from "../../kubernetes/names";
 import { ClientAddresses } from "../../provider/resources";
 import { positionOf, type Tenant } from "../../tenants";
+import { poolerHost, poolerSuffix } from "../../tenants/pooler";
 import { readOnlySuffix } from "../../tenants/read-only";
 import { allowedClients } from "../tenant-clients";
 import { Manifest } from "./manifest";
@@ -30,7 +31,7 @@ export function readOnlyHost(
 }
 
 /**
- * A tenant's routes, to its primary and to its replicas. They are in the proxy's namespace, which is the only one that the
+ * A tenant's routes, to its primary, its replicas and its pooler. They are in the proxy's namespace, which is the only one that the
  * proxy reads.
  */
 export function createRoutes(
@@ -49,6 +50,14 @@ export function createRoutes(
     const called = `${tenant.id}-${readOnlySuffix}`;
     routes.push(createRoute(`${name}/replicas`, { ...all, host: replicas, called, to: "ro" }, opts));
   }
+  if (tenant.pooler) {
+    const pooler = {
+      host: pulumi.output(host).apply(poolerHost),
+      called: `${tenant.id}-${poolerSuffix}`,
+      to: "pooler",
+    } as const;
+    routes.push(createRoute(`${name}/pooler`, { ...all, ...pooler }, opts));
+  }
   new ClientAddresses(
     name,
     {
@@ -66,7 +75,7 @@ export function createRoutes(
 /** @param args.called in the proxy's namespace @param args.to which service of CloudNativePG's */
 function createRoute(
   name: string,
-  args: RoutesArgs & { middlewares: Manifest[]; called: string; to: "rw" | "ro" },
+  args: RoutesArgs & { middlewares: Manifest[]; called: string; to: "rw" | "ro" | "pooler" },
   { parent, dependsOn }: { parent: pulumi.Resource; dependsOn: pulumi.Resource[] },
 ): Manifest {
   const { tenant, host, proxy, middlewares, called, to } = args;

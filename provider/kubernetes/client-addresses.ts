@@ -1,5 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { type ClusterAddress, kubernetesClient } from "../../kubernetes/client";
+import { type ClusterAddress, type KubernetesClient, kubernetesClient } from "../../kubernetes/client";
+import { cnpg, poolerName } from "../../kubernetes/names";
 import { excluded } from "../../tenants/addresses";
 import { IncompleteError, type ResourceType } from "../resource-type";
 import { endClientSessions } from "./cluster-rollout";
@@ -46,6 +47,7 @@ export const ClientAddresses: ResourceType<ClientAddressesInputs> = {
         await delay(pause);
         await endClientSessions(client, inputs);
       }
+      await endPooledSessions(client, inputs);
       return inputs;
     } catch (error) {
       throw new IncompleteError(id, { ...inputs, allow: state.allow }, error as Error);
@@ -56,3 +58,12 @@ export const ClientAddresses: ResourceType<ClientAddressesInputs> = {
     // Of a tenant that is closed, the rollout has ended all sessions.
   },
 };
+
+/** A pooler keeps its clients when their sessions in the server end: another one takes its place. */
+async function endPooledSessions(
+  { core }: KubernetesClient,
+  { namespace, cluster }: ClientAddressesInputs,
+): Promise<void> {
+  const labelSelector = `${cnpg.pooler}=${poolerName(cluster)}`;
+  await core.deleteCollectionNamespacedPod({ namespace, labelSelector, gracePeriodSeconds: 1 });
+}

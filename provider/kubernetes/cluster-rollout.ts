@@ -1,13 +1,14 @@
 import { setTimeout as delay } from "node:timers/promises";
 import {
   type ClusterAddress,
+  ifPresent,
   type KubernetesClient,
   kubernetesClient,
   type Pod,
 } from "../../kubernetes/client";
 import { bytesOf, healthy, hibernate, instancePods, readCluster } from "../../kubernetes/clusters";
 import { askServer, serverContainer } from "../../kubernetes/exec";
-import { cnpg } from "../../kubernetes/names";
+import { cnpg, poolerName } from "../../kubernetes/names";
 import { IncompleteError, type ResourceType } from "../resource-type";
 import { literal } from "../server/session";
 import { renameRestoredDatabase, whyRecoveryFails } from "./restored-database";
@@ -42,6 +43,8 @@ export interface ClusterRolloutInputs extends ClusterAddress {
   restoredFrom?: string;
   /** What removing the tenant does to its data. */
   onRemove: "retain" | "delete";
+  /** Its Pooler; undefined without one. */
+  pooler?: { generation: number; image: string };
 }
 
 /** Of an `up`. A new replica copies all data. */
@@ -69,6 +72,7 @@ export const ClusterRollout: ResourceType<ClusterRolloutInputs> = {
     "closed",
     "restoredFrom",
     "onRemove",
+    "pooler",
   ],
   replacing: ["namespace", "cluster"],
 
@@ -83,7 +87,11 @@ export const ClusterRollout: ResourceType<ClusterRolloutInputs> = {
       ...changed(before.limits, after.limits).map((name) => (name === "cpu" ? "cpus" : name)),
       ...changed(before.settings.restart, after.settings.restart),
     ];
-    return reasons.length > 0 ? [`${after.namespace} is restarted once: ${reasons.join(", ")}`] : [];
+    const ends = before.pooler && (after.pooler === undefined || before.pooler.image !== after.pooler.image);
+    return [
+      ...(reasons.length > 0 ? [`${after.namespace} is restarted once: ${reasons.join(", ")}`] : []),
+      ...(ends ? [`open sessions of the pooler of ${after.namespace} are ended`] : []),
+    ];
   },
 
   async create(inputs) {
@@ -172,8 +180,27 @@ async function whatIsMissing(
     if (names !== "") return `settings that are not in force yet: ${names}`;
   }
   return (
-    (await smallVolume(client, inputs)) ?? (await otherReplication(client, inputs, status.currentPrimary))
+    (await smallVolume(client, inputs)) ??
+    (await otherReplication(client, inputs, status.currentPrimary)) ??
+    (await otherPooler(client, inputs))
   );
+}
+
+/** A PgBouncer that takes no clients yet, or is of another image. Its size and mode are read by itself. */
+async function otherPooler(
+  { apps, core }: KubernetesClient,
+  { namespace, cluster, pooler }: ClusterRolloutInputs,
+): Promise<string | undefined> {
+  if (!pooler) return undefined;
+  const name = poolerName(cluster);
+  const deployment = await ifPresent(apps.readNamespacedDeployment({ namespace, name }));
+  const { metadata, spec, status } = deployment ?? {};
+  const container = spec?.template.spec?.containers.find((one) => one.name === "pgbouncer");
+  const { updatedReplicas, readyReplicas, replicas } = status ?? {};
+  const asked = container?.image === pooler.image && status?.observedGeneration === metadata?.generation;
+  if (asked && updatedReplicas === 1 && readyReplicas === 1 && replicas === 1) return undefined;
+  const { items } = await core.listNamespacedPod({ namespace, labelSelector: `${cnpg.pooler}=${name}` });
+  return [`the pooler ${name} is not ready`, ...items.map(whyNotReady)].filter(Boolean).join("; ");
 }
 
 /** A volume that has not grown yet. */
@@ -268,6 +295,9 @@ async function endSessions(client: KubernetesClient, inputs: ClusterRolloutInput
   } while ((await endClientSessions(client, inputs)) > 0);
 }
 
+/** By which CloudNativePG's PgBouncer asks who may log in, also where clients may not come in. It is no client's. */
+const poolerRole = "cnpg_pooler_pgbouncer";
+
 /** Of a Cluster's servers. @returns how many there were */
 export async function endClientSessions(
   client: KubernetesClient,
@@ -275,7 +305,8 @@ export async function endClientSessions(
 ): Promise<number> {
   const sql = `SELECT pg_catalog.pg_reload_conf() \\g /dev/null
     SELECT pg_catalog.count(pg_catalog.pg_terminate_backend(pid)) FROM pg_catalog.pg_stat_activity
-    WHERE backend_type = 'client backend' AND client_addr IS NOT NULL AND pid <> pg_catalog.pg_backend_pid()`;
+    WHERE backend_type = 'client backend' AND client_addr IS NOT NULL AND pid <> pg_catalog.pg_backend_pid()
+    AND usename IS DISTINCT FROM '${poolerRole}'`;
   const pods = await instancePods(client, namespace, cluster);
   const ended = await Promise.all(
     pods.map(async ({ metadata }) => {

@@ -30,7 +30,7 @@ beforeAll(async () => {
   await setCredentials(checkout);
 }, 1_900_000);
 afterAll(async () => {
-  await removeNamespaces();
+  if (checkout) await cluster.removeStack(checkout);
   await cluster?.remove();
   await checkout?.remove();
   s3?.stop();
@@ -223,13 +223,4 @@ async function query(id: string, sql: string): Promise<Record<string, unknown>[]
 
 async function count(id: string) {
   return (await query(id, "SELECT count(*)::int AS rows, max(n) AS last FROM written"))[0];
-}
-
-/** On a cluster that stays, nothing may: its tenants' data does after a destroy. */
-async function removeNamespaces(): Promise<void> {
-  if (!checkout) return;
-  await checkout.pgs(["destroy", "--yes"]);
-  const all = (await cluster.kubectl("get", "namespaces", "-o", "name")).split("\n");
-  const own = all.filter((name) => name.startsWith(`namespace/${checkout.prefix}-`));
-  if (own.length > 0) await cluster.kubectl("delete", ...own, "--wait=false");
 }

@@ -6,6 +6,7 @@ import { dockerClient } from "../../../docker/client";
 import { exec, execDetached } from "../../../docker/exec";
 import { getFile, putFile } from "../../../docker/files";
 import { hardened, postgresUser, withoutNames } from "../../../docker/hardening";
+import { mostPoolerClients, poolerWaitSeconds } from "../../../tenants/pooler";
 import {
   type ContainerSpec,
   digestOf,
@@ -26,14 +27,13 @@ const file = ".pgbouncer.ini";
 
 /** A client costs two kilobytes while it is idle, and up to some tens while it is not. */
 const memory = 128 << 20;
-const mostClients = 10_000;
 const pids = 32;
 const stopSeconds = 5;
 
 /** Seconds that transactions have to end before a planned restart of the server. */
 const drainSeconds = 10;
 /** Seconds after which a pause ends by itself, as when an `up` was killed: PgBouncer's clients wait no longer either. */
-const pauseSeconds = 120;
+const pauseSeconds = poolerWaitSeconds;
 
 /**
  * The PgBouncer in front of the tenant's server. It asks the server itself who may log in, as its superuser by the socket
@@ -191,11 +191,11 @@ auth_query = ${authQuery}
 pool_mode = ${wanted.mode}
 default_pool_size = ${wanted.size}
 max_db_connections = ${wanted.size}
-max_client_conn = ${mostClients}
+max_client_conn = ${mostPoolerClients}
 max_prepared_statements = 200
 ignore_startup_parameters = extra_float_digits
 autodb_idle_timeout = 60
-query_wait_timeout = ${pauseSeconds}
+query_wait_timeout = ${poolerWaitSeconds}
 log_connections = 0
 log_disconnections = 0
 log_stats = 0

@@ -1,10 +1,15 @@
 import { existsSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
+import { checkedSettings } from "../../../config";
+import type { Checkout } from "./checkout";
 import { run, succeed } from "./command";
 
 const toolchain = join(__dirname, "..", "..", "..", "toolchain/cluster");
 const cache = process.env.PGS_CACHE_DIR ?? join(homedir(), ".cache/pgs");
+
+/** As toolchain/cluster makes it. */
+const poolerImage = checkedSettings({}).poolerImage.replace("pgs-", "pgs-cnpg-");
 
 /** The small real cluster of the toolchain: a kubelet, an API server, storage and DNS, in namespaces of this machine. */
 export class TestCluster {
@@ -42,7 +47,13 @@ export class TestCluster {
       "kubernetes.proxyManifest": this.proxyManifest,
       "kubernetes.exposure": "hostPort",
       "kubernetes.proxyReplicas": "1",
+      "kubernetes.images.pooler": poolerImage,
     };
+  }
+
+  /** For a line of a shell. */
+  get shellKubectl(): string {
+    return `${join(cache, "cluster/bin/kubectl")} --kubeconfig ${this.kubeconfig}`;
   }
 
   async kubectl(...args: string[]): Promise<string> {
@@ -58,6 +69,14 @@ export class TestCluster {
   async nodeAddress(): Promise<string> {
     const path = "jsonpath={.items[0].status.addresses[?(@.type=='InternalIP')].address}";
     return this.kubectl("get", "nodes", "--output", path);
+  }
+
+  /** On a cluster that stays, nothing of a stack may: its tenants' data does after a destroy. */
+  async removeStack(stack: Checkout): Promise<void> {
+    await stack.pgs(["destroy", "--yes"]);
+    const all = (await this.kubectl("get", "namespaces", "-o", "name")).split("\n");
+    const own = all.filter((name) => name.startsWith(`namespace/${stack.prefix}-`));
+    if (own.length > 0) await this.kubectl("delete", ...own, "--wait=false");
   }
 
   async remove(): Promise<void> {

@@ -346,7 +346,10 @@ describe("a platform", () => {
     [{ exposure: "Ingress" }, "pgs:kubernetes.exposure: expected LoadBalancer, NodePort or hostPort"],
     [{ contxt: "x" }, "pgs:kubernetes.contxt: there is no such key; did you mean context?"],
     [{ images: { 18: "postgres:latest" } }, "pgs:kubernetes.images.18: expected a tag other than latest"],
-    [{ images: { new: "postgres:18.1" } }, "pgs:kubernetes.images.new: expected a PostgreSQL major version"],
+    [
+      { images: { new: "postgres:18.1" } },
+      "pgs:kubernetes.images.new: expected `pooler`, or a PostgreSQL major version",
+    ],
   ])("refuses %j", (kubernetes, message) => {
     expect(problemsOf({ ...onCluster, "pgs:kubernetes": kubernetes })[0]).toContain(message);
   });

@@ -279,6 +279,33 @@ describe("who may come in", () => {
   });
 });
 
+describe("the pooler", () => {
+  it("is a Pooler with the tenant's fields, reached by a hostname and a route of its own", async () => {
+    const graph = await run("pooler: { mode: session, size: 7 }", {
+      images: { pooler: "registry.local/b:1.25" },
+    });
+    const { metadata, spec } = manifest(graph, "Pooler");
+    expect(metadata).toMatchObject({ name: "acme-pooler", namespace: "pgs-acme" });
+    expect(spec).toMatchObject({ cluster: { name: "acme" }, type: "rw", pgbouncer: { poolMode: "session" } });
+    expect(spec.pgbouncer.parameters).toMatchObject({ default_pool_size: "7", max_db_connections: "7" });
+    expect(spec.template.spec.containers[0].image).toBe("registry.local/b:1.25");
+    expect(manifest(graph, "Service", "acme/pooler").spec.externalName).toBe(
+      "acme-pooler.pgs-acme.svc.cluster.local",
+    );
+    expect(manifest(graph, "IngressRouteTCP", "acme/pooler").spec.routes[0].match).toBe(
+      "HostSNI(`acme-pooler.pgs.localhost`)",
+    );
+  });
+
+  it("is none without the field, and of a tenant that is closed or stopped", async () => {
+    for (const fields of ["", "pooler: {}, access: false", "pooler: {}, state: stopped"]) {
+      const graph = await run(fields);
+      expect(registered(graph, "Pooler"), fields).toBeUndefined();
+      expect(registered(graph, "IngressRouteTCP", "acme/pooler"), fields).toBeUndefined();
+    }
+  });
+});
+
 describe("the replicas", () => {
   it("have a hostname and a route of their own", async () => {
     const graph = await run("replicas: 1");
@@ -357,10 +384,7 @@ describe("what a platform does not have", () => {
       '{"barman":"registry.local/barman:3.19.1"}',
       /pgs:images\.barman: Kubernetes has no such key: nothing uses it/,
     ],
-    [
-      '{"18":"registry.local/pg:18.1"}',
-      /pgs:images\.18: .*servers have the images of pgs:kubernetes\.images/,
-    ],
+    ['{"18":"registry.local/pg:18.1"}', /pgs:images\.18: .*it is one of pgs:kubernetes\.images there/],
   ])("is refused among pgs:images: %s", async (images, message) => {
     await expect(run("", {}, { "pgs:images": images })).rejects.toThrow(message);
   });

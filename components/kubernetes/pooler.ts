@@ -1,0 +1,63 @@
+import type * as pulumi from "@pulumi/pulumi";
+import { poolerName } from "../../kubernetes/names";
+import type { Tenant } from "../../tenants";
+import { mostPoolerClients, poolerWaitSeconds } from "../../tenants/pooler";
+import { Manifest } from "./manifest";
+
+/** A client costs two kilobytes while it is idle, and up to some tens while it is not. */
+const memory = "128Mi";
+
+/**
+ * A tenant's PgBouncer, by CloudNativePG: it asks the server who may log in. One that is stopped or closed has none.
+ * https://cloudnative-pg.io/documentation/1.28/connection_pooling/
+ */
+export function createPooler(
+  name: string,
+  { tenant, namespace, image }: { tenant: Tenant; namespace: pulumi.Output<string>; image: string },
+  opts: pulumi.CustomResourceOptions,
+): Manifest | undefined {
+  const { id, pooler, access, state } = tenant;
+  if (!pooler || !access || state === "stopped") return undefined;
+  const size = String(pooler.size);
+  return new Manifest(
+    name,
+    {
+      apiVersion: "postgresql.cnpg.io/v1",
+      kind: "Pooler",
+      metadata: { name: poolerName(id), namespace },
+      spec: {
+        cluster: { name: id },
+        instances: 1,
+        type: "rw",
+        pgbouncer: {
+          poolMode: pooler.mode,
+          parameters: {
+            default_pool_size: size,
+            max_db_connections: size,
+            max_client_conn: String(mostPoolerClients),
+            max_prepared_statements: "200",
+            autodb_idle_timeout: "60",
+            query_wait_timeout: String(poolerWaitSeconds),
+            log_connections: "0",
+            log_disconnections: "0",
+          },
+        },
+        // The new one is there before the old one goes.
+        deploymentStrategy: { type: "RollingUpdate", rollingUpdate: { maxSurge: 1, maxUnavailable: 0 } },
+        template: {
+          metadata: {},
+          spec: {
+            containers: [
+              {
+                name: "pgbouncer",
+                image,
+                resources: { requests: { cpu: "50m", memory }, limits: { memory } },
+              },
+            ],
+          },
+        },
+      },
+    },
+    opts,
+  );
+}
