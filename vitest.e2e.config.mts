@@ -5,7 +5,7 @@ import { BaseSequencer, type TestSpecification } from "vitest/node";
 const alone = ["hostile", "logins"].map((name) => `test/e2e/${name}.test.ts`);
 
 /** On a cluster of its own, which takes a quarter of an hour to build once: it runs when its file is named. */
-const onCluster = ["kubernetes", "kubernetes-backups"].map((name) => `test/e2e/${name}.test.ts`);
+const onCluster = ["kubernetes", "kubernetes-backups", "kubernetes-faults"].map((name) => `test/e2e/${name}.test.ts`);
 const unnamed = onCluster.filter((file) => !process.argv.some((argument) => argument.endsWith(file)));
 
 /** Those that take longest go first: left to the end, one of them would run beside nothing. The rest goes by size. */

@@ -30,8 +30,7 @@ beforeAll(async () => {
   await setCredentials(checkout);
 }, 1_900_000);
 afterAll(async () => {
-  await removeNamespaces();
-  await cluster?.remove();
+  await cluster?.remove(checkout);
   await checkout?.remove();
   s3?.stop();
 }, 300_000);
@@ -165,6 +164,50 @@ describe("moving up", () => {
   }, 900_000);
 });
 
+test("./pgs up says which rights the user of the kubeconfig lacks, those for the bucket too", async () => {
+  const name = `${checkout.prefix}-user`;
+  const proxy = namespace("proxy");
+  const resources = [
+    ...["namespaces", "secrets", "serviceaccounts", "services", "pods/exec", "deployments"],
+    ...["networkpolicies", "poddisruptionbudgets", "roles", "rolebindings", "clusterroles", "clusters"],
+    ...["ingressroutetcps", "middlewaretcps", "tlsoptions", "tlsstores", "endpointslices"],
+    "customresourcedefinitions",
+  ];
+  await cluster.apply(
+    { apiVersion: "v1", kind: "ServiceAccount", metadata: { name, namespace: proxy } },
+    {
+      apiVersion: "rbac.authorization.k8s.io/v1",
+      kind: "ClusterRole",
+      metadata: { name },
+      rules: [{ apiGroups: ["*"], resources, verbs: ["*"] }],
+    },
+    {
+      apiVersion: "rbac.authorization.k8s.io/v1",
+      kind: "ClusterRoleBinding",
+      metadata: { name },
+      roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name },
+      subjects: [{ kind: "ServiceAccount", name, namespace: proxy }],
+    },
+  );
+  const useKubeconfig = (path: string) =>
+    checkout.pulumi("config", "set", "--path", "pgs:kubernetes.kubeconfig", path);
+  try {
+    const token = (await cluster.kubectl("-n", proxy, "create", "token", name)).trim();
+    const admin = JSON.parse(await cluster.kubectl("config", "view", "--raw", "-o", "json"));
+    admin.users[0].user = { token };
+    checkout.write("user.json", JSON.stringify(admin));
+    await useKubeconfig("user.json");
+    const { code, output } = await checkout.pgs(["up", "--yes"]);
+    expect(code).toBe(1);
+    expect(output).toMatch(
+      /may not do what an up does: create scheduledbackups\.postgresql\.cnpg\.io, create pods, create configmaps$/m,
+    );
+  } finally {
+    await useKubeconfig(cluster.kubeconfig);
+    await cluster.kubectl("delete", "clusterrole,clusterrolebinding", name);
+  }
+});
+
 function backups(): Record<string, string> {
   return {
     "backups.schedule": "02:30",
@@ -223,13 +266,4 @@ async function query(id: string, sql: string): Promise<Record<string, unknown>[]
 
 async function count(id: string) {
   return (await query(id, "SELECT count(*)::int AS rows, max(n) AS last FROM written"))[0];
-}
-
-/** On a cluster that stays, nothing may: its tenants' data does after a destroy. */
-async function removeNamespaces(): Promise<void> {
-  if (!checkout) return;
-  await checkout.pgs(["destroy", "--yes"]);
-  const all = (await cluster.kubectl("get", "namespaces", "-o", "name")).split("\n");
-  const own = all.filter((name) => name.startsWith(`namespace/${checkout.prefix}-`));
-  if (own.length > 0) await cluster.kubectl("delete", ...own, "--wait=false");
 }

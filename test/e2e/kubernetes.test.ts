@@ -30,7 +30,7 @@ beforeAll(async () => {
   checkout = await Checkout.create(`${defaults}tenants:\n  acme:${rich}\n  globex: {}\n`, cluster.config);
 }, 1_900_000);
 afterAll(async () => {
-  await cluster?.remove();
+  await cluster?.remove(checkout);
   await checkout?.remove();
 }, 300_000);
 
