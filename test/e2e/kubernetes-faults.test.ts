@@ -363,7 +363,9 @@ describe("20 faults in random order", () => {
       const addresses = (await proxies()).map((pod) => pod.status.hostIP);
       const via = random.pick(addresses.filter((address) => address !== lost));
       if (kind === "a proxy's pod is deleted") lost = via;
-      const globex = { ...(await checkout.clientConfig("globex")), query_timeout: 20_000 };
+      // Limits that a busy machine does not reach.
+      const patient = { connectionTimeoutMillis: 60_000, query_timeout: 60_000 };
+      const globex = { ...(await checkout.clientConfig("globex")), ...patient };
       const loads = await Promise.all(
         addresses.map(async (host) => ({
           host,
@@ -378,8 +380,8 @@ describe("20 faults in random order", () => {
       for (const id of ids) pauses[kind]?.[id].push(writers[id]?.longestPause() ?? Number.NaN);
       for (const { load } of loads) await load.stop();
       for (const { host, load } of loads) {
-        if (host === lost) expect(load.failures).not.toEqual([]);
-        else expect(load.failures).toEqual([]);
+        if (host !== lost) expect(load.failures).toEqual([]);
+        else if (kind === "a proxy's pod is deleted") expect(load.failures).not.toEqual([]);
       }
       await eventually(600, expectHealthy);
       const [tenant, plain] = ids.map((id) => pauses[kind]?.[id].at(-1)?.toFixed(1));
