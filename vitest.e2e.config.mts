@@ -12,7 +12,9 @@ const besideAttacks = filesOf(
 );
 
 /** On a cluster of its own, which takes a quarter of an hour to build once: it runs when its file is named. */
-const onCluster = filesOf("kubernetes", "kubernetes-backups", "kubernetes-commands");
+const onCluster = filesOf(
+  ...["kubernetes", "kubernetes-backups", "kubernetes-commands", "kubernetes-faults"],
+);
 const unnamed = onCluster.filter((file) => !process.argv.some((argument) => argument.endsWith(file)));
 
 /** Those that take longest go first: left to the end, one of them would run beside nothing. The rest goes by size. */

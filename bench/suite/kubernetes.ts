@@ -43,8 +43,8 @@ export async function kubernetes(): Promise<Row[]> {
     rows.push(...(await bench.objects(many)));
     return rows;
   } finally {
+    await cluster.remove(checkout);
     await checkout.remove();
-    await cluster.remove();
   }
 }
 

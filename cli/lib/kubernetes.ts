@@ -22,32 +22,53 @@ export async function clientOf({ kubernetes }: Pick<StackConfig, "kubernetes">):
   });
 }
 
-/** What an `up` does on the cluster: verb, API group, resource. */
-const neededRights: [string, string, string][] = [
+/** A verb, an API group and a resource. */
+type Right = [string, string, string];
+
+/** What an `up` does on the cluster. */
+const neededRights: Right[] = [
   ["create", "", "namespaces"],
+  ["patch", "", "namespaces"],
   ["create", "", "secrets"],
+  ["create", "", "serviceaccounts"],
   ["create", "", "services"],
   ["create", "", "pods/exec"],
   ["create", "apps", "deployments"],
   ["create", "networking.k8s.io", "networkpolicies"],
   ["create", "policy", "poddisruptionbudgets"],
   ["create", "rbac.authorization.k8s.io", "roles"],
+  ["create", "rbac.authorization.k8s.io", "rolebindings"],
   ["create", "postgresql.cnpg.io", "clusters"],
+  ["list", "postgresql.cnpg.io", "clusters"],
+  ["create", "postgresql.cnpg.io", "poolers"],
   ["create", "traefik.io", "ingressroutetcps"],
   ["create", "traefik.io", "middlewaretcps"],
+  ["create", "traefik.io", "tlsoptions"],
+  ["create", "traefik.io", "tlsstores"],
   ["list", "discovery.k8s.io", "endpointslices"],
 ];
 
-const rightsToInstall: [string, string, string][] = [
+/** A restore looks into the bucket in a pod, whose program is a ConfigMap. */
+const rightsForBucket: Right[] = [
+  ["create", "postgresql.cnpg.io", "scheduledbackups"],
+  ["create", "", "pods"],
+  ["create", "", "configmaps"],
+];
+
+const rightsToInstall: Right[] = [
   ["create", "apiextensions.k8s.io", "customresourcedefinitions"],
   ["create", "rbac.authorization.k8s.io", "clusterroles"],
 ];
 
 /** @throws CommandError when the cluster does not answer, or does not let this user do what an `up` does */
-export async function requireCluster(config: Pick<StackConfig, "kubernetes">): Promise<void> {
+export async function requireCluster(config: Pick<StackConfig, "kubernetes" | "offsite">): Promise<void> {
   const client = await clientOf(config);
   const { operatorManifest, proxyManifest } = config.kubernetes ?? {};
-  const rights = [...neededRights, ...(operatorManifest || proxyManifest ? rightsToInstall : [])];
+  const rights = [
+    ...neededRights,
+    ...(config.offsite ? rightsForBucket : []),
+    ...(operatorManifest || proxyManifest ? rightsToInstall : []),
+  ];
   const answers = await Promise.all(
     rights.map(([verb, group, name]) => {
       const [resource, subresource] = name.split("/");

@@ -1,20 +1,9 @@
-import { existsSync, mkdirSync, readdirSync } from "node:fs";
+import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Checkout } from "./support/checkout";
 import { eventually, run, succeed } from "./support/command";
-import { type Descendant, killAll, RunningUp } from "./support/running";
-
-/** The next up, after the lock is taken off that a killed Pulumi leaves. @returns seconds */
-async function converge(checkout: Checkout): Promise<number> {
-  const locks = join(checkout.folder, "state", ".pulumi", "locks");
-  const files = existsSync(locks) ? readdirSync(locks, { recursive: true, encoding: "utf8" }) : [];
-  if (files.some((name) => name.endsWith(".json"))) await checkout.pulumi("cancel", "--yes");
-  const next = await checkout.tryUp();
-  expect(next.output).not.toMatch(/error:/);
-  expect(next.code).toBe(0);
-  return next.seconds;
-}
+import { converge, type Descendant, killAll, RunningUp } from "./support/running";
 
 describe("an up that is killed", () => {
   /** What is killed: the CLI, the program, or a plugin, each only where it descends from the up of this test. */

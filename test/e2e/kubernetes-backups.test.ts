@@ -30,8 +30,7 @@ beforeAll(async () => {
   await setCredentials(checkout);
 }, 1_900_000);
 afterAll(async () => {
-  if (checkout) await cluster.removeStack(checkout);
-  await cluster?.remove();
+  await cluster?.remove(checkout);
   await checkout?.remove();
   s3?.stop();
 }, 300_000);
@@ -163,6 +162,50 @@ describe("moving up", () => {
       expect(found).toMatchObject({ problem: null, pending: null });
     });
   }, 900_000);
+});
+
+test("./pgs up says which rights the user of the kubeconfig lacks, those for the bucket too", async () => {
+  const name = `${checkout.prefix}-user`;
+  const proxy = namespace("proxy");
+  const resources = [
+    ...["namespaces", "secrets", "serviceaccounts", "services", "pods/exec", "deployments"],
+    ...["networkpolicies", "poddisruptionbudgets", "roles", "rolebindings", "clusterroles", "clusters"],
+    ...["ingressroutetcps", "middlewaretcps", "tlsoptions", "tlsstores", "endpointslices"],
+    "customresourcedefinitions",
+  ];
+  await cluster.apply(
+    { apiVersion: "v1", kind: "ServiceAccount", metadata: { name, namespace: proxy } },
+    {
+      apiVersion: "rbac.authorization.k8s.io/v1",
+      kind: "ClusterRole",
+      metadata: { name },
+      rules: [{ apiGroups: ["*"], resources, verbs: ["*"] }],
+    },
+    {
+      apiVersion: "rbac.authorization.k8s.io/v1",
+      kind: "ClusterRoleBinding",
+      metadata: { name },
+      roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name },
+      subjects: [{ kind: "ServiceAccount", name, namespace: proxy }],
+    },
+  );
+  const useKubeconfig = (path: string) =>
+    checkout.pulumi("config", "set", "--path", "pgs:kubernetes.kubeconfig", path);
+  try {
+    const token = (await cluster.kubectl("-n", proxy, "create", "token", name)).trim();
+    const admin = JSON.parse(await cluster.kubectl("config", "view", "--raw", "-o", "json"));
+    admin.users[0].user = { token };
+    checkout.write("user.json", JSON.stringify(admin));
+    await useKubeconfig("user.json");
+    const { code, output } = await checkout.pgs(["up", "--yes"]);
+    expect(code).toBe(1);
+    expect(output).toMatch(
+      /may not do what an up does: create scheduledbackups\.postgresql\.cnpg\.io, create pods, create configmaps$/m,
+    );
+  } finally {
+    await useKubeconfig(cluster.kubeconfig);
+    await cluster.kubectl("delete", "clusterrole,clusterrolebinding", name);
+  }
 });
 
 function backups(): Record<string, string> {

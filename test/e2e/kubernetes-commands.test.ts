@@ -22,8 +22,7 @@ beforeAll(async () => {
   await pgs("up", "--yes");
 }, 1_900_000);
 afterAll(async () => {
-  if (checkout) await cluster.removeStack(checkout);
-  await cluster?.remove();
+  await cluster?.remove(checkout);
   await checkout?.remove();
 }, 300_000);
 

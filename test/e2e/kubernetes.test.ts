@@ -30,7 +30,7 @@ beforeAll(async () => {
   checkout = await Checkout.create(`${defaults}tenants:\n  acme:${rich}\n  globex: {}\n`, cluster.config);
 }, 1_900_000);
 afterAll(async () => {
-  await cluster?.remove();
+  await cluster?.remove(checkout);
   await checkout?.remove();
 }, 300_000);
 
@@ -353,14 +353,14 @@ describe("data outlives", () => {
     await apply(both);
     expect(await query("acme", "SELECT i FROM kept")).toEqual([{ i: 1 }]);
     await expectNoChanges();
-  });
+  }, 900_000);
 
   test("a stop: no server runs, and started again it is there", async () => {
     await pgs("stop", "acme", "--yes");
     expect(await cluster.kubectl("-n", namespace("acme"), "get", "pods", "-o", "name")).toBe("");
     await pgs("start", "acme", "--yes");
     expect(await query("acme", "SELECT i FROM kept")).toEqual([{ i: 1 }]);
-  });
+  }, 900_000);
 
   test("the stack: after destroy and up it is there", async () => {
     await pgs("destroy", "--yes");

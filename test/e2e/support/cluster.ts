@@ -25,17 +25,20 @@ export class TestCluster {
     private readonly shared: boolean,
   ) {}
 
-  /** Builds what is missing, which takes a quarter of an hour once. */
-  static async start(): Promise<TestCluster> {
+  /**
+   * Builds what is missing, which takes a quarter of an hour once.
+   * @param nodes how many; one that runs already, named by PGS_TEST_KUBECONFIG, gets as many
+   */
+  static async start(nodes = 1): Promise<TestCluster> {
     const running = process.env.PGS_TEST_KUBECONFIG;
-    if (running) return new TestCluster(running, true);
-    if (existsSync(join(cache, "cluster/kubeconfig"))) {
+    if (running && nodes === 1) return new TestCluster(running, true);
+    if (!running && existsSync(join(cache, "cluster/kubeconfig"))) {
       throw new Error(
         "there is a cluster already, which this test would wipe: ./pgs setup --cluster down --wipe does so, too",
       );
     }
-    const said = await succeed(toolchain, ["up", "--nodes", "1"], { timeout: 1800 });
-    return new TestCluster(said.trim().split("\n").at(-1) ?? "", false);
+    const said = await succeed(toolchain, ["up", "--nodes", String(nodes)], { timeout: 1800 });
+    return new TestCluster(said.trim().split("\n").at(-1) ?? "", running !== undefined);
   }
 
   /** For `Checkout.create`: a stack on it, for a machine with one node. */
@@ -60,9 +63,22 @@ export class TestCluster {
     return succeed(join(cache, "cluster/bin/kubectl"), ["--kubeconfig", this.kubeconfig, ...args]);
   }
 
+  /** Makes objects, or changes them. */
+  async apply(...items: object[]): Promise<void> {
+    const stdin = JSON.stringify({ apiVersion: "v1", kind: "List", items });
+    await succeed(join(cache, "cluster/bin/kubectl"), ["--kubeconfig", this.kubeconfig, "apply", "-f", "-"], {
+      stdin,
+    });
+  }
+
   /** An object as the API server has it. */
   async get(kind: string, name: string, namespace: string) {
     return JSON.parse(await this.kubectl("--namespace", namespace, "get", kind, name, "--output", "json"));
+  }
+
+  /** Cuts a node off the network, or brings it back. */
+  async network(node: string, to: "connect" | "disconnect"): Promise<void> {
+    await succeed(toolchain, [to, node]);
   }
 
   /** Address of a node: ports of pods that are ports of their node too answer there. */
@@ -71,16 +87,15 @@ export class TestCluster {
     return this.kubectl("get", "nodes", "--output", path);
   }
 
-  /** On a cluster that stays, nothing of a stack may: its tenants' data does after a destroy. */
-  async removeStack(stack: Checkout): Promise<void> {
-    await stack.pgs(["destroy", "--yes"]);
-    const all = (await this.kubectl("get", "namespaces", "-o", "name")).split("\n");
-    const own = all.filter((name) => name.startsWith(`namespace/${stack.prefix}-`));
-    if (own.length > 0) await this.kubectl("delete", ...own, "--wait=false");
-  }
-
-  async remove(): Promise<void> {
-    if (this.shared) return;
+  /** @param stack on it: a cluster that stays keeps nothing of it */
+  async remove(stack: Pick<Checkout, "prefix"> | undefined): Promise<void> {
+    if (this.shared) {
+      if (!stack) return;
+      const all = (await this.kubectl("get", "namespaces", "-o", "name")).split("\n");
+      const own = all.filter((name) => name.startsWith(`namespace/${stack.prefix}-`));
+      if (own.length > 0) await this.kubectl("delete", ...own, "--wait=false");
+      return;
+    }
     await run(toolchain, ["down", "--wipe"], { timeout: 120 });
   }
 }

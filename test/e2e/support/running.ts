@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import type { Checkout } from "./checkout";
 import { eventually } from "./command";
 
@@ -19,8 +20,9 @@ export class RunningUp {
   /** Ends when the process and all that writes to its terminal have; the code of one that was killed is -1. */
   readonly ended: Promise<{ code: number; output: string }>;
 
-  constructor(checkout: Checkout) {
-    this.child = spawn("pulumi", ["up", "--yes", "--skip-preview", "--non-interactive"], {
+  /** @param options of Pulumi's */
+  constructor(checkout: Checkout, ...options: string[]) {
+    this.child = spawn("pulumi", ["up", "--yes", "--skip-preview", "--non-interactive", ...options], {
       cwd: checkout.folder,
       env: checkout.env,
       stdio: ["ignore", "pipe", "pipe"],
@@ -88,6 +90,19 @@ function read(path: string): string {
 function stat(pid: number): { parent: number; began: string } {
   const [, parent, ...rest] = read(`/proc/${pid}/stat`).split(") ").at(-1)?.split(" ") ?? [];
   return { parent: Number(parent ?? 0), began: rest[17] ?? "" };
+}
+
+/**
+ * The next up, which must succeed, after the lock is taken off that a killed Pulumi leaves.
+ * @param options of Pulumi's @returns seconds
+ */
+export async function converge(checkout: Checkout, ...options: string[]): Promise<number> {
+  const locks = join(checkout.folder, "state", ".pulumi", "locks");
+  const files = existsSync(locks) ? readdirSync(locks, { recursive: true, encoding: "utf8" }) : [];
+  if (files.some((name) => name.endsWith(".json"))) await checkout.pulumi("cancel", "--yes");
+  const { code, output, seconds } = await checkout.tryUp(...options);
+  if (code !== 0 || output.includes("error:")) throw new Error(`the next up ended with ${code}:\n${output}`);
+  return seconds;
 }
 
 /** Those that still run. */
