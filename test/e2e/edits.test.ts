@@ -144,7 +144,7 @@ describe("no edit plans anything for a volume of a tenant that stays:", () => {
     platform: {
       path: "pgs:platform",
       to: "kubernetes",
-      refused: /Kubernetes has no such key: servers have the images of pgs:kubernetes.images/,
+      refused: /Kubernetes has no such key: it is one of pgs:kubernetes.images there/,
     },
     kubernetes: {
       path: "pgs:kubernetes.proxyReplicas",
