@@ -18,8 +18,10 @@ const defaults = "{ memory: 256Mi, cpus: 0.1, disk: 1Gi, onRemove: delete }";
 const file = (tenants: string[]) =>
   `defaults: ${defaults}\ntenants: ${JSON.stringify(Object.fromEntries(tenants.map((id) => [id, {}])))}\n`;
 
-/** How many of them the API server is given without an operator that would start their servers. */
-const many = 500;
+/** Tenants from nothing; those of a preview; those whose objects alone are made. PGS_BENCH_TENANTS=2,3,10 for a try. */
+const [some = 10, more = 20, many = 500] = (process.env.PGS_BENCH_TENANTS ?? "10,20,500")
+  .split(",")
+  .map(Number);
 
 /**
  * A stack on the toolchain's cluster against `kubectl apply` of the same manifests, which Pulumi's state has: the operator,
@@ -35,9 +37,9 @@ export async function kubernetes(): Promise<Row[]> {
     await bench.byPulumi(["warm"]);
     await checkout.apply(file([]));
     const rows = [
-      ...(await bench.fromNothing(10)),
+      ...(await bench.fromNothing(some)),
       ...(await bench.oneMore()),
-      ...(await bench.unchanged(20)),
+      ...(await bench.unchanged(more)),
     ];
     await checkout.apply(file([]));
     rows.push(...(await bench.objects(many)));
