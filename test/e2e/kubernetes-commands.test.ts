@@ -59,7 +59,7 @@ describe("dump and load", () => {
       expect(cut.stderr).toContain("nothing was loaded");
     }
     const killed = await shell(
-      `mkfifo cut; ./pgs load hooli < cut & load=$!; exec 3>cut; zcat acme.sql.gz | head -c 1000000 >&3
+      `mkfifo cut; ./pgs load hooli < cut & load=$!; exec 3>cut; zcat acme.sql.gz | head -c 2000000 >&3
       running="${cluster.shellKubectl} -n ${namespace("hooli")} get pods -l pgs.role=client --field-selector status.phase=Running -o name"
       until [ "$($running)" ]; do sleep 1; done
       sleep 5; kill -KILL $load`,
@@ -179,7 +179,7 @@ describe("a pooler", () => {
     };
     await cutOff("set", "acme", "allow", "[192.0.2.0/24]");
     await expect(pooled()).rejects.toThrow();
-    await pgs("set", "acme", "allow", "null", "--yes");
+    await pgs("set", "acme", "allow", "[0.0.0.0/0]", "--yes");
     await cutOff("disable-access", "acme");
     expect(await cluster.kubectl("-n", namespace("acme"), "get", "poolers", "-o", "name")).toBe("");
   }, 1_200_000);
