@@ -189,7 +189,7 @@ describe("the commands", () => {
     await eventually(60, () => query("acme", "SELECT 1"));
   });
 
-  test.each([["top", "acme"], ["dump", "acme"], ["metrics"]])(
+  test.each([["try-restores"], ["alerts"], ["metrics"]])(
     "%s is not there yet, says so, and changes nothing",
     async (...args) => {
       const { code, output } = await checkout.pgs(args);
