@@ -403,7 +403,7 @@ function settingProblems(yaml: YamlData, tenants: [string, TenantEntry][], sugge
       return [{ ...yaml.valuePosition(at), path: formatPath(at), message }];
     });
   });
-  // What `defaults` says is told of once, however many tenants have it.
+  // A problem in `defaults` is reported once, however many tenants inherit it.
   const told = new Set<string>();
   return problems.filter(({ path }) => !told.has(path) && told.add(path));
 }

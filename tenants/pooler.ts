@@ -22,11 +22,26 @@ export function poolerHost(host: string): string {
   return host.replace(".", `${poolerSuffix}.`);
 }
 
-/** How many clients a pooler takes. */
-export const mostPoolerClients = 10_000;
+/** Memory limit in MiB. A client costs two kilobytes while it is idle, and up to some tens while it is not. */
+export const poolerMemory = 128;
 
 /** Seconds that a client waits at most for a connection to the server. */
 export const poolerWaitSeconds = 120;
+
+/** Of PgBouncer, by name, on both platforms. https://www.pgbouncer.org/config.html */
+export function pgbouncerSettings({ size }: Pick<PoolerPlan, "size">) {
+  return {
+    default_pool_size: String(size),
+    max_db_connections: String(size),
+    max_client_conn: "10000",
+    max_prepared_statements: "200",
+    ignore_startup_parameters: "extra_float_digits",
+    autodb_idle_timeout: "60",
+    query_wait_timeout: String(poolerWaitSeconds),
+    log_connections: "0",
+    log_disconnections: "0",
+  };
+}
 
 /** A tenant's pooler: its own fields over those of `defaults`; undefined when it has none. */
 export function poolerPlan(own?: WrittenPooler, shared?: WrittenPooler): PoolerPlan | undefined {

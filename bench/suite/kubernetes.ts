@@ -1,6 +1,4 @@
-import { join } from "node:path";
-import { Client } from "pg";
-import { Checkout } from "../../test/e2e/support/checkout";
+import { Checkout, rowsOf } from "../../test/e2e/support/checkout";
 import { TestCluster } from "../../test/e2e/support/cluster";
 import { eventually } from "../../test/e2e/support/command";
 import { atATime, ids, median, medianSeconds, seconds } from "../support";
@@ -30,7 +28,8 @@ const [some = 10, more = 20, many = 500] = (process.env.PGS_BENCH_TENANTS ?? "10
 export async function kubernetes(): Promise<Row[]> {
   const cluster = await TestCluster.start();
   const checkout = await Checkout.create(file([]), cluster.config);
-  const bench = new Bench(cluster, checkout, await cluster.nodeAddress());
+  checkout.address = await cluster.nodeAddress();
+  const bench = new Bench(cluster, checkout);
   try {
     await checkout.up();
     // Images are on the node, and all plugins were started once.
@@ -54,7 +53,6 @@ class Bench {
   constructor(
     private readonly cluster: TestCluster,
     private readonly checkout: Checkout,
-    private readonly address: string,
   ) {}
 
   /** Seconds until all can log in. */
@@ -136,14 +134,14 @@ class Bench {
     const pattern = await this.manifests("t0");
     const system = "cnpg-system";
     await this.cluster.kubectl("-n", system, "scale", "deployment", "--all", "--replicas", "0");
-    // Without the operator nobody answers them.
+    // Only the operator answers webhooks.
     for (const kind of ["mutating", "validating"]) {
       await this.cluster.kubectl("delete", `${kind}webhookconfiguration`, "--all");
     }
     const all = ids(count, 1000).flatMap((id) =>
       JSON.parse(JSON.stringify(pattern).replaceAll(/\bt0\b/g, id)),
     );
-    const applied = await seconds(() => this.apply(all));
+    const applied = await seconds(() => this.cluster.apply(...all));
     const listed = await seconds(() =>
       this.cluster.kubectl("get", "clusters", "--all-namespaces", "-o", "json"),
     );
@@ -171,8 +169,8 @@ class Bench {
       if (left.length > 0) throw new Error(`${left} are there`);
     });
     const took = await seconds(async () => {
-      await this.apply(manifests);
-      await atATime(16, logins, (login) => eventually(600, () => this.ask(login)));
+      await this.cluster.apply(...manifests);
+      await atATime(16, logins, (login) => eventually(600, () => logIn(login)));
     });
     const routes = manifests.filter(({ kind }) => /TCP$/.test(kind));
     for (const { kind, metadata } of routes) {
@@ -180,15 +178,6 @@ class Bench {
     }
     await this.cluster.kubectl("delete", "namespaces", ...namespacesOf(manifests));
     return took;
-  }
-
-  private async apply(manifests: Manifest[]): Promise<void> {
-    this.checkout.write(
-      "manifests.json",
-      JSON.stringify({ apiVersion: "v1", kind: "List", items: manifests }),
-    );
-    const path = join(this.checkout.folder, "manifests.json");
-    await this.cluster.kubectl("apply", "--server-side", "--filename", path);
   }
 
   /** Of all tenants, or of one. */
@@ -207,18 +196,7 @@ class Bench {
   }
 
   private async logIn(tenants: string[]): Promise<void> {
-    await atATime(16, await this.logins(tenants), (login) => eventually(60, () => this.ask(login)));
-  }
-
-  private async ask(login: Login): Promise<void> {
-    const client = new Client({ ...login, host: this.address });
-    client.on("error", () => {});
-    try {
-      await client.connect();
-      await client.query("SELECT 1");
-    } finally {
-      await client.end().catch(() => {});
-    }
+    await atATime(16, await this.logins(tenants), (login) => eventually(60, () => logIn(login)));
   }
 
   /** Memory in bytes and cores of all pods that are no tenant's, as the kubelets count them. */
@@ -237,6 +215,8 @@ class Bench {
     return { memory, cpu };
   }
 }
+
+const logIn = (login: Login) => rowsOf(login, "SELECT 1");
 
 type Login = Awaited<ReturnType<Checkout["clientConfig"]>>;
 

@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import { ifPresent, type KubernetesClient, readable } from "../../kubernetes/client";
 import { type PodName, serverContainer } from "../../kubernetes/exec";
+import { hardened, plainPod, plainUser } from "../../kubernetes/hardening";
 import { clientRole, labels } from "../../kubernetes/names";
 import { execStreams } from "../../kubernetes/stream";
 import { conninfo } from "./address";
@@ -26,7 +27,8 @@ const wait = "trap 'exit 0' TERM; sleep infinity & wait";
 /**
  * Standard input is the password file, whose length is `$1`; then the program's input, in parts of which each has its
  * length in a line before it, and the line `end`. Without that line, as when the connection is cut, the program is ended
- * before it can take what it has for all. The pod ends a moment later: its end would be taken for the program's.
+ * before it can take a part of its input for the whole. The pod ends a moment later, so that the exit code is still the
+ * program's.
  */
 const script = `
   trap '(sleep 5; kill 1) </dev/null >/dev/null 2>&1 3>&- &' EXIT
@@ -137,18 +139,10 @@ async function start(
       body: {
         metadata: { name: pod.name, labels: { [labels.tenant]: id, [labels.role]: clientRole } },
         spec: {
-          restartPolicy: "Never",
-          automountServiceAccountToken: false,
-          enableServiceLinks: false,
+          ...plainPod,
           activeDeadlineSeconds: lifetime,
           terminationGracePeriodSeconds: 0,
-          securityContext: {
-            runAsNonRoot: true,
-            runAsUser: 26,
-            runAsGroup: 26,
-            fsGroup: 26,
-            seccompProfile: { type: "RuntimeDefault" },
-          },
+          securityContext: { ...plainUser, runAsGroup: 26, fsGroup: 26 },
           containers: [
             {
               name: "client",
@@ -160,11 +154,7 @@ async function start(
                 { name: "PSQL_HISTORY", value: "/dev/null" },
               ],
               resources: { requests: { cpu: "50m", memory: "64Mi" }, limits: { memory: "1Gi" } },
-              securityContext: {
-                allowPrivilegeEscalation: false,
-                readOnlyRootFilesystem: true,
-                capabilities: { drop: ["ALL"] },
-              },
+              securityContext: hardened,
               volumeMounts: [
                 { name: "tmp", mountPath: "/tmp" },
                 { name: "ca", mountPath: "/ca", readOnly: true },

@@ -1,11 +1,10 @@
 import type * as pulumi from "@pulumi/pulumi";
 import { poolerName } from "../../kubernetes/names";
 import type { Tenant } from "../../tenants";
-import { mostPoolerClients, poolerWaitSeconds } from "../../tenants/pooler";
+import { pgbouncerSettings, poolerMemory } from "../../tenants/pooler";
 import { Manifest } from "./manifest";
 
-/** A client costs two kilobytes while it is idle, and up to some tens while it is not. */
-const memory = "128Mi";
+const memory = `${poolerMemory}Mi`;
 
 /**
  * A tenant's PgBouncer, by CloudNativePG: it asks the server who may log in. One that is stopped or closed has none.
@@ -18,7 +17,8 @@ export function createPooler(
 ): Manifest | undefined {
   const { id, pooler, access, state } = tenant;
   if (!pooler || !access || state === "stopped") return undefined;
-  const size = String(pooler.size);
+  // CloudNativePG sets it itself.
+  const { ignore_startup_parameters: _, ...parameters } = pgbouncerSettings(pooler);
   return new Manifest(
     name,
     {
@@ -31,16 +31,7 @@ export function createPooler(
         type: "rw",
         pgbouncer: {
           poolMode: pooler.mode,
-          parameters: {
-            default_pool_size: size,
-            max_db_connections: size,
-            max_client_conn: String(mostPoolerClients),
-            max_prepared_statements: "200",
-            autodb_idle_timeout: "60",
-            query_wait_timeout: String(poolerWaitSeconds),
-            log_connections: "0",
-            log_disconnections: "0",
-          },
+          parameters,
         },
         // The new one is there before the old one goes.
         deploymentStrategy: { type: "RollingUpdate", rollingUpdate: { maxSurge: 1, maxUnavailable: 0 } },

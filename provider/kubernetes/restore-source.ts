@@ -8,6 +8,8 @@ import {
   type KubernetesClient,
   kubernetesClient,
 } from "../../kubernetes/client";
+import type { PodName } from "../../kubernetes/exec";
+import { hardened, plainPod, plainUser } from "../../kubernetes/hardening";
 import { backupFolder } from "../../kubernetes/names";
 import { otherSource } from "../made-from";
 import type { ResourceType } from "../resource-type";
@@ -94,17 +96,12 @@ export async function removeRestoreSource(
   await remove(client, podOf(tenant));
 }
 
-interface Name {
-  namespace: string;
-  name: string;
-}
-
-function podOf({ namespace, tenant }: Pick<RestoreSourceInputs, "namespace" | "tenant">): Name {
+function podOf({ namespace, tenant }: Pick<RestoreSourceInputs, "namespace" | "tenant">): PodName {
   return { namespace, name: `${tenant}-restore-source` };
 }
 
 /** @throws Error when the pod is not gone after a minute */
-async function remove({ core }: KubernetesClient, { namespace, name }: Name): Promise<void> {
+async function remove({ core }: KubernetesClient, { namespace, name }: PodName): Promise<void> {
   const deadline = Date.now() + 60_000;
   await ifPresent(core.deleteNamespacedPod({ namespace, name, gracePeriodSeconds: 0 }));
   await ifPresent(core.deleteNamespacedConfigMap({ namespace, name }));
@@ -114,7 +111,7 @@ async function remove({ core }: KubernetesClient, { namespace, name }: Name): Pr
   }
 }
 
-async function start({ core }: KubernetesClient, { namespace, name }: Name, inputs: RestoreSourceInputs) {
+async function start({ core }: KubernetesClient, { namespace, name }: PodName, inputs: RestoreSourceInputs) {
   const modules = readdirSync(library).filter((file) => file.endsWith(".py"));
   const data = Object.fromEntries([
     ["main.py", readFileSync(program, "utf8")],
@@ -134,11 +131,9 @@ async function start({ core }: KubernetesClient, { namespace, name }: Name, inpu
     body: {
       metadata: { name },
       spec: {
-        restartPolicy: "Never",
-        automountServiceAccountToken: false,
-        enableServiceLinks: false,
+        ...plainPod,
         activeDeadlineSeconds: seconds,
-        securityContext: { runAsNonRoot: true, runAsUser: 26, seccompProfile: { type: "RuntimeDefault" } },
+        securityContext: plainUser,
         containers: [
           {
             name: "restore-source",
@@ -149,11 +144,7 @@ async function start({ core }: KubernetesClient, { namespace, name }: Name, inpu
               { name: "HOME", value: "/nonexistent" },
             ],
             resources: { requests: { cpu: "50m", memory: "128Mi" }, limits: { cpu: "1", memory: "512Mi" } },
-            securityContext: {
-              allowPrivilegeEscalation: false,
-              readOnlyRootFilesystem: true,
-              capabilities: { drop: ["ALL"] },
-            },
+            securityContext: hardened,
             volumeMounts: [
               { name: "program", mountPath: "/pgs/program", readOnly: true },
               { name: "credentials", mountPath: "/pgs/credentials", readOnly: true },
@@ -169,7 +160,7 @@ async function start({ core }: KubernetesClient, { namespace, name }: Name, inpu
   });
 }
 
-async function answerOf({ core }: KubernetesClient, { namespace, name }: Name) {
+async function answerOf({ core }: KubernetesClient, { namespace, name }: PodName) {
   const deadline = Date.now() + seconds * 1000;
   for (;;) {
     const pod = await ifPresent(core.readNamespacedPod({ namespace, name }));

@@ -1,4 +1,3 @@
-import { Client } from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { stringify } from "yaml";
 import { Checkout } from "./support/checkout";
@@ -15,18 +14,17 @@ const defaults = { memory: "256Mi", cpus: 0.3, disk: "1Gi", superuser: "on" };
 let cluster: TestCluster;
 let checkout: Checkout;
 let s3: S3Server;
-let address: string;
 /** Of the stack on the cluster, by id. */
 let entries: Record<string, object> = { acme: {} };
 
 beforeAll(async () => {
   cluster = await TestCluster.start();
-  address = await cluster.nodeAddress();
   s3 = await S3Server.start(bucket);
   checkout = await Checkout.create(file(entries, defaults), {
     ...backups(),
     ...cluster.config,
   });
+  checkout.address = await cluster.nodeAddress();
   await setCredentials(checkout);
 }, 1_900_000);
 afterAll(async () => {
@@ -55,9 +53,9 @@ describe("a tenant's backups", () => {
   });
 
   test("follow what the configuration says, and a second up does nothing", async () => {
-    const { spec } = await cluster.get("cluster", "acme", namespace("acme"));
+    const { spec } = await cluster.get("cluster", "acme", checkout.name("acme"));
     expect(spec.backup.retentionPolicy).toBe("7d");
-    const schedule = await cluster.get("scheduledbackup", "acme", namespace("acme"));
+    const schedule = await cluster.get("scheduledbackup", "acme", checkout.name("acme"));
     expect(schedule.spec).toMatchObject({ schedule: "0 30 2 * * *", immediate: true, suspend: false });
     await checkout.pulumi("preview", "--refresh", "--expect-no-changes");
   });
@@ -66,7 +64,9 @@ describe("a tenant's backups", () => {
     expect(await checkout.pulumi("stack", "export")).not.toContain(secretAccessKey);
     const all = await cluster.kubectl("get", "clusters,scheduledbackups,pods,configmaps", "-A", "-o", "yaml");
     expect(all).not.toContain(secretAccessKey);
-    expect(await cluster.kubectl("-n", namespace("acme"), "logs", "acme-1")).not.toContain(secretAccessKey);
+    expect(await cluster.kubectl("-n", checkout.name("acme"), "logs", "acme-1")).not.toContain(
+      secretAccessKey,
+    );
   });
 
   test("that do not get there are a problem, until they do", async () => {
@@ -121,7 +121,7 @@ describe("a restore", () => {
     expect(code).not.toBe(0);
     expect(output).toContain(`there is no base backup of nobody at s3://${bucket}/of/pgs`);
     expect(output).toContain(
-      `restore of acme into ${namespace("late")}: recovery ended before configured recovery target was reached`,
+      `restore of acme into ${checkout.name("late")}: recovery ended before configured recovery target was reached`,
     );
     await apply();
     expect(await count("acme")).toEqual({ rows: 1001, last: 2000 });
@@ -166,7 +166,7 @@ describe("moving up", () => {
 
 test("./pgs up says which rights the user of the kubeconfig lacks, those for the bucket too", async () => {
   const name = `${checkout.prefix}-user`;
-  const proxy = namespace("proxy");
+  const proxy = checkout.name("proxy");
   const resources = [
     ...["namespaces", "secrets", "serviceaccounts", "services", "pods/exec", "deployments"],
     ...["networkpolicies", "poddisruptionbudgets", "roles", "rolebindings", "clusterroles", "clusters"],
@@ -226,16 +226,7 @@ function file(tenants: Record<string, object>, defaults: object): string {
   return stringify({ defaults, tenants });
 }
 
-function namespace(id: string): string {
-  return `${checkout.prefix}-${id}`;
-}
-
-/** A command that must succeed. */
-async function pgs(...args: string[]): Promise<string> {
-  const { code, stdout, output } = await checkout.pgs(args);
-  expect(code, output).toBe(0);
-  return stdout;
-}
+const pgs = (...args: string[]) => checkout.succeedPgs(...args);
 
 function apply(): Promise<string> {
   checkout.write("tenants.yaml", file(entries, defaults));
@@ -252,17 +243,7 @@ async function statuses(): Promise<Status[]> {
   return JSON.parse((await checkout.pgs(["backups", "--json"])).stdout);
 }
 
-/** By a session through the proxy, which verifies the server's certificate. */
-async function query(id: string, sql: string): Promise<Record<string, unknown>[]> {
-  const client = new Client({ ...(await checkout.clientConfig(id)), host: address });
-  client.on("error", () => {});
-  await client.connect();
-  try {
-    return (await client.query(sql)).rows;
-  } finally {
-    await client.end();
-  }
-}
+const query = (id: string, sql: string) => checkout.query(id, sql);
 
 async function count(id: string) {
   return (await query(id, "SELECT count(*)::int AS rows, max(n) AS last FROM written"))[0];

@@ -1,7 +1,7 @@
-import { Client, type ClientConfig } from "pg";
+import type { Client, ClientConfig } from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { stringify } from "yaml";
-import { Checkout } from "./support/checkout";
+import { Checkout, connect } from "./support/checkout";
 import { TestCluster } from "./support/cluster";
 import { eventually, type Result, run } from "./support/command";
 
@@ -60,7 +60,7 @@ describe("dump and load", () => {
     }
     const killed = await shell(
       `mkfifo cut; ./pgs load hooli < cut & load=$!; exec 3>cut; zcat acme.sql.gz | head -c 2000000 >&3
-      running="${cluster.shellKubectl} -n ${namespace("hooli")} get pods -l pgs.role=client --field-selector status.phase=Running -o name"
+      running="${cluster.shellKubectl} -n ${checkout.name("hooli")} get pods -l pgs.role=client --field-selector status.phase=Running -o name"
       until [ "$($running)" ]; do sleep 1; done
       sleep 5; kill -KILL $load`,
     );
@@ -170,7 +170,7 @@ describe("a pooler", () => {
     await Promise.all([one.end(), other.end()]);
   }, 900_000);
 
-  test("lets nobody go on whose address may not come in any more, or whose tenant is closed", async () => {
+  test("ends the sessions of clients whose address is no longer allowed, or whose tenant is closed", async () => {
     const cutOff = async (...edit: string[]) => {
       const client = await pooled();
       const gone = new Promise<void>((resolve) => client.on("end", resolve));
@@ -181,7 +181,7 @@ describe("a pooler", () => {
     await expect(pooled()).rejects.toThrow();
     await pgs("set", "acme", "allow", "[0.0.0.0/0]", "--yes");
     await cutOff("disable-access", "acme");
-    expect(await cluster.kubectl("-n", namespace("acme"), "get", "poolers", "-o", "name")).toBe("");
+    expect(await cluster.kubectl("-n", checkout.name("acme"), "get", "poolers", "-o", "name")).toBe("");
   }, 1_200_000);
 });
 
@@ -192,10 +192,7 @@ async function pooled(options: ClientConfig = {}): Promise<Client> {
   // The proxy's port is one of the node that it runs on.
   const place = ["get", "pods", "-o", "jsonpath={.items[0].status.hostIP}"];
   const host = await cluster.kubectl("-n", `${checkout.prefix}-proxy`, ...place);
-  const client = new Client({ ...config, host, ssl, connectionTimeoutMillis: 60_000, ...options });
-  client.on("error", () => {});
-  await client.connect();
-  return client;
+  return connect({ ...config, host, ssl, connectionTimeoutMillis: 60_000, ...options });
 }
 
 /** Of the session in the server that its next transaction has. */
@@ -209,26 +206,17 @@ const contents = "SELECT count(*), sum(n), md5(string_agg(text, ',' ORDER BY n))
 async function sql(id: string, statement: string): Promise<string> {
   const psql = ["psql", "--no-psqlrc", "-qAtc", statement, id];
   return (
-    await cluster.kubectl("-n", namespace(id), "exec", `${id}-1`, "-c", "postgres", "--", ...psql)
+    await cluster.kubectl("-n", checkout.name(id), "exec", `${id}-1`, "-c", "postgres", "--", ...psql)
   ).trim();
 }
 
 async function clientPods(id: string, phase?: string): Promise<string[]> {
   const selected = phase ? [`--field-selector=status.phase=${phase}`] : [];
-  const args = ["-n", namespace(id), "get", "pods", "-l", "pgs.role=client", "-o", "name", ...selected];
+  const args = ["-n", checkout.name(id), "get", "pods", "-l", "pgs.role=client", "-o", "name", ...selected];
   return (await cluster.kubectl(...args)).split("\n").filter(Boolean);
 }
 
-function namespace(id: string): string {
-  return `${checkout.prefix}-${id}`;
-}
-
-/** A command that must succeed. */
-async function pgs(...args: string[]): Promise<string> {
-  const { code, stdout, output } = await checkout.pgs(args);
-  expect(code, output).toBe(0);
-  return stdout;
-}
+const pgs = (...args: string[]) => checkout.succeedPgs(...args);
 
 function shell(line: string): Promise<Result> {
   return run("bash", ["-c", line], { cwd: checkout.folder, env: checkout.env, timeout: 300 });

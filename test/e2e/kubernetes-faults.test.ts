@@ -1,6 +1,6 @@
-import { Client, type ClientConfig } from "pg";
+import type { ClientConfig } from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { Checkout } from "./support/checkout";
+import { Checkout, rowsOf } from "./support/checkout";
 import { ClientLoad } from "./support/client-load";
 import { TestCluster } from "./support/cluster";
 import { eventually } from "./support/command";
@@ -42,8 +42,6 @@ afterAll(async () => {
   await checkout?.remove();
 }, 300_000);
 
-const namespace = (id: string) => `${checkout.prefix}-${id}`;
-
 async function nodes(): Promise<Node[]> {
   const { items } = JSON.parse(await cluster.kubectl("get", "nodes", "-o", "json"));
   const named = items.map(({ metadata, status }: { metadata: { name: string }; status: Addresses }) => ({
@@ -62,17 +60,6 @@ async function restart(inNamespace: string, deployment: string): Promise<void> {
   await cluster.kubectl("-n", inNamespace, "rollout", "status", `deployment/${deployment}`);
 }
 
-async function query(config: ClientConfig, sql: string): Promise<Record<string, unknown>[]> {
-  const client = new Client(config);
-  client.on("error", () => {});
-  await client.connect();
-  try {
-    return (await client.query(sql)).rows;
-  } finally {
-    await client.end();
-  }
-}
-
 interface Pod {
   metadata: { name: string };
   spec: { nodeName: string };
@@ -85,7 +72,7 @@ async function pods(inNamespace: string, selector: string): Promise<Pod[]> {
 }
 
 async function proxies(): Promise<Pod[]> {
-  const all = await pods(namespace("proxy"), "app=traefik");
+  const all = await pods(checkout.name("proxy"), "app=traefik");
   return all.filter(({ status }) =>
     status.conditions?.some((one) => one.type === "Ready" && one.status === "True"),
   );
@@ -127,9 +114,9 @@ describe("an up that is killed", () => {
   let whole = 0;
   test("the run to be cut off brings a tenant with an init script and changes another", async () => {
     const plain = await configOf("globex");
-    await query(plain, "CREATE TABLE written (n int PRIMARY KEY)");
+    await rowsOf(plain, "CREATE TABLE written (n int PRIMARY KEY)");
     // By a role of its own, as the up changes the superuser's password.
-    await query(plain, "CREATE ROLE writes LOGIN PASSWORD 'writes'; GRANT INSERT ON written TO writes");
+    await rowsOf(plain, "CREATE ROLE writes LOGIN PASSWORD 'writes'; GRANT INSERT ON written TO writes");
     writer = new Writer({ ...plain, user: "writes", password: "writes" }, addresses);
     edit(0);
     const started = performance.now();
@@ -154,8 +141,8 @@ describe("an up that is killed", () => {
       checkout.forgetOutputs();
       const seconds = await converge(checkout, "--refresh");
       await checkout.pulumi("preview", "--refresh", "--expect-no-changes");
-      expect(await query(await configOf(`t${number}`), "SELECT n FROM ran")).toEqual([{ n: 1 }]);
-      expect(await query(await configOf("globex"), "SHOW work_mem")).toEqual([
+      expect(await rowsOf(await configOf(`t${number}`), "SELECT n FROM ran")).toEqual([{ n: 1 }]);
+      expect(await rowsOf(await configOf("globex"), "SHOW work_mem")).toEqual([
         { work_mem: `${4 + number}MB` },
       ]);
       console.log(
@@ -167,14 +154,14 @@ describe("an up that is killed", () => {
 
   test("after all of them, all that was committed meanwhile is there, and the removed tenants' namespaces are not", async () => {
     await writer.stop();
-    const rows = await query(await configOf("globex"), "SELECT n FROM written");
+    const rows = await rowsOf(await configOf("globex"), "SELECT n FROM written");
     const present = new Set(rows.map(({ n }) => n));
     expect(writer.committed.filter((n) => !present.has(n))).toEqual([]);
     expect(writer.committed.length).toBeGreaterThan(100);
     const left = (await cluster.kubectl("get", "namespaces", "-o", "name")).match(
       new RegExp(`${checkout.prefix}-t\\d+`, "g"),
     );
-    expect(left).toEqual([namespace("t10")]);
+    expect(left).toEqual([checkout.name("t10")]);
     await checkout.apply(`${defaults}tenants: { globex: {} }\n`, "--refresh");
   }, 600_000);
 });
@@ -206,7 +193,7 @@ describe("20 faults in random order", () => {
     await createPlain();
     await eventually(600, expectHealthy);
     for (const id of ids) {
-      await query(await login(id), "CREATE TABLE written (n int PRIMARY KEY)");
+      await rowsOf(await login(id), "CREATE TABLE written (n int PRIMARY KEY)");
       writers[id] = new Writer(await login(id), addresses);
     }
   }, 900_000);
@@ -223,8 +210,8 @@ describe("20 faults in random order", () => {
   }
 
   async function createPlain(): Promise<void> {
-    const from = namespace("acme");
-    const own = { namespace: namespace("plain") };
+    const from = checkout.name("acme");
+    const own = { namespace: checkout.name("plain") };
     const copy = async (kind: string, name: string, called = name) => {
       const { apiVersion, spec, data, type } = await cluster.get(kind, name, from);
       return { apiVersion, kind, metadata: { name: called, ...own }, spec, data, type };
@@ -236,7 +223,7 @@ describe("20 faults in random order", () => {
       await copy("NetworkPolicy", "tenant"),
       await copy("Cluster", "acme", "plain"),
     );
-    const route = { name: "plain", namespace: namespace("proxy") };
+    const route = { name: "plain", namespace: checkout.name("proxy") };
     const service = await cluster.get("Service", "acme", route.namespace);
     const ingress = await cluster.get("IngressRouteTCP", "acme", route.namespace);
     const { type, ports } = service.spec;
@@ -254,7 +241,7 @@ describe("20 faults in random order", () => {
   }
 
   async function status(id: string) {
-    return (await cluster.get("cluster", id, namespace(id))).status;
+    return (await cluster.get("cluster", id, checkout.name(id))).status;
   }
 
   async function expectHealthy(): Promise<void> {
@@ -288,7 +275,7 @@ describe("20 faults in random order", () => {
   async function deletePrimary(): Promise<undefined> {
     await Promise.all(
       ids.map(async (id) =>
-        cluster.kubectl("-n", namespace(id), "delete", "pod", (await status(id)).currentPrimary, ...kill),
+        cluster.kubectl("-n", checkout.name(id), "delete", "pod", (await status(id)).currentPrimary, ...kill),
       ),
     );
   }
@@ -297,7 +284,7 @@ describe("20 faults in random order", () => {
     const inside = ["--container", "postgres", "--", "sh", "-c", "kill -9 $(head -1 $PGDATA/postmaster.pid)"];
     await Promise.all(
       ids.map(async (id) =>
-        cluster.kubectl("-n", namespace(id), "exec", (await status(id)).currentPrimary, ...inside),
+        cluster.kubectl("-n", checkout.name(id), "exec", (await status(id)).currentPrimary, ...inside),
       ),
     );
   }
@@ -310,7 +297,7 @@ describe("20 faults in random order", () => {
 
   async function deleteProxy(): Promise<void> {
     const pod = (await proxies()).find(({ status }) => status.hostIP === lost);
-    await cluster.kubectl("-n", namespace("proxy"), "delete", "pod", pod?.metadata.name ?? "", ...kill);
+    await cluster.kubectl("-n", checkout.name("proxy"), "delete", "pod", pod?.metadata.name ?? "", ...kill);
   }
 
   async function cutOffNode(): Promise<void> {
@@ -328,7 +315,7 @@ describe("20 faults in random order", () => {
 
   async function primaryNode(id: string): Promise<string | undefined> {
     const { currentPrimary } = await status(id);
-    const all = await pods(namespace(id), "cnpg.io/podRole=instance");
+    const all = await pods(checkout.name(id), "cnpg.io/podRole=instance");
     return all.find(({ metadata }) => metadata.name === currentPrimary)?.spec.nodeName;
   }
 
@@ -336,14 +323,14 @@ describe("20 faults in random order", () => {
   async function moveTo(node: string): Promise<void> {
     for (const id of ids) {
       if ((await primaryNode(id)) === node) continue;
-      const all = await pods(namespace(id), "cnpg.io/podRole=instance");
+      const all = await pods(checkout.name(id), "cnpg.io/podRole=instance");
       const targetPrimary = all.find(({ spec }) => spec.nodeName === node)?.metadata.name;
       const now = new Date().toISOString();
       const patch = {
         status: { targetPrimary, targetPrimaryTimestamp: now, phase: "Switchover in progress" },
       };
       const as = ["--subresource=status", "--type=merge", "--patch", JSON.stringify(patch)];
-      await cluster.kubectl("-n", namespace(id), "patch", "cluster", id, ...as);
+      await cluster.kubectl("-n", checkout.name(id), "patch", "cluster", id, ...as);
       await eventually(300, async () => expect(await primaryNode(id)).toBe(node));
     }
     await eventually(300, expectHealthy);
@@ -397,15 +384,15 @@ describe("20 faults in random order", () => {
     for (const id of ids) {
       const written = writers[id]?.committed ?? [];
       expect(written.length).toBeGreaterThan(1000);
-      const rows = await query(await login(id), "SELECT n FROM written");
+      const rows = await rowsOf(await login(id), "SELECT n FROM written");
       const present = new Set(rows.map(({ n }) => n));
       expect(written.filter((n) => !present.has(n))).toEqual([]);
       expect(writers[id]?.toReplicas).toEqual([]);
       const count = ["--", "psql", "-Atc", "SELECT count(*) FROM written", id === "plain" ? "acme" : id];
-      for (const { metadata } of await pods(namespace(id), "cnpg.io/podRole=instance")) {
+      for (const { metadata } of await pods(checkout.name(id), "cnpg.io/podRole=instance")) {
         await eventually(60, async () => {
           const counted = await cluster.kubectl(
-            ...["-n", namespace(id), "exec", metadata.name, "--container", "postgres", ...count],
+            ...["-n", checkout.name(id), "exec", metadata.name, "--container", "postgres", ...count],
           );
           expect(Number(counted)).toBe(rows.length);
         });

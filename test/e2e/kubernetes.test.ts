@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { Client } from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { Checkout } from "./support/checkout";
+import { Checkout, connect } from "./support/checkout";
 import { TestCluster } from "./support/cluster";
 import { eventually } from "./support/command";
 import { login, psql } from "./support/psql";
@@ -28,20 +28,14 @@ beforeAll(async () => {
   cluster = await TestCluster.start();
   address = await cluster.nodeAddress();
   checkout = await Checkout.create(`${defaults}tenants:\n  acme:${rich}\n  globex: {}\n`, cluster.config);
+  checkout.address = address;
 }, 1_900_000);
 afterAll(async () => {
   await cluster?.remove(checkout);
   await checkout?.remove();
 }, 300_000);
 
-const namespace = (id: string) => `${checkout.prefix}-${id}`;
-
-/** A command that must succeed. */
-async function pgs(...args: string[]): Promise<string> {
-  const { code, stdout, output } = await checkout.pgs(args);
-  expect(code, output).toBe(0);
-  return stdout;
-}
+const pgs = (...args: string[]) => checkout.succeedPgs(...args);
 
 function apply(tenants: string): Promise<string> {
   checkout.write("tenants.yaml", `${defaults}tenants: ${tenants}`);
@@ -52,22 +46,7 @@ async function expectNoChanges(): Promise<void> {
   await checkout.pulumi("preview", "--refresh", "--expect-no-changes");
 }
 
-/** A session through the proxy, which verifies the server's certificate. */
-async function connect(id: string, role?: string): Promise<Client> {
-  const client = new Client({ ...(await checkout.clientConfig(id, role)), host: address });
-  client.on("error", () => {});
-  await client.connect();
-  return client;
-}
-
-async function query(id: string, sql: string, role?: string): Promise<Record<string, unknown>[]> {
-  const client = await connect(id, role);
-  try {
-    return (await client.query(sql)).rows;
-  } finally {
-    await client.end();
-  }
-}
+const query = (id: string, sql: string, role?: string) => checkout.query(id, sql, role);
 
 describe("from nothing", () => {
   test("./pgs up brings operator, proxy and tenants up, but a tenant whose init script fails", async () => {
@@ -119,8 +98,8 @@ describe("from nothing", () => {
   });
 
   test("a pod of another namespace reaches no server past the proxy, and another tenant's neither", async () => {
-    const { spec } = await cluster.get("cluster", "acme", namespace("acme"));
-    const { clusterIP } = (await cluster.get("service", "acme-rw", namespace("acme"))).spec;
+    const { spec } = await cluster.get("cluster", "acme", checkout.name("acme"));
+    const { clusterIP } = (await cluster.get("service", "acme-rw", checkout.name("acme"))).spec;
     const ask = `psql 'host=${clusterIP} user=postgres sslmode=require connect_timeout=5' -c 'SELECT 1' 2>&1; true`;
     const run = [
       "run",
@@ -135,19 +114,19 @@ describe("from nothing", () => {
     const said = await cluster.kubectl("--namespace", "default", ...run, "--command", "--", "sh", "-c", ask);
     expect(said).toMatch(/timeout expired/);
     const pod = ["exec", "globex-1", "--container", "postgres", "--", "sh", "-c", ask];
-    expect(await cluster.kubectl("--namespace", namespace("globex"), ...pod)).toMatch(/timeout expired/);
+    expect(await cluster.kubectl("--namespace", checkout.name("globex"), ...pod)).toMatch(/timeout expired/);
   });
 });
 
 test("a server reaches the API server, and no other address at its port", async () => {
-  const { spec } = await cluster.get("networkpolicy", "tenant", namespace("acme"));
+  const { spec } = await cluster.get("networkpolicy", "tenant", checkout.name("acme"));
   const { clusterIP } = (await cluster.get("service", "kubernetes", "default")).spec;
   const ranges = JSON.stringify(spec.egress);
   expect(ranges).toContain(`"${clusterIP}/32"`);
   const gateway = address.replace(/\.\d+$/, ".1");
   const ask = `psql 'host=${gateway} port=6443 user=x connect_timeout=4' -c 'SELECT 1' 2>&1; true`;
   const pod = ["exec", "acme-1", "--container", "postgres", "--", "sh", "-c", ask];
-  expect(await cluster.kubectl("--namespace", namespace("acme"), ...pod)).toMatch(/timeout expired/);
+  expect(await cluster.kubectl("--namespace", checkout.name("acme"), ...pod)).toMatch(/timeout expired/);
 });
 
 describe("the commands", () => {
@@ -179,7 +158,14 @@ describe("the commands", () => {
     const looked = ["engine", "operator", "webhooks", "storage", "proxy", "server", "route", "login", "disk"];
     expect(good).toEqual(expect.arrayContaining([...looked, "failover", "drift"]));
     const scale = (replicas: number) =>
-      cluster.kubectl("-n", namespace("proxy"), "scale", "deployment", "traefik", `--replicas=${replicas}`);
+      cluster.kubectl(
+        "-n",
+        checkout.name("proxy"),
+        "scale",
+        "deployment",
+        "traefik",
+        `--replicas=${replicas}`,
+      );
     await scale(0);
     const broken = await checkout.pgs(["doctor"]);
     expect(broken.code).toBe(1);
@@ -205,7 +191,7 @@ describe("an edit", () => {
       '{"spec":{"postgresql":{"parameters":{"work_mem":"1MB"}},"resources":{"limits":{"memory":"300Mi"}}}}';
     await cluster.kubectl(
       "-n",
-      namespace("acme"),
+      checkout.name("acme"),
       "patch",
       "cluster",
       "acme",
@@ -218,7 +204,7 @@ describe("an edit", () => {
     expect(preview).toMatch(/acme/);
     expect(preview).toContain("1 tenant unchanged");
     await pgs("up", "--yes");
-    const { spec } = await cluster.get("cluster", "acme", namespace("acme"));
+    const { spec } = await cluster.get("cluster", "acme", checkout.name("acme"));
     expect(spec.resources.limits.memory).toBe("256Mi");
     expect(spec.postgresql.parameters.work_mem).not.toBe("1MB");
     await expectNoChanges();
@@ -226,7 +212,7 @@ describe("an edit", () => {
 
   test("of memory and a setting counts when the command ends; the neighbour's session goes on", async () => {
     await query("acme", "CREATE TABLE kept AS SELECT 1 AS i");
-    const neighbour = await connect("globex");
+    const neighbour = await checkout.client("globex");
     const { code, output } = await checkout.pgs(["set", "acme", "memory", "384Mi", "--yes"]);
     expect(code, output).toBe(0);
     expect(output).toMatch(/acme +restarted/);
@@ -239,38 +225,36 @@ describe("an edit", () => {
   });
 
   test("disable-access ends the open sessions, and lets nobody in; enable-access does again", async () => {
-    const session = await connect("acme");
+    const session = await checkout.client("acme");
     let ended = false;
     session.on("end", () => {
       ended = true;
     });
     await pgs("disable-access", "acme", "--yes");
     expect(ended).toBe(true);
-    await expect(connect("acme")).rejects.toThrow();
+    await expect(checkout.client("acme")).rejects.toThrow();
     await query("globex", "SELECT 1");
     await pgs("enable-access", "acme", "--yes");
     expect(await query("acme", "SELECT i FROM kept")).toEqual([{ i: 1 }]);
   });
 
   test("of passwordVersion counts when the command ends, and the session goes on", async () => {
-    const [session, old] = [await connect("acme"), await checkout.clientConfig("acme")];
+    const [session, old] = [await checkout.client("acme"), await checkout.clientConfig("acme")];
     await pgs("rotate-password", "acme", "--yes");
     await query("acme", "SELECT 1");
     await session.query("SELECT 1");
     await session.end();
-    await expect(new Client({ ...old, host: address }).connect()).rejects.toThrow(
-      "password authentication failed",
-    );
+    await expect(new Client(old).connect()).rejects.toThrow("password authentication failed");
   });
 
   test("of disk has grown the volume when the command ends", async () => {
     await pgs("set", "acme", "disk", "2Gi", "--yes");
-    const { status } = await cluster.get("pvc", "acme-1", namespace("acme"));
+    const { status } = await cluster.get("pvc", "acme-1", checkout.name("acme"));
     expect(status.capacity.storage).toMatch(/^2Gi$/);
   });
 
   test("of allow lets clients from there in, and ends the others' sessions", async () => {
-    const [session, neighbour] = [await connect("acme"), await connect("globex")];
+    const [session, neighbour] = [await checkout.client("acme"), await checkout.client("globex")];
     let ended = false;
     session.on("end", () => {
       ended = true;
@@ -278,7 +262,7 @@ describe("an edit", () => {
     const { output } = await checkout.pgs(["set", "acme", "allow", "[192.0.2.0/24]", "--yes"]);
     expect(output).toContain("all open sessions");
     await eventually(5, async () => expect(ended).toBe(true));
-    await expect(connect("acme")).rejects.toThrow();
+    await expect(checkout.client("acme")).rejects.toThrow();
     await neighbour.query("SELECT 1");
     await neighbour.end();
     const here = address.replace(/\.\d+$/, ".0/24");
@@ -288,14 +272,18 @@ describe("an edit", () => {
 
   test("of maxConnectionsPerClient lets no more in at a time from one address", async () => {
     await pgs("set", "acme", "maxConnectionsPerClient", "3", "--yes");
-    const sessions = [await connect("acme"), await connect("acme"), await connect("acme")];
-    await eventually(5, () => expect(connect("acme")).rejects.toThrow());
+    const sessions = [
+      await checkout.client("acme"),
+      await checkout.client("acme"),
+      await checkout.client("acme"),
+    ];
+    await eventually(5, () => expect(checkout.client("acme")).rejects.toThrow());
     for (const session of sessions) await session.end();
     await eventually(5, () => query("acme", "SELECT 1"));
   });
 
   test("that takes a role out ends its sessions, and lets it in no more; a password by hand is put right", async () => {
-    const session = await connect("acme", "app");
+    const session = await checkout.client("acme", undefined, "app");
     const old = await checkout.clientConfig("acme", "app");
     let ended = false;
     session.on("end", () => {
@@ -307,7 +295,7 @@ describe("an edit", () => {
       "\n  acme: { memory: 384Mi, disk: 2Gi, roles: { reports: { grants: readonly } } }\n  globex: {}\n",
     );
     await eventually(5, async () => expect(ended).toBe(true));
-    await expect(new Client({ ...old, host: address }).connect()).rejects.toThrow("authentication failed");
+    await expect(new Client(old).connect()).rejects.toThrow("authentication failed");
     expect(await query("acme", "SELECT i FROM later", "reports")).toEqual([{ i: 2 }]);
     await expect(query("acme", "SELECT 'a=>1'::hstore")).rejects.toThrow("does not exist");
     await expectNoChanges();
@@ -347,9 +335,9 @@ describe("data outlives", () => {
 
   test("its entry: its servers are gone, and written again it is there with a new password", async () => {
     const output = await apply("{ globex: {} }");
-    expect(output).toContain(`The data of acme stays in the namespace ${namespace("acme")}.`);
-    expect(await cluster.kubectl("-n", namespace("acme"), "get", "pods", "-o", "name")).toBe("");
-    await expect(connect("acme")).rejects.toThrow();
+    expect(output).toContain(`The data of acme stays in the namespace ${checkout.name("acme")}.`);
+    expect(await cluster.kubectl("-n", checkout.name("acme"), "get", "pods", "-o", "name")).toBe("");
+    await expect(checkout.client("acme")).rejects.toThrow();
     await apply(both);
     expect(await query("acme", "SELECT i FROM kept")).toEqual([{ i: 1 }]);
     await expectNoChanges();
@@ -357,14 +345,14 @@ describe("data outlives", () => {
 
   test("a stop: no server runs, and started again it is there", async () => {
     await pgs("stop", "acme", "--yes");
-    expect(await cluster.kubectl("-n", namespace("acme"), "get", "pods", "-o", "name")).toBe("");
+    expect(await cluster.kubectl("-n", checkout.name("acme"), "get", "pods", "-o", "name")).toBe("");
     await pgs("start", "acme", "--yes");
     expect(await query("acme", "SELECT i FROM kept")).toEqual([{ i: 1 }]);
   }, 900_000);
 
   test("the stack: after destroy and up it is there", async () => {
     await pgs("destroy", "--yes");
-    expect(await cluster.kubectl("get", "namespace", namespace("proxy"), "--ignore-not-found")).toBe("");
+    expect(await cluster.kubectl("get", "namespace", checkout.name("proxy"), "--ignore-not-found")).toBe("");
     await apply(both);
     expect(await query("acme", "SELECT i FROM kept")).toEqual([{ i: 1 }]);
     await expectNoChanges();
@@ -373,7 +361,7 @@ describe("data outlives", () => {
   test("nothing after onRemove: delete was applied", async () => {
     await apply("{ acme: { memory: 384Mi, disk: 2Gi }, globex: { onRemove: delete } }");
     await apply("{ acme: { memory: 384Mi, disk: 2Gi } }");
-    expect(await cluster.kubectl("get", "namespace", namespace("globex"), "--ignore-not-found")).toBe("");
+    expect(await cluster.kubectl("get", "namespace", checkout.name("globex"), "--ignore-not-found")).toBe("");
   });
 });
 
@@ -389,8 +377,7 @@ describe("a tenant with a replica", () => {
     expect(acme.readOnly).toBe("acme-ro.pgs.localhost");
     const config = await checkout.clientConfig("acme");
     const ssl = { ...Object(config.ssl), servername: acme.readOnly };
-    const client = new Client({ ...config, host: address, ssl });
-    await client.connect();
+    const client = await connect({ ...config, ssl });
     expect((await client.query("SELECT pg_is_in_recovery() AS replica")).rows).toEqual([{ replica: true }]);
     await expect(client.query("CREATE TABLE none ()")).rejects.toThrow("read-only transaction");
     await client.end();
@@ -399,7 +386,7 @@ describe("a tenant with a replica", () => {
 
   test("is written to again after its primary's pod is deleted, with every committed row", async () => {
     await query("acme", "CREATE TABLE written (n int PRIMARY KEY)");
-    const { status } = await cluster.get("cluster", "acme", namespace("acme"));
+    const { status } = await cluster.get("cluster", "acme", checkout.name("acme"));
     const committed: number[] = [];
     const write = async (n: number) => {
       await query("acme", `INSERT INTO written VALUES (${n})`);
@@ -407,7 +394,7 @@ describe("a tenant with a replica", () => {
     };
     for (let n = 0; n < 20; n++) await write(n);
     await cluster.kubectl(
-      ...["-n", namespace("acme"), "delete", "pod", status.currentPrimary],
+      ...["-n", checkout.name("acme"), "delete", "pod", status.currentPrimary],
       ...["--wait=false", "--grace-period=0", "--force"],
     );
     const lost = performance.now();
@@ -430,7 +417,7 @@ describe("a tenant with a replica", () => {
   });
 
   async function primary(): Promise<string> {
-    return (await cluster.get("cluster", "acme", namespace("acme"))).status.currentPrimary;
+    return (await cluster.get("cluster", "acme", checkout.name("acme"))).status.currentPrimary;
   }
 });
 
@@ -443,18 +430,18 @@ test("another stack with the same prefix is refused before anything changes", as
   try {
     const { code, output } = await other.tryPulumi("preview");
     expect(code).not.toBe(0);
-    expect(output).toContain(`the namespace ${namespace("proxy")} is of the stack dev-`);
+    expect(output).toContain(`the namespace ${checkout.name("proxy")} is of the stack dev-`);
   } finally {
     await other.remove();
   }
 });
 
 test("a stack whose state is lost is made again by its id, and no server restarts", async () => {
-  const pod = async () => (await cluster.get("pod", "globex-1", namespace("globex"))).metadata.uid;
+  const pod = async () => (await cluster.get("pod", "globex-1", checkout.name("globex"))).metadata.uid;
   await apply("{ globex: {} }");
   await query("globex", "CREATE TABLE outlives AS SELECT 7 AS n");
   const before = { pod: await pod(), password: await checkout.password("globex") };
-  const { metadata } = await cluster.get("namespace", namespace("globex"), "default");
+  const { metadata } = await cluster.get("namespace", checkout.name("globex"), "default");
   const [, stack = "", id = ""] = /^(.*)-(\w+)$/.exec(metadata.labels["pgs.stack"]) ?? [];
   await checkout.pulumi("stack", "rm", stack, "--force", "--yes", "--preserve-config");
   await checkout.pulumi("stack", "init", stack);

@@ -181,7 +181,7 @@ const allWatched = () =>
 
 describe("a stack that is watched", () => {
   test("is silent when it is new, and when all is well", async () => {
-    // Until the rules are evaluated, nobody can tell.
+    // Before the first evaluation of the rules there is no answer.
     const heard: string[] = [];
     await eventually(patience, async () => {
       const { stdout } = await checkout.pgs(["alerts"]);
@@ -584,7 +584,7 @@ describe("real faults", () => {
     }
     const expected = [...sessions, allTaken, ...walAndIds, oldest, ...disks, ...backups];
     expect([...fired].sort()).toEqual(expected.sort());
-    // Deadlocks of the last ten minutes are told of as long.
+    // The alert of deadlocks covers the last ten minutes, so it fires that long.
     const others = async () => (await firing()).filter((one) => !/ wayne |^PgsDeadlocks acme/.test(one));
     await eventually(patience, async () => expect(await others()).toEqual([]));
   }, 900_000);
@@ -620,7 +620,7 @@ test("the secret of the webhook stands in its file alone", async () => {
 /** The operator's own certificate ends in so many days: its files are replaced where they are. */
 const certify = (days: number) => certificateFiles(checkout.folder, "*.pgs.localhost", "own", days);
 
-test("other receivers are told without a restart; a certificate ends soon; a stopped tenant alarms nobody", async () => {
+test("new receivers get alerts without a restart; a certificate ends soon; a stopped tenant raises no alert", async () => {
   const ofWatchers = async () =>
     (await starts()).split("\n").filter((line) => /--(prometheus|alertmanager) /.test(line));
   const before = await ofWatchers();

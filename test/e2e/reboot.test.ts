@@ -1,9 +1,9 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { Client } from "pg";
+import type { Client } from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parse } from "yaml";
-import { Checkout } from "./support/checkout";
+import { Checkout, connect, rowsOf } from "./support/checkout";
 import { eventually } from "./support/command";
 import { OwnEngine } from "./support/own-engine";
 import { RunningUp } from "./support/running";
@@ -51,27 +51,19 @@ describe.runIf(isRoot)("in an engine of its own", () => {
   });
 
   test("a client of IPv6 comes in by its own address, and one of IPv4 is refused where none is allowed", async () => {
-    const client = await connect("sixth", engine.ipv6.address);
+    const client = await connectTo("sixth", engine.ipv6.address);
     expect((await client.query("SELECT 1 AS one")).rows).toEqual([{ one: 1 }]);
     await client.end();
-    await expect(connect("sixth")).rejects.toThrow();
-    await (await connect("acme", engine.ipv6.address)).end();
+    await expect(connectTo("sixth")).rejects.toThrow();
+    await (await connectTo("acme", engine.ipv6.address)).end();
   });
 
-  async function connect(id: string, host = engine.address): Promise<Client> {
-    const client = new Client({ ...(await checkout.clientConfig(id)), host });
-    client.on("error", () => {});
-    await client.connect();
-    return client;
+  async function connectTo(id: string, host = engine.address): Promise<Client> {
+    return connect({ ...(await checkout.clientConfig(id)), host });
   }
 
   async function query(id: string, sql: string): Promise<Record<string, unknown>[]> {
-    const client = await connect(id);
-    try {
-      return (await client.query(sql)).rows;
-    } finally {
-      await client.end();
-    }
+    return rowsOf({ ...(await checkout.clientConfig(id)), host: engine.address }, sql);
   }
 
   /** Seconds until every tenant has answered over the public port. */
@@ -87,7 +79,7 @@ describe.runIf(isRoot)("in an engine of its own", () => {
 
   /** Commits rows one after another until its server goes. @returns the last one that was committed */
   async function writer(id: string): Promise<{ last: () => number; ended: Promise<void> }> {
-    const client = await connect(id);
+    const client = await connectTo(id);
     let last = Number((await client.query("SELECT max(i) AS i FROM t")).rows[0].i);
     const ended = (async () => {
       try {

@@ -6,7 +6,7 @@ import { dockerClient } from "../../../docker/client";
 import { exec, execDetached } from "../../../docker/exec";
 import { getFile, putFile } from "../../../docker/files";
 import { hardened, postgresUser, withoutNames } from "../../../docker/hardening";
-import { mostPoolerClients, poolerWaitSeconds } from "../../../tenants/pooler";
+import { pgbouncerSettings, poolerMemory, poolerWaitSeconds } from "../../../tenants/pooler";
 import {
   type ContainerSpec,
   digestOf,
@@ -25,8 +25,7 @@ const role = "pooler";
 const folder = "/var/lib/postgresql";
 const file = ".pgbouncer.ini";
 
-/** A client costs two kilobytes while it is idle, and up to some tens while it is not. */
-const memory = 128 << 20;
+const memory = poolerMemory << 20;
 const pids = 32;
 const stopSeconds = 5;
 
@@ -176,6 +175,7 @@ function containerOf({ host, stack, tenant, network, container, pooler: wanted }
  */
 export function configuration({ tenant, pooler: wanted }: PostgresServerInputs): string {
   if (!wanted) return "";
+  const settings = Object.entries(pgbouncerSettings(wanted)).map(([name, value]) => `${name} = ${value}`);
   return `[databases]
 * = host=${socketFolder}
 ${authDatabase} = host=${socketFolder} dbname=${tenant} pool_size=2
@@ -189,15 +189,7 @@ auth_user = postgres
 auth_dbname = ${authDatabase}
 auth_query = ${authQuery}
 pool_mode = ${wanted.mode}
-default_pool_size = ${wanted.size}
-max_db_connections = ${wanted.size}
-max_client_conn = ${mostPoolerClients}
-max_prepared_statements = 200
-ignore_startup_parameters = extra_float_digits
-autodb_idle_timeout = 60
-query_wait_timeout = ${poolerWaitSeconds}
-log_connections = 0
-log_disconnections = 0
+${settings.join("\n")}
 log_stats = 0
 `;
 }

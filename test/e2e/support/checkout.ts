@@ -38,6 +38,8 @@ export class Checkout {
   private knownOutputs: Promise<Outputs> | undefined;
   /** Seconds after which a client of node-postgres gives up its login. */
   loginSeconds = 15;
+  /** Where clients reach the public port. */
+  address = "127.0.0.1";
 
   private constructor(
     readonly folder: string,
@@ -120,6 +122,13 @@ export class Checkout {
     return run("./pgs", args, { ...this.options(), env: { ...this.env, ...env }, stdin });
   }
 
+  /** Runs `./pgs`, which must succeed. @returns its standard output */
+  async succeedPgs(...args: string[]): Promise<string> {
+    const { code, stdout, output } = await this.pgs(args);
+    if (code !== 0) throw new Error(`./pgs ${args.join(" ")} ended with ${code}:\n${output}`);
+    return stdout;
+  }
+
   private forget(args: string[]): void {
     if (!["preview", "config"].includes(args[0] ?? "") && args[1] !== "output") this.forgetOutputs();
   }
@@ -191,7 +200,7 @@ export class Checkout {
   async clientConfig(id: string, role?: string): Promise<ClientConfig> {
     const url = new URL(await this.connectionString(id, role));
     return {
-      host: "127.0.0.1",
+      host: this.address,
       port: Number(url.port),
       user: url.username,
       password: decodeURIComponent(url.password),
@@ -203,24 +212,15 @@ export class Checkout {
 
   /** One session of node-postgres, in the tenant's database unless another is named. */
   async client(id: string, database?: string, role?: string): Promise<Client> {
-    const client = new Client({ ...(await this.clientConfig(id, role)), ...(database && { database }) });
-    client.on("error", () => {});
-    await client.connect();
-    return client;
+    return connect({ ...(await this.clientConfig(id, role)), ...(database && { database }) });
   }
 
   /** Runs SQL as the tenant, over the public port. @returns the last statement's rows */
   async query(id: string, sql: string, role?: string): Promise<Record<string, unknown>[]> {
-    const client = await this.client(id, undefined, role);
-    try {
-      const result = await client.query(sql);
-      return Array.isArray(result) ? result.at(-1).rows : result.rows;
-    } finally {
-      await client.end();
-    }
+    return rowsOf(await this.clientConfig(id, role), sql);
   }
 
-  /** Name of a tenant's container, volume and network; of the proxy's with `proxy`. */
+  /** Name of a tenant's container, volume and network, or its namespace; of the proxy's with `proxy`. */
   name(id: string): string {
     return `${this.prefix}-${id}`;
   }
@@ -233,6 +233,25 @@ export class Checkout {
   async remove(): Promise<void> {
     await removeLeftovers(this.prefix);
     rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+/** A session of node-postgres. */
+export async function connect(config: ClientConfig): Promise<Client> {
+  const client = new Client(config);
+  client.on("error", () => {});
+  await client.connect();
+  return client;
+}
+
+/** Runs SQL in a session of its own. @returns the last statement's rows */
+export async function rowsOf(config: ClientConfig, sql: string): Promise<Record<string, unknown>[]> {
+  const client = await connect(config);
+  try {
+    const result = await client.query(sql);
+    return Array.isArray(result) ? result.at(-1).rows : result.rows;
+  } finally {
+    await client.end();
   }
 }
 
