@@ -24,7 +24,12 @@ export function createPooler(
     {
       apiVersion: "postgresql.cnpg.io/v1",
       kind: "Pooler",
-      metadata: { name: poolerName(id), namespace },
+      metadata: {
+        name: poolerName(id),
+        namespace,
+        // While a Pooler waits for its Deployment to go, CloudNativePG 1.28 makes that again and again.
+        annotations: { "pulumi.com/deletionPropagationPolicy": "background" },
+      },
       spec: {
         cluster: { name: id },
         instances: 1,

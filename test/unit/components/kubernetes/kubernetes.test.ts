@@ -286,6 +286,7 @@ describe("the pooler", () => {
     });
     const { metadata, spec } = manifest(graph, "Pooler");
     expect(metadata).toMatchObject({ name: "acme-pooler", namespace: "pgs-acme" });
+    expect(metadata.annotations).toMatchObject({ "pulumi.com/deletionPropagationPolicy": "background" });
     expect(spec).toMatchObject({ cluster: { name: "acme" }, type: "rw", pgbouncer: { poolMode: "session" } });
     expect(spec.pgbouncer.parameters).toMatchObject({ default_pool_size: "7", max_db_connections: "7" });
     expect(spec.template.spec.containers[0].image).toBe("registry.local/b:1.25");
